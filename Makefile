@@ -1,0 +1,63 @@
+# PayOnce: `make run` serves the shop, `make test` proves it. Both set up what is missing first.
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+# For one test or one file: make test ARGS="-k twins"
+ARGS ?=
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lint bench soak shots lock FORCE
+
+help: ## say what can be made
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+run: .venv/base ## serve the shop on http://127.0.0.1:8000 (PORT changes it), with its bank
+	@exec $(BIN)/python -m setup.run
+
+test: .venv/ready ## every test, on SQLite, PostgreSQL and in a browser
+	@$(BIN)/python -m setup.postgres >/dev/null
+	@$(BIN)/python -m setup.chromium >/dev/null
+	@echo "Testing on SQLite, PostgreSQL and in Chromium ..."
+	@exec $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: lint ## lint, types and the quick tests on SQLite (for every few minutes)
+	@echo "Testing on SQLite ..."
+	@exec $(BIN)/python -m pytest -q -n $(WORKERS) -m "not postgres and not browser and not slow" $(ARGS)
+
+lint: .venv/ready ## style, types, templates, security
+	@echo "Linting (ruff, mypy, djlint, bandit) ..."
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/djlint --quiet --lint templates
+	@said=$$($(BIN)/bandit -q -ll -ii -c pyproject.toml -r app setup wsgi.py gunicorn.conf.py 2>&1) \
+		|| { echo "$$said"; exit 1; } # Heard only when it fails: it warns of every reason given with a nosec.
+
+bench: .venv/ready ## measure the speed on PostgreSQL, against a naive handler (minutes)
+	@$(BIN)/python -m setup.postgres >/dev/null
+	@echo "Measuring (several rounds, interleaved) ..."
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+soak: .venv/ready ## the long runs that `make test` has no time for
+	@$(BIN)/python -m setup.postgres >/dev/null
+	@echo "Soaking ..."
+	@exec $(BIN)/python -m tests.soak $(ARGS)
+
+shots: .venv/ready ## pictures of the main pages, light and dark, at three widths, in instance/shots
+	@$(BIN)/python -m setup.chromium >/dev/null
+	@echo "Taking pictures ..."
+	@exec $(BIN)/python -m tests.browser.shots $(ARGS)
+
+lock: .venv/ready ## compile requirements/*.in into pinned, hashed *.txt (UPGRADE=1: newer versions)
+	@echo "Compiling requirements ..."
+	@for name in base dev postgres; do \
+		$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+			$(if $(UPGRADE),--upgrade) $$(test $$name != postgres || echo --no-deps) \
+			-o requirements/$$name.txt requirements/$$name.in || exit 1; done
+
+# The stamps compare contents, not times: a moved folder or a changed pin is noticed.
+.venv/base .venv/ready: FORCE
+	@test -n "$(PYTHON)" || { echo "PayOnce needs Python 3.11 or newer (python3)."; exit 1; }
+	@$(PYTHON) -m setup.venv $(if $(filter %base,$@),base,dev)
