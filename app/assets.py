@@ -1,0 +1,47 @@
+"""Static files under names that bear the hash of their contents, so that browsers may keep them for good."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+from wsgiref.headers import Headers
+
+from flask import Flask
+from whitenoise import WhiteNoise
+
+
+def init_app(app: Flask, folder: Path, headers: Mapping[str, str]) -> None:
+    """Serve the folder by WhiteNoise with these headers, and let `url_for("static", …)` answer the hashed name."""
+    hashed = {name: _hashed(name, path) for name, path in _files(folder)}
+    kept = {f"/static/{name}" for name in hashed.values()}
+
+    def add_headers(sent: Headers, _path: str, _url: str) -> None:
+        for name, value in headers.items():
+            sent[name] = value
+
+    served = WhiteNoise(
+        app.wsgi_app,
+        allow_all_origins=False,
+        immutable_file_test=lambda _path, url: url in kept,
+        add_headers_function=add_headers,
+    )
+    for name, path in _files(folder):
+        for url in (name, hashed[name]):
+            served.add_file_to_dictionary(f"/static/{url}", str(path))
+    app.wsgi_app = served  # type: ignore[method-assign]
+
+    @app.url_defaults
+    def _name_with_hash(endpoint: str, values: dict[str, Any]) -> None:
+        if endpoint == "static":
+            values["filename"] = hashed.get(values["filename"], values["filename"])
+
+
+def _files(folder: Path) -> list[tuple[str, Path]]:
+    return [(path.relative_to(folder).as_posix(), path) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _hashed(name: str, path: Path) -> str:
+    """css/shop.css → css/shop.1a2b3c4d5e6f.css"""
+    pure = PurePosixPath(name)
+    digest = sha256(path.read_bytes()).hexdigest()[:12]
+    return str(pure.with_name(f"{pure.stem}.{digest}{pure.suffix}"))

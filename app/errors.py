@@ -1,0 +1,120 @@
+"""One page for each kind of error. It says first what happened to the money, then what to do."""
+
+from typing import NamedTuple
+
+import structlog
+from flask import Flask, make_response, render_template, request, url_for
+from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.wrappers import Response
+
+from app.charges.protocol import ClaimUnknown
+from app.database import Unreachable
+
+log = structlog.get_logger()
+
+
+class Words(NamedTuple):
+    """What an error page says."""
+
+    heading: str
+    message: list[str]
+
+
+NOTHING = "Nothing was charged."
+
+REFUSALS = {
+    "bad_token": Words(
+        "This payment form can't be read",
+        [NOTHING, "It was cut short on its way, or was not made by this shop. Go to your basket and start again."],
+    ),
+    "foreign_token": Words(
+        "This payment form belongs to another browser",
+        [NOTHING, "It was made for a basket that is not this browser's. Go to your basket and start again."],
+    ),
+}
+
+BY_STATUS = {
+    400: Words("The request could not be understood", [NOTHING, "Go back and try again."]),
+    403: Words("That is not yours to open", [NOTHING]),
+    404: Words("This page does not exist", ["If you typed the address, check it. If you followed a link, it is old."]),
+    405: Words("This page can't be used that way", [NOTHING]),
+    413: Words("That was too much to read", [NOTHING, "No form of this shop is that long."]),
+    415: Words("That was not a form", [NOTHING]),
+    429: Words("Too many tries", [NOTHING, "Wait ten minutes, then try again."]),
+    500: Words(
+        "The shop made a mistake",
+        ["If you were paying, see your payments before you try again: what was charged, if anything, is there."],
+    ),
+    503: Words(
+        "The shop can't reach its records right now",
+        [
+            "This try took no money: the bank is only asked after the order has been recorded.",
+            "If you pressed Pay more than once, see your payments before you try again. Nothing is charged twice.",
+        ],
+    ),
+}
+
+CLAIM_UNKNOWN = Words(
+    "Please wait before you pay again",
+    [
+        "The connection to our records broke. The bank was not asked, so this try took no money.",
+        "Your payments page will show within a minute whether the order is still held. Then you can pay.",
+    ],
+)
+
+RECEIPT_AWAY = Words(
+    "We can't look up this payment right now",
+    ["Do not pay again. This page tries again by itself, and this link will tell how the payment ended."],
+)
+
+OTHER_HOST = "This shop does not answer to that host name. Nothing was charged.\n"
+
+
+def refusal_page(kind: str, status: int) -> tuple[str, int]:
+    """The page for a form that was refused before anything was charged."""
+    return _page(REFUSALS[kind]), status
+
+
+def _page(words: Words, refresh: int | None = None) -> str:
+    links = [
+        ("Your basket", url_for("shop.show_basket")),
+        ("Your payments", url_for("shop.receipt_list")),
+        ("The shop", url_for("shop.catalogue")),
+    ]
+    return render_template(
+        "errors/error.html", title=words.heading, heading=words.heading, message=words.message, links=links,
+        refresh=refresh,
+    )  # fmt: skip
+
+
+def init_app(app: Flask) -> None:
+    @app.errorhandler(SecurityError)
+    def _other_host(_error: SecurityError) -> Response:
+        # Without a page: its links would need the name that was just refused.
+        return make_response(OTHER_HOST, 400, {"Content-Type": "text/plain; charset=utf-8"})
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Response:
+        status = error.code or 500
+        if status < 400:
+            return error.get_response()
+        answer = make_response(_page(BY_STATUS.get(status, BY_STATUS[400 if status < 500 else 500])), status)
+        if allowed := getattr(error, "valid_methods", None):
+            answer.headers["Allow"] = ", ".join(allowed)
+        return answer
+
+    @app.errorhandler(ClaimUnknown)
+    def _claim_unknown(_error: ClaimUnknown) -> Response:
+        return _away(CLAIM_UNKNOWN)
+
+    @app.errorhandler(Unreachable)
+    def _unreachable(error: Unreachable) -> Response:
+        log.error("storage_unreachable", error=str(error), path=request.path)
+        reading_receipt = request.endpoint == "shop.receipt"
+        return _away(RECEIPT_AWAY, 5) if reading_receipt else _away(BY_STATUS[503])
+
+
+def _away(words: Words, refresh: int | None = None) -> Response:
+    answer = make_response(_page(words, refresh), 503)
+    answer.headers["Retry-After"] = "5"
+    return answer

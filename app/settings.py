@@ -1,0 +1,197 @@
+"""Every setting: its environment variable, type, default, check, and why it is there.
+
+`Settings.from_environ()` raises `SettingsError` with one line that says what to do.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from app import money
+
+INSTANCE = Path(__file__).resolve().parent.parent / "instance"
+
+
+class SettingsError(ValueError):
+    """A setting is missing or makes no sense; the message is one line for whoever starts the program."""
+
+
+def _text(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be a line of text")
+    return value.strip()
+
+
+def _secret(value: str) -> str:
+    if len(value) < 16:
+        raise ValueError("must have at least 16 characters, such as those of: openssl rand -hex 32")
+    return value
+
+
+def _secrets(value: str) -> tuple[str, ...]:
+    return tuple(_secret(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0 < seconds <= 86_400:
+        raise ValueError("must be a number of seconds between 0 and 86400")
+    return seconds
+
+
+def _database(value: str) -> str:
+    """In SQLAlchemy 2.1 `postgresql://` means psycopg 3; the driver here is psycopg2."""
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value)
+    if not re.match(r"^(postgresql\+psycopg2|sqlite)://", url):
+        raise ValueError("must begin with postgresql:// or sqlite:///")
+    return url
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("must be an origin such as http://127.0.0.1:8010")
+    parts.port  # noqa: B018  (raises ValueError where it is no port)
+    return value.rstrip("/")
+
+
+def _smtp(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+        raise ValueError("must be smtp://host:port or smtps://host:port")
+    return value
+
+
+def _gateway(value: str) -> str:
+    if value not in {"sandbox", "stripe"}:
+        raise ValueError("must be sandbox or stripe")
+    return value
+
+
+def _stripe_key(value: str) -> str:
+    modes = set(re.findall(r"(?:sk|rk)_(live|test)_", value))
+    if modes == {"live", "test"}:
+        raise ValueError("must not hold a test key together with a live one: a shop takes real money, or none")
+    if not re.fullmatch(r"(sk|rk)_(live|test)_[A-Za-z0-9_]{8,}", value):
+        raise ValueError("must be one secret key of the account, such as sk_test_… or sk_live_…")
+    return value
+
+
+def _webhook_secrets(value: str) -> tuple[str, ...]:
+    secrets = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not all(re.fullmatch(r"whsec_[A-Za-z0-9+/=_-]{8,}", secret) for secret in secrets):
+        raise ValueError("must be the webhook's signing secret, whsec_…; several, comma separated, while it is rolled")
+    return secrets
+
+
+def _currency(value: str) -> str:
+    if value not in money.currencies():
+        raise ValueError("must be an ISO 4217 currency code in use, such as EUR, USD, JPY or KWD")
+    return value
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    return tuple(str(ip_network(part.strip())) for part in value.split(",") if part.strip())
+
+
+def _hosts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _switch(value: str) -> bool:
+    if value not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return value == "on"
+
+
+def _setting(
+    check: Callable[[str], Any], why: str, default: Any = None, required: bool = False, shown: bool = True
+) -> Any:
+    """`shown=False`: a secret, or an address that may hold one; `repr` leaves it out."""
+    if required:
+        return field(metadata={"check": check, "why": why}, repr=shown)
+    return field(default=default, metadata={"check": check, "why": why}, repr=shown)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The program's settings; the environment variable of each is its name in capitals."""
+
+    secret_key: str = _setting(
+        _secret, "signs checkout tokens and cookies; the same on every host", required=True, shown=False
+    )
+    secret_key_fallbacks: tuple[str, ...] = _setting(
+        _secrets, "earlier secrets, comma separated, still accepted so that open forms keep working", (), shown=False
+    )
+    database_url: str = _setting(
+        _database, "the shop's storage: PostgreSQL, or SQLite for one machine", f"sqlite:///{INSTANCE}/shop.sqlite",
+        shown=False,
+    )  # fmt: skip
+    payment_gateway: str = _setting(_gateway, "who takes the money: sandbox or stripe", "sandbox")
+    gateway_deadline: float = _setting(_seconds, "seconds in which the gateway is asked, retries included", 10.0)
+    action_window: float = _setting(_seconds, "seconds a shopper has to confirm at the bank", 3600.0)
+    sandbox_bank_url: str = _setting(_origin, "where the sandbox bank listens", "http://127.0.0.1:8010")
+    sandbox_database_url: str = _setting(
+        _database, "the bank's own storage", f"sqlite:///{INSTANCE}/bank.sqlite", shown=False
+    )
+    stripe_secret_key: str = _setting(
+        _stripe_key, "the Stripe account's secret key; also asked about earlier payments", "", shown=False
+    )
+    stripe_webhook_secret: tuple[str, ...] = _setting(
+        _webhook_secrets, "signs what Stripe tells us; several, comma separated, while it is rolled", (), shown=False
+    )
+    stripe_api_base: str = _setting(_origin, "Stripe's interface; a stand-in for tests", "https://api.stripe.com")
+    shop_name: str = _setting(_text, "the name on every page", "PayOnce")
+    shop_currency: str = _setting(_currency, "ISO 4217 code of every price", "EUR")
+    shop_hosts: tuple[str, ...] = _setting(
+        _hosts, "host names the shop answers to, comma separated", ("127.0.0.1", "localhost")
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        _networks, "addresses or networks of proxies whose X-Forwarded-* headers count; none by default", ()
+    )
+    smtp_url: str = _setting(
+        _smtp, "sends receipts by e-mail: smtp://user:password@host:587 or smtps://host:465", "", shown=False
+    )
+    mail_from: str = _setting(_text, "the address that receipts come from", "receipts@shop.invalid")
+    mail_folder: str = _setting(_text, "where receipts are put as .eml files without SMTP_URL", f"{INSTANCE}/outbox")
+    limits_storage_url: str = _setting(
+        _text, "where rate limits are counted; memory counts per worker, redis://… for all", "memory://", shown=False
+    )
+
+    lab: bool | None = _setting(
+        _switch, "on or off: /lab, where defences meet attacks; on by default, off with a real gateway", None
+    )
+
+    @property
+    def has_lab(self) -> bool:
+        """Whether /lab is there: as LAB says, else only where no real money can move."""
+        return self.payment_gateway == "sandbox" if self.lab is None else self.lab
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read and check them all. An empty variable counts as not set. Raises SettingsError."""
+        values = {}
+        for setting in fields(cls):
+            name = setting.name.upper()
+            if text := environ.get(name, ""):
+                values[setting.name] = _checked(name, text, setting.metadata["check"])
+        if "secret_key" not in values:
+            raise SettingsError("SECRET_KEY is not set; `make run` makes one, elsewhere set a long random one")
+        return cls(**values)
+
+
+def _checked(name: str, text: str, check: Callable[[str], Any]) -> Any:
+    try:
+        return check(text)
+    except ValueError as error:
+        raise SettingsError(f"{name} {_reason(error)}") from None
+
+
+def _reason(error: ValueError) -> str:
+    message = str(error)
+    return message if message.startswith("must") else f"makes no sense: {message}"
