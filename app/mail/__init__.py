@@ -1,0 +1,1 @@
+"""Letters to shoppers: written down with what they tell of, sent afterwards."""
