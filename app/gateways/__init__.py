@@ -1,0 +1,1 @@
+"""The payment gateways: one interface (base) and whoever speaks it."""

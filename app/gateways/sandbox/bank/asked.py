@@ -1,0 +1,176 @@
+"""What may be asked of the bank, checked: plain values in, or BadRequest with a code and a sentence."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.gateways.sandbox.cards import SandboxCard, find_card, last_four
+from app.money import currencies
+
+KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:-]{0,199}")
+EXPIRY = re.compile(r"(0[1-9]|1[0-2])/?(\d\d|20\d\d)")
+CVC = re.compile(r"[0-9]{3,4}")
+HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
+LARGEST = 10**15
+"""More minor units than any payment has; keeps sums inside 64 bits."""
+
+
+class BadRequest(Exception):
+    """The request makes no sense; nothing was done. `status` is the HTTP status that says so."""
+
+    status = 400
+
+    def __init__(self, code: str, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+        self.words = words
+
+
+class KeyReused(BadRequest):
+    """Another request took this key before."""
+
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__("key_reused", "This key was used for another request.")
+
+
+@dataclass(frozen=True)
+class ChargeAsked:
+    """One request for money: `amount` in minor units. Card data stays out of its repr."""
+
+    key: str
+    amount: int
+    currency: str
+    card: SandboxCard
+    last4: str
+    return_url: str
+    shop: str
+    fingerprint: str
+
+    def __repr__(self) -> str:
+        return f"ChargeAsked({self.key})"
+
+
+@dataclass(frozen=True)
+class RefundAsked:
+    """One request to give `amount` minor units of the charge back."""
+
+    key: str
+    charge: str
+    amount: int
+    currency: str
+
+    def columns(self) -> dict[str, Any]:
+        """The request as columns of `bank_refunds`."""
+        return {"key": self.key, "charge": self.charge, "amount": self.amount, "currency": self.currency}
+
+
+def charge_asked(body: Any, header_key: str | None) -> ChargeAsked:
+    """Read and check a charge. Raises BadRequest; what it says never holds a card number."""
+    fields = _object(body)
+    key, amount, currency = _key(fields, header_key), _amount(fields), _currency(fields)
+    card, last4, expiry = _card(fields)
+    return ChargeAsked(
+        key=key,
+        amount=amount,
+        currency=currency,
+        card=card,
+        last4=last4,
+        return_url=_return_url(fields),
+        shop=_shop(fields),
+        fingerprint=_fingerprint(amount, currency, card, expiry),
+    )
+
+
+def refund_asked(body: Any, header_key: str | None) -> RefundAsked:
+    """Read and check a refund. Raises BadRequest."""
+    fields = _object(body)
+    charge = fields.get("charge")
+    if not isinstance(charge, str) or not KEY.fullmatch(charge):
+        raise BadRequest("bad_charge", "charge must be the key of the charge.")
+    return RefundAsked(_key(fields, header_key), charge, _amount(fields), _currency(fields))
+
+
+def key_asked(key: str) -> str:
+    """A key from an address. Raises BadRequest where it can't be one."""
+    return _key({"key": key}, None)
+
+
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise BadRequest("not_json", "The body must be a JSON object.")
+    return body
+
+
+def _key(fields: dict[str, Any], header_key: str | None) -> str:
+    key = fields.get("key", header_key)
+    if not isinstance(key, str) or not KEY.fullmatch(key) or header_key not in (None, key):
+        raise BadRequest("bad_key", "An idempotency key of 1 to 200 letters, digits and . _ ~ : - is needed.")
+    return key
+
+
+def _amount(fields: dict[str, Any]) -> int:
+    amount = fields.get("amount")
+    if type(amount) is not int or not 0 < amount <= LARGEST:
+        raise BadRequest("bad_amount", "amount must be a whole number of minor units above 0.")
+    return amount
+
+
+def _currency(fields: dict[str, Any]) -> str:
+    currency = fields.get("currency")
+    if not isinstance(currency, str) or currency not in currencies():
+        raise BadRequest("bad_currency", "currency must be an ISO 4217 code such as EUR.")
+    return currency
+
+
+def _card(fields: dict[str, Any]) -> tuple[SandboxCard, str, str]:
+    given = fields.get("card")
+    number, expiry, cvc = (_text(given, name) for name in ("number", "expiry", "cvc"))
+    card = find_card(number)
+    if card is None:
+        raise BadRequest("not_a_test_card", "This bank takes test cards only.")
+    if not EXPIRY.fullmatch(expiry) or not CVC.fullmatch(cvc):
+        raise BadRequest("bad_card", "card must have number, expiry (MM/YY) and cvc.")
+    return card, last_four(number), expiry
+
+
+def _text(given: Any, name: str) -> str:
+    value = given.get(name) if isinstance(given, dict) else None
+    if not isinstance(value, str) or len(value) > 40:
+        raise BadRequest("bad_card", "card must have number, expiry (MM/YY) and cvc.")
+    return value.replace(" ", "")
+
+
+def _return_url(fields: dict[str, Any]) -> str:
+    """Where the shopper goes after the bank's page: http(s), a plain host, nothing odd."""
+    url = fields.get("return_url")
+    if not isinstance(url, str) or len(url) > 2000 or not re.fullmatch(r"[!-~]+", url) or not _is_plain(url):
+        raise BadRequest("bad_return_url", "return_url must be an address such as https://shop.example/receipts/1.")
+    return url
+
+
+def _is_plain(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  (raises ValueError where it is no port)
+    except ValueError:
+        return False
+    host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc
+    return parts.scheme in ("http", "https") and HOST.fullmatch(host) is not None and "\\" not in url
+
+
+def _shop(fields: dict[str, Any]) -> str:
+    shop = fields.get("shop", "")
+    if not isinstance(shop, str) or len(shop) > 100 or not shop.isprintable():
+        raise BadRequest("bad_shop", "shop must be a name of at most 100 characters.")
+    return shop
+
+
+def _fingerprint(amount: int, currency: str, card: SandboxCard, expiry: str) -> str:
+    """Tells one request from another: of the card only what it does and its expiry, not its number or CVC."""
+    parts = [amount, currency, card.behaviour, expiry.replace("/", "")]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

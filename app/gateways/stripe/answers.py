@@ -1,0 +1,123 @@
+"""What the provider's answers mean. Definite is only what it says of our key and our amount; all else is doubt."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import stripe
+
+from app.gateways.base import Answer, Outcome, Payment, Repayment, Unknown
+from app.gateways.stripe import currencies
+from app.gateways.stripe.requests import REFUND_KEY
+
+Fields = Mapping[str, Any]
+
+LONGEST_URL = 2000
+
+
+class Refused(Unknown):
+    """The provider answered with an error. That is no outcome: `status` (HTTP) and `code` say what it was.
+
+    Asking again at once helps where the key is in use this moment (409) or the provider fell over (5xx), but not
+    where it replays a failure that it remembers for the key, or asks for patience (429).
+    """
+
+    def __init__(self, error: stripe.StripeError) -> None:
+        self.status = error.http_status or 0
+        self.code = _code(error)
+        again = not _replayed(error) and (self.status == 409 or self.status >= 500)
+        words = ["the provider answered", str(self.status), self.code, "again" if _replayed(error) else ""]
+        super().__init__(" ".join(filter(None, words)), again=again)
+
+
+def ask(question: Callable[[], stripe.StripeObject]) -> dict[str, Any]:
+    """The answer's fields. Raises NotSent, Unknown or Refused; says nothing of the key that we authenticate with."""
+    try:
+        return question().to_dict()
+    except stripe.StripeError as error:
+        raise _doubt(error) from None
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """An answer that lacks what every answer has, or is no object at all, is no answer."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise Unknown(f"the provider's answer was unreadable: {type(error).__name__}") from error
+
+
+def _doubt(error: stripe.StripeError) -> Unknown:
+    if error.http_status is None or error.http_status < 400:
+        return Unknown("the provider's answer was unreadable")
+    return Refused(error)
+
+
+def of_session(session: Fields, payment: Payment) -> Answer:
+    """What a Checkout Session says of our payment."""
+    _same(session.get("client_reference_id"), payment.key, "another key")
+    _same_money(session.get("amount_total"), session.get("currency"), payment.amount, payment.currency)
+    reference = id_of(session)
+    match session.get("status"), session.get("payment_status"):
+        case _, "paid":
+            return Answer(Outcome.SUCCEEDED, reference)
+        case "open", "unpaid":
+            return Answer(Outcome.REQUIRES_ACTION, reference, action_url=_url(session))
+        case "expired", "unpaid":
+            return Answer(Outcome.CANCELED, reference, "expired")
+        case status, paid:
+            raise Unknown(f"the provider says {_word(status)} and {_word(paid)}", again=False)
+
+
+def of_refund(refund: Fields, repayment: Repayment) -> Answer:
+    """What a refund says of ours."""
+    _same((refund.get("metadata") or {}).get(REFUND_KEY), repayment.key, "another refund")
+    _same_money(refund.get("amount"), refund.get("currency"), repayment.amount, repayment.payment.currency)
+    match refund.get("status"):
+        case "succeeded":
+            return Answer(Outcome.SUCCEEDED, id_of(refund))
+        case "failed" | "canceled" as status:
+            return Answer(Outcome.DECLINED, id_of(refund), _word(refund.get("failure_reason") or status))
+        case status:
+            raise Unknown(f"the provider says {_word(status)}", again=False)
+
+
+def id_of(fields: Fields) -> str:
+    """The provider's own name for it."""
+    found = fields["id"]
+    if not isinstance(found, str) or not 0 < len(found) <= 255:
+        raise Unknown("the provider's answer has no name", again=False)
+    return found
+
+
+def _same(theirs: object, ours: object, what: str) -> None:
+    if theirs != ours:
+        raise Unknown(f"the provider answered for {what}", again=False)
+
+
+def _same_money(amount: object, currency: object, ours: int, our_currency: str) -> None:
+    expected = (currencies.to_provider(ours, our_currency), our_currency.lower())
+    _same((amount, currency) if type(amount) is int else None, expected, "another amount")
+
+
+def _url(session: Fields) -> str:
+    url = session.get("url")
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")) or len(url) > LONGEST_URL:
+        raise Unknown("the provider named no page for the shopper", again=False)
+    return url
+
+
+def _code(error: stripe.StripeError) -> str:
+    body = error.json_body
+    told = body.get("error") if isinstance(body, dict) else None
+    code = (told.get("code") or told.get("type")) if isinstance(told, dict) else None
+    return _word(code) if code else ""
+
+
+def _replayed(error: stripe.StripeError) -> bool:
+    return str((error.headers or {}).get("idempotent-replayed", "")).lower() == "true"
+
+
+def _word(text: object) -> str:
+    """The provider's code if it is one, short enough for the books; anything else is left out."""
+    return text if isinstance(text, str) and text.isidentifier() and len(text) <= 40 else "something unknown"

@@ -1,0 +1,83 @@
+"""The provider's events: signed, tolerably fresh, and read only for what they are about. How it is now, we ask."""
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import stripe
+
+from app.gateways.base import About, BadNotice, Notice
+from app.gateways.stripe.requests import KEY
+
+TOLERANCE = 300
+"""Seconds that an event may be old: what is repeated later than that is somebody's recording."""
+
+MOST_SIGNATURES = 1000
+"""Characters of the signature's header: a true one has some 150, one more for each secret in use."""
+
+ABOUT = {
+    "checkout.session.completed": About.PAYMENT,
+    "checkout.session.expired": About.PAYMENT,
+    "checkout.session.async_payment_succeeded": About.PAYMENT,
+    "checkout.session.async_payment_failed": About.PAYMENT,
+    "charge.refunded": About.REFUND,
+    "charge.refund.updated": About.REFUND,
+    "refund.created": About.REFUND,
+    "refund.updated": About.REFUND,
+    "refund.failed": About.REFUND,
+    "charge.dispute.created": About.DISPUTE,
+    "charge.dispute.updated": About.DISPUTE,
+    "charge.dispute.closed": About.DISPUTE,
+    "charge.dispute.funds_withdrawn": About.DISPUTE,
+    "charge.dispute.funds_reinstated": About.DISPUTE,
+}
+
+
+def read(body: bytes, signature: str, secrets: Iterable[str], *, live: bool) -> Notice:
+    """The notice in a signed body. Raises BadNotice; costs nothing but a sum over the body until it is found true."""
+    if len(signature) > MOST_SIGNATURES or not any(_signed(body, signature, secret) for secret in secrets):
+        raise BadNotice("not signed by the provider")
+    try:
+        event = json.loads(body)
+        return _notice(event, event["data"]["object"], live)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise BadNotice(f"unreadable: {type(error).__name__}") from None
+
+
+def _signed(body: bytes, signature: str, secret: str) -> bool:
+    try:
+        return bool(stripe.WebhookSignature.verify_header(body, signature, secret, TOLERANCE))
+    except (stripe.SignatureVerificationError, ValueError, TypeError):
+        return False
+
+
+def _notice(event: Any, about: Any, live: bool) -> Notice:
+    kind = str(event["type"])
+    what = ABOUT.get(kind, About.OTHER) if event["livemode"] is live else About.OTHER
+    return Notice(
+        id=_short(event["id"]), kind=_short(kind), about=what, at=datetime.fromtimestamp(event["created"], UTC),
+        key=_text((about.get("metadata") or {}).get(KEY)), reference=_reference(about),
+        text=_dispute(about) if what is About.DISPUTE else None,
+    )  # fmt: skip
+
+
+def _reference(about: Any) -> str | None:
+    """The session's id where it is one; else that of the payment it belongs to."""
+    if about.get("object") == "checkout.session":
+        return _text(about["id"])
+    return _text(about.get("payment_intent"))
+
+
+def _dispute(about: Any) -> str:
+    return f"dispute {_text(about.get('status'))}, reason {_text(about.get('reason'))}"[:200]
+
+
+def _text(value: object) -> str | None:
+    return value[:255] if isinstance(value, str) else None
+
+
+def _short(value: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
+        raise ValueError("no name")
+    return value

@@ -1,0 +1,260 @@
+"""Stripe as a gateway. Our key is the provider's idempotency key; what became of it, the provider is asked.
+
+A session takes no money by itself: only a shopper who was led to its page can pay, and nobody is before its id
+is recorded. `cancel` ends the session, and answers with what won. Where the id was never learnt, the stored
+request is repeated under its key while that can be done, and later the provider's list is searched for our key.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid5
+
+import httpx
+import stripe
+
+from app.gateways.base import (
+    Answer,
+    Card,
+    Movement,
+    Notice,
+    Outcome,
+    Payment,
+    Refunded,
+    Repayment,
+    Sale,
+    Unknown,
+)
+from app.gateways.sandbox.deadlines import deadline
+from app.gateways.stripe import answers, currencies, events, requests
+from app.gateways.stripe.answers import Refused, ask, readable
+from app.gateways.stripe.http import Way
+from app.gateways.stripe.requests import KEY, REFUND_KEY, Kept
+
+VERSION = "2026-10-28.endive"
+"""The interface's version that this was written for; a stored request is repeated under its own."""
+
+CLOCKS = 3600
+"""Seconds that our clock may be ahead of the provider's when its list is searched."""
+
+PAGE = 100
+
+NO_SUCH_AMOUNT = frozenset({"amount_too_small", "amount_too_large"})
+"""The provider's explicit refusal of the request under this key, which it gives before it makes anything."""
+
+REFUND_NAMES = UUID("7b2f6d0e-3f0a-5f0e-9d6c-0f6c2a9d8b11")
+"""Refunds made by hand have no key of ours: theirs is made from their id."""
+
+
+class StripeGateway:
+    """The gateway at one Stripe account. Safe for threads, and for processes that fork. Shows its secrets to nobody."""
+
+    name = "stripe"
+    takes_cards = False
+
+    def __init__(
+        self, secret_key: str, webhook_secrets: tuple[str, ...] = (), *, window: float, api_base: str, page_origin: str,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:  # fmt: skip
+        self.live = "_live_" in secret_key
+        self.account = "live" if self.live else "test"
+        self.page_origin: str | None = page_origin
+        self._webhook_secrets, self._window = webhook_secrets, window
+        stripe.enable_telemetry = False
+        # No tries of its own: they would hide from us that a request was sent.
+        self._client = stripe.StripeClient(
+            secret_key, stripe_version=VERSION, base_addresses={"api": api_base}, max_network_retries=0,
+            http_client=Way(transport),
+        ).v1  # fmt: skip
+
+    def prepare(self, sale: Sale) -> dict[str, Any]:
+        """The request to store with the claim. Raises NotPayable."""
+        return requests.prepare(sale, version=VERSION, live=self.live, window=self._window)
+
+    def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
+        """Make the session: the shopper is needed on its page. One request, so NotSent means that nothing was sent."""
+        try:
+            with readable(), deadline(timeout):
+                return answers.of_session(self._make(payment), payment)
+        except Refused as refused:
+            if refused.code in NO_SUCH_AMOUNT:
+                return Answer(Outcome.CANCELED, reason=refused.code)
+            raise
+
+    def lookup(self, payment: Payment, timeout: float) -> Answer | None:
+        """What became of the key. None: there is no session, and none can come to be any more."""
+        with readable(), deadline(timeout):
+            session = self._session(payment)
+            return None if session is None else answers.of_session(session, payment)
+
+    def cancel(self, payment: Payment, timeout: float) -> Answer:
+        """End the session, so that nobody can pay on it any more; answers whichever outcome won."""
+        with readable(), deadline(timeout):
+            session = self._session(payment)
+            if session is None:
+                return Answer(Outcome.CANCELED)
+            if session.get("status") == "open":
+                session = self._expire(answers.id_of(session))
+            answer = answers.of_session(session, payment)
+        if answer.outcome is Outcome.REQUIRES_ACTION:
+            raise Unknown("the provider has not ended the session yet")
+        return answer
+
+    def refund(self, repayment: Repayment, timeout: float) -> Answer:
+        """Give money back, once a key."""
+        with readable(), deadline(timeout):
+            intent = self._intent(repayment.payment)
+            try:
+                refund = ask(lambda: self._client.refunds.create(*_refund_request(repayment, intent)))
+            except Refused as refused:
+                return self._not_refunded(repayment, intent, refused)
+            return answers.of_refund(refund, repayment)
+
+    def lookup_refund(self, repayment: Repayment, timeout: float) -> Answer | None:
+        """What became of the refund's key; None where the payment has no such refund."""
+        with readable(), deadline(timeout):
+            refund = self._refund(repayment, self._intent(repayment.payment))
+            return None if refund is None else answers.of_refund(refund, repayment)
+
+    def statement(self) -> Iterator[Movement]:
+        """Every charge and refund that moved money on the account, newest first. Raises NotSent or Unknown."""
+        with readable():
+            for charge in _each(self._client.charges.list, {"limit": PAGE}):
+                if charge.get("paid") and charge.get("captured"):
+                    key = _ours(charge, KEY) or str(charge["id"])
+                    yield _movement(key, "charge", charge, charge["amount_captured"])
+            for refund in _each(self._client.refunds.list, {"limit": PAGE}):
+                if refund.get("status") == "succeeded":
+                    yield _movement(_refund_key(refund), "refund", refund, refund["amount"])
+
+    def read_webhook(self, body: bytes, signature: str) -> Notice:
+        """Check the signature by any of our secrets, and read. Raises BadNotice."""
+        return events.read(body, signature, self._webhook_secrets, live=self.live)
+
+    def key_of(self, notice: Notice, timeout: float) -> str | None:
+        """Our key, from the notice itself or else from the session that its payment came from."""
+        if notice.key or not notice.reference or not notice.reference.startswith("pi_"):
+            return notice.key
+        with readable(), deadline(timeout):
+            of_payment = {"payment_intent": notice.reference, "limit": 1}
+            found = next(_each(self._client.checkout.sessions.list, of_payment), None)
+            return _ours(found, KEY) if found else None
+
+    def refunds_of(self, payment: Payment, timeout: float) -> list[Refunded]:
+        """Every refund of the payment that has gone through."""
+        with readable(), deadline(timeout):
+            of_payment = {"payment_intent": self._intent(payment), "limit": PAGE}
+            found = _each(self._client.refunds.list, of_payment)
+            return [_refunded(refund) for refund in found if refund.get("status") == "succeeded"]
+
+    def _make(self, payment: Payment) -> dict[str, Any]:
+        """Send the stored request under our key. What comes back is what was so when it first arrived."""
+        kept = Kept.of(payment)
+        options: Any = {"idempotency_key": payment.key, "stripe_version": kept.version}
+        params: Any = dict(kept.params)
+        return ask(lambda: self._client.checkout.sessions.create(params, options))
+
+    def _session(self, payment: Payment) -> dict[str, Any] | None:
+        """The session as it is now. None: there is none, and none can come to be any more."""
+        if payment.reference:
+            return self._read(payment.reference)
+        kept = Kept.of(payment)
+        if kept.repeatable():
+            try:
+                return self._read(answers.id_of(self._make(payment)))
+            except Refused as refused:
+                if refused.again or refused.status == 429:
+                    raise
+        # The key brings nothing to light (a remembered failure, or a request that is refused now): search.
+        if found := self._search(payment, kept):
+            return self._read(answers.id_of(found))
+        if kept.void():
+            return None
+        raise Unknown("the provider's list has no session for it yet", again=False)
+
+    def _read(self, session: str) -> dict[str, Any]:
+        return ask(lambda: self._client.checkout.sessions.retrieve(session))
+
+    def _search(self, payment: Payment, kept: Kept) -> dict[str, Any] | None:
+        made = {"gte": kept.made - CLOCKS, "lte": kept.ends + CLOCKS}
+        sessions = _each(self._client.checkout.sessions.list, {"created": made, "limit": PAGE})
+        return next((each for each in sessions if each.get("client_reference_id") == payment.key), None)
+
+    def _expire(self, session: str) -> dict[str, Any]:
+        """End it; where it was not open any more, or the answer got lost on the way, what it is now."""
+        try:
+            return ask(lambda: self._client.checkout.sessions.expire(session))
+        except Refused as refused:
+            if refused.status != 400:
+                raise
+        return self._read(session)
+
+    def _intent(self, payment: Payment) -> str:
+        session = self._session(payment) or {}
+        intent = session.get("payment_intent")
+        if not isinstance(intent, str):
+            raise Unknown("the provider knows no payment for it", again=False)
+        return intent
+
+    def _refund(self, repayment: Repayment, intent: str) -> dict[str, Any] | None:
+        refunds = _each(self._client.refunds.list, {"payment_intent": intent, "limit": PAGE})
+        return next((each for each in refunds if _ours(each, REFUND_KEY) == repayment.key), None)
+
+    def _not_refunded(self, repayment: Repayment, intent: str, refused: Refused) -> Answer:
+        """Refused: by an earlier try under this key, which then is in the list; or because too little is left."""
+        if refused.status != 400 or refused.code == "idempotency_error":
+            raise refused
+        if found := self._refund(repayment, intent):
+            return answers.of_refund(found, repayment)
+        if self._left(intent) < currencies.to_provider(repayment.amount, repayment.payment.currency):
+            return Answer(Outcome.DECLINED, reason="not_enough_left")
+        raise refused
+
+    def _left(self, intent: str) -> int:
+        """What can still be refunded, in the provider's units."""
+        charges = _each(self._client.charges.list, {"payment_intent": intent, "limit": PAGE})
+        return sum(each["amount_captured"] - each["amount_refunded"] for each in charges if each.get("paid"))
+
+
+def _each(page: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A list of the provider's, page after page."""
+    after: dict[str, Any] = {}
+    while True:
+        current = ask(partial(page, params | after))
+        items = current["data"]
+        yield from items
+        if not current.get("has_more") or not items:
+            return
+        after = {"starting_after": items[-1]["id"]}
+
+
+def _ours(fields: Any, name: str) -> str | None:
+    """Our key in the provider's metadata."""
+    found = (fields.get("metadata") or {}).get(name)
+    return found if isinstance(found, str) else None
+
+
+def _refund_request(repayment: Repayment, intent: str) -> tuple[Any, Any]:
+    payment = repayment.payment
+    params = {
+        "payment_intent": intent,
+        "amount": currencies.to_provider(repayment.amount, payment.currency),
+        "metadata": {KEY: payment.key, REFUND_KEY: repayment.key},
+    }
+    return params, {"idempotency_key": repayment.key}
+
+
+def _refund_key(refund: Any) -> str:
+    return _ours(refund, REFUND_KEY) or str(uuid5(REFUND_NAMES, str(refund["id"])))
+
+
+def _refunded(refund: Any) -> Refunded:
+    amount = currencies.from_provider(refund["amount"], str(refund["currency"]).upper())
+    return Refunded(_refund_key(refund), amount, str(refund["id"]), _ours(refund, REFUND_KEY) is not None)
+
+
+def _movement(key: str, kind: str, fields: Any, amount: int) -> Movement:
+    currency = str(fields["currency"]).upper()
+    at = datetime.fromtimestamp(fields["created"], UTC)
+    return Movement(key, kind, currencies.from_provider(amount, currency), currency, at)
