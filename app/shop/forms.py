@@ -1,0 +1,102 @@
+"""The shopper's forms: what is read from them, and what is said where it can't be."""
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from wtforms import BooleanField, EmailField, HiddenField, IntegerField, StringField
+from wtforms.validators import DataRequired, Email, InputRequired, Length, NumberRange, StopValidation, ValidationError
+
+from app.gateways.base import Card
+from app.gateways.sandbox.cards import find_card, is_card_number, normalise
+from app.orders.basket import MOST_OF_ONE
+from app.security import Form
+from app.shop import texts
+
+
+def _strip(value: str | None) -> str | None:
+    """Without space around it and without characters that no storage takes."""
+    return value.replace("\x00", "").strip() if value else value
+
+
+class Number(IntegerField):
+    """A whole number that says in our words that it is none."""
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        try:
+            super().process_formdata(valuelist)
+        except ValueError:
+            raise ValueError(texts.BASKET_NUMBER) from None
+
+
+class BasketForm(Form):
+    """How many of one product shall be in the basket."""
+
+    product = HiddenField(filters=[_strip], validators=[InputRequired(texts.NOT_ON_SALE), Length(max=80)])
+    quantity = Number(
+        "Quantity",
+        validators=[
+            InputRequired(texts.BASKET_NUMBER),
+            NumberRange(min=0, max=MOST_OF_ONE, message=texts.BASKET_NUMBER),
+        ],
+    )
+
+
+class GiveUpForm(Form):
+    """Nothing to fill in: the button says it."""
+
+
+class CheckoutForm(Form):
+    """Who pays. The checkout token is not read here: it is looked at before all else."""
+
+    checkout_token = HiddenField()
+    email = EmailField(
+        "E-mail address", filters=[_strip],
+        validators=[InputRequired(texts.EMAIL), Length(max=254, message=texts.EMAIL), Email(texts.EMAIL)],
+    )  # fmt: skip
+    name = StringField(
+        "Full name", filters=[_strip],
+        validators=[DataRequired(texts.NAME), Length(max=100, message=texts.NAME_LENGTH)],
+    )  # fmt: skip
+    order_again = BooleanField("Yes, order this again")
+
+    card: Card | None = None
+
+
+class CardCheckoutForm(CheckoutForm):
+    """Who pays and with which card. Card fields are never filled in again."""
+
+    card_number = StringField("Card number", filters=[_strip], validators=[InputRequired(texts.CARD_NUMBER)])
+    card_expiry = StringField("Expiry date", filters=[_strip], validators=[InputRequired(texts.CARD_EXPIRY)])
+    card_cvc = StringField("Security code", filters=[_strip], validators=[InputRequired(texts.CARD_CVC)])
+
+    def validate_card_number(self, field: Any) -> None:
+        if not is_card_number(field.data):
+            raise StopValidation(texts.CARD_NUMBER)
+        if find_card(field.data) is None:
+            raise StopValidation(texts.CARD_TEST)
+
+    def validate_card_expiry(self, field: Any) -> None:
+        month, year = _expiry(field.data)
+        now = datetime.now(UTC)
+        if (year, month) < (now.year, now.month):
+            raise ValidationError(texts.CARD_EXPIRED)
+
+    def validate_card_cvc(self, field: Any) -> None:
+        if not re.fullmatch(r"[0-9]{3,4}", field.data):
+            raise ValidationError(texts.CARD_CVC)
+
+    @property
+    def card(self) -> Card:  # type: ignore[override]
+        """The card as typed, for the gateway alone. Only after validation."""
+        month, year = _expiry(self.card_expiry.data)
+        return Card(normalise(self.card_number.data), f"{month:02}/{year % 100:02}", self.card_cvc.data)
+
+
+def _expiry(text: str) -> tuple[int, int]:
+    """"4/29", "04/29", "0429", "04 / 2029" → (4, 2029). Raises ValidationError."""
+    match = re.fullmatch(r"(0?[1-9]|1[0-2])\s*[/.\- ]\s*(?:20)?([0-9]{2})|(0[1-9]|1[0-2])(?:20)?([0-9]{2})", text)
+    if match is None:
+        raise ValidationError(texts.CARD_EXPIRY)
+    month, year = match[1] or match[3], match[2] or match[4]
+    return int(month), 2000 + int(year)

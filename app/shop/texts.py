@@ -1,0 +1,41 @@
+"""Every error text of the shopper's pages, in one place."""
+
+from app.gateways.base import NotPayable
+from app.money import format_money
+
+BASKET_NUMBER = "Enter how many you want, as a number from 0 to 99"
+NOT_ON_SALE = "This is not for sale any more"
+NOT_ENOUGH = "There are only {left} left; choose {left} or fewer"
+NONE_LEFT = "This is sold out"
+BASKET_FULL = "Your basket holds as many different things as one order can; pay for these first"
+
+EMAIL = "Enter your e-mail address in the right form, such as name@example.com"
+NAME = "Enter your name"
+NAME_LENGTH = "Your name must have 100 characters or fewer"
+CARD_NUMBER = "Enter the card number as it is on your card"
+CARD_TEST = "This is a demonstration shop: use a test card, such as 4242 4242 4242 4242. Your card was not charged"
+CARD_EXPIRY = "Enter the expiry date as month and year, such as 04/29"
+CARD_EXPIRED = "This card has expired; use another one"
+CARD_CVC = "Enter the security code, the 3 or 4 digits on the card"
+
+STALE_FORM = "This form was open for long or came from somewhere else, so nothing was charged. Please press Pay again."
+CHANGED_TOTAL = "The total was {before} when this page was shown and is {now} now. Nothing was charged."
+CHANGED_BASKET = "Your basket was changed after this page was shown. Nothing was charged. Check it and pay again."
+CHANGED_PRICE = "{name} costs {now} now, not {before}."
+CHANGED_STOCK = "Of {name}, only {left} are left."
+CHANGED_GONE = "{name} is sold out."
+TOO_MANY_DECLINES = "Too many cards were declined. Nothing was charged. Wait ten minutes, then try again."
+BUSY = "The shop is busy. Nothing was charged. Please press Pay again."
+
+NOT_PAYABLE = {
+    "too_little": "The least that can be paid here is {limit}. Nothing was charged. Put more into your basket.",
+    "too_much": "The most that can be paid at once here is {limit}. Nothing was charged. Take something out of it.",
+    "step": "This total can't be paid by card: it must be a multiple of {limit}. Nothing was charged.",
+    "insecure": "This page was not opened by a secure address (https), so nothing was charged. Open the shop by https.",
+}
+
+
+def not_payable(refusal: NotPayable, currency: str, locale: str) -> str:
+    """Why the total can't be paid, with the limit in the reader's locale."""
+    limit = format_money(refusal.limit, currency, locale) if refusal.limit is not None else ""
+    return NOT_PAYABLE[refusal.reason].format(limit=limit)
