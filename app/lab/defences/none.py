@@ -1,0 +1,28 @@
+"""Defence 1: none. The form is posted, the card is charged, the receipt is the answer of the POST."""
+
+from flask import Flask
+from sqlalchemy import Engine
+
+from app.lab.clock import Clock
+from app.lab.defences import stall
+from app.lab.defences.till import Till
+
+SCHEMA = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, status TEXT, token TEXT)"
+
+
+def create(till: Till, books: Engine, _clock: Clock) -> Flask:
+    """The shop as a first tutorial writes it."""
+    app = stall.open_stall(books, SCHEMA, __name__)
+
+    @app.get("/")
+    def form() -> str:
+        return stall.page("offer")
+
+    @app.post("/pay")
+    def pay() -> str:
+        till.charge(stall.PRICE, stall.CURRENCY)
+        with books.begin() as tx:
+            stall.save(tx, "paid")
+        return stall.page("paid")  # The browser now stands on a POST: reload sends it again.
+
+    return app
