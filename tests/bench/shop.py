@@ -1,0 +1,48 @@
+"""This checkout as it is, but for its bank: one in the same process that takes BENCH_BANK_SECONDS to approve.
+
+So what is measured is the checkout and not the sandbox bank.
+"""
+
+import os
+from collections.abc import Iterator
+from time import sleep
+
+from app import create_app
+from app.gateways.base import Answer, Card, Movement, Outcome, Payment, Repayment
+from app.gateways.choice import Gateways
+
+SECONDS = float(os.environ.get("BENCH_BANK_SECONDS", "0"))
+
+
+class Bank:
+    """Approves everything, so many seconds later."""
+
+    name = "sandbox"
+    account = "bench"
+    takes_cards = True
+    page_origin: str | None = None
+
+    def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
+        if SECONDS:
+            sleep(SECONDS)
+        return Answer(Outcome.SUCCEEDED, reference=payment.key)
+
+    def lookup(self, payment: Payment, timeout: float) -> Answer | None:
+        return self.cancel(payment, timeout)
+
+    def cancel(self, payment: Payment, timeout: float) -> Answer:
+        return Answer(Outcome.SUCCEEDED, reference=payment.key)
+
+    def refund(self, repayment: Repayment, timeout: float) -> Answer:
+        return Answer(Outcome.SUCCEEDED, reference=repayment.key)
+
+    def lookup_refund(self, repayment: Repayment, timeout: float) -> Answer | None:
+        return None
+
+    def statement(self) -> Iterator[Movement]:
+        return iter(())
+
+
+bank = Bank()
+app = create_app()
+app.extensions["gateways"] = Gateways(bank, (bank,))

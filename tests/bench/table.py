@@ -1,0 +1,64 @@
+"""What was measured, as a table: rates drift with the machine, so the ratios count, and they have floors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+Rates = Mapping[str, Sequence[float]]
+"""Times a second for each contender, one figure a round."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A contender's rate in relation to another's in the same round (or to a number), and the least it may be."""
+
+    of: str
+    to: str | float
+    words: str
+    floor: float
+    aim: float
+
+    def measured(self, rates: Rates) -> float:
+        """The median of the rounds' own ratios: what slows a whole round down drops out."""
+        base = rates[self.to] if isinstance(self.to, str) else [self.to] * len(rates[self.of])
+        return median(rate / other for rate, other in zip(rates[self.of], base, strict=True))
+
+
+SLOW_BANK, SLOW_CONNECTIONS = 0.3, 64
+ALLOWED = SLOW_CONNECTIONS / SLOW_BANK
+
+NAMES = {
+    "a": "engine's limit, both transactions by pgbench, 16 clients",
+    "b": "naive handler, 16 connections",
+    "c": "this checkout, immediate bank, 16 connections",
+    "d": "replays of one token, 50 connections",
+    "e": f"this checkout, bank of {SLOW_BANK * 1000:.0f} ms, {SLOW_CONNECTIONS} connections",
+    "f": "catalogue, 16 connections",
+    "g": "receipt, 16 connections",
+}
+RATIOS = (
+    Ratio("c", "b", "c / b", floor=0.5, aim=0.7),
+    Ratio("c", "a", "c / a", floor=0.15, aim=0.2),
+    Ratio("d", "c", "d / c", floor=3.0, aim=3.1),
+    Ratio("e", ALLOWED, f"e / {ALLOWED:.0f}", floor=0.6, aim=0.9),
+)
+
+
+def rows(rates: Rates) -> list[str]:
+    """The rates, then the ratios with their verdicts."""
+    lines = [f"{'':58}{'a second':>10}   least to most"]
+    for key, name in NAMES.items():
+        low, high = min(rates[key]), max(rates[key])
+        lines.append(f"({key}) {name:54}{median(rates[key]):>10,.0f}   {low:,.0f} to {high:,.0f}")
+    lines += ["", f"{'ratio':12}{'median':>8}{'floor':>8}{'aim':>8}"]
+    return lines + [_row(ratio, ratio.measured(rates)) for ratio in RATIOS]
+
+
+def _row(ratio: Ratio, measured: float) -> str:
+    verdict = "below the floor" if measured < ratio.floor else "ok" if measured < ratio.aim else "ok, aim reached"
+    return f"{ratio.words:12}{measured:>8.2f}{ratio.floor:>8.2f}{ratio.aim:>8.2f}   {verdict}"
+
+
+def missed(rates: Rates) -> list[str]:
+    """The ratios that are below their floors."""
+    return [ratio.words for ratio in RATIOS if ratio.measured(rates) < ratio.floor]

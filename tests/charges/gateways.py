@@ -1,0 +1,56 @@
+"""Gateways for the tests of the protocol: one that answers as it is told, and notes what it was asked."""
+
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import Any
+
+from app.gateways.base import Answer, Card, Movement, NotSent, Outcome, Payment, Repayment, Unknown
+
+APPROVED = Answer(Outcome.SUCCEEDED)
+DECLINED = Answer(Outcome.DECLINED, reason="card_declined")
+LOST = Unknown("the answer was lost")
+REFUSED = Unknown("the gateway refused", again=False)
+CLOSED = NotSent("no connection")
+
+
+class Told:
+    """Answers (or raises) one thing after the other, the last one for ever. `meanwhile` runs while it is asked."""
+
+    name = "told"
+    account = "test"
+    takes_cards = True
+    page_origin = None
+
+    def __init__(self, *script: Any, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self.script, self.meanwhile = list(script) or [APPROVED], meanwhile
+        self.asked: list[Payment] = []
+        self._lock = Lock()
+
+    def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
+        assert timeout >= 0
+        with self._lock:
+            self.asked.append(payment)
+            answer = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        self.meanwhile()
+        if isinstance(answer, Exception):
+            raise answer
+        return Answer(**vars(answer))
+
+    @property
+    def keys(self) -> list[str]:
+        return [payment.key for payment in self.asked]
+
+    def lookup(self, payment: Payment, timeout: float) -> Answer | None:
+        raise LOST
+
+    def cancel(self, payment: Payment, timeout: float) -> Answer:
+        raise LOST
+
+    def refund(self, repayment: Repayment, timeout: float) -> Answer:
+        raise LOST
+
+    def lookup_refund(self, repayment: Repayment, timeout: float) -> Answer | None:
+        raise LOST
+
+    def statement(self) -> Iterator[Movement]:
+        return iter(())

@@ -1,0 +1,243 @@
+"""Claim: of many at the same moment one asks the gateway; the claim stands before any money moves."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from threading import Event
+
+import pytest
+from flask import Flask
+from sqlalchemy.exc import OperationalError
+
+from app.charges import protocol
+from app.charges.protocol import ClaimUnknown, pay
+from app.charges.states import IN_DOUBT, SUCCEEDED
+from app.database import db, transaction
+from app.orders import basket, stock
+from tests.charges.gateways import APPROVED, DECLINED, LOST, Told
+from tests.charges.moments import at_once
+from tests.factories import BOWL, MUG, change_product, order, presses, product, purchase, show_again
+from tests.shops import Shop
+
+
+def test_twins_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
+    gateway, token = Told(), order()
+    charges = at_once(app, [partial(pay, press, gateway, 3) for press in presses(token, 12)])
+    assert len({charge.receipt for charge in charges}) == 1
+    assert gateway.keys == [str(token.key)], "asked once, under the token's own key"
+    assert shop.charges() == {"succeeded": 1}
+    assert shop.value("SELECT arrivals FROM charge") == 10, "counted up to ten"
+
+
+def test_tabs_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
+    gateway, first = Told(), order()
+    tabs = [first, *(show_again(first.buyer) for _ in range(4))]
+    charges = at_once(app, [partial(pay, press, gateway, 3) for tab in tabs for press in presses(tab, 3)])
+    assert len({charge.receipt for charge in charges}) == 1
+    assert len(gateway.asked) == 1
+    assert shop.charges() == {"succeeded": 1}
+    assert shop.stock(MUG) == 199
+
+
+def test_a_late_twin_gets_the_receipt_and_asks_nobody(shop: Shop, app: Flask) -> None:
+    token = order()
+    first = pay(purchase(token), Told(), 3)
+    late = Told()
+    again = pay(purchase(token), late, 3)
+    assert (again.receipt, again.status) == (first.receipt, SUCCEEDED)
+    assert late.asked == []
+
+
+def test_a_declined_token_is_never_tried_with_another_card(shop: Shop, app: Flask) -> None:
+    token = order()
+    declined = pay(purchase(token), Told(DECLINED), 3)
+    second = Told(APPROVED)
+    assert pay(purchase(token), second, 3).receipt == declined.receipt
+    assert second.asked == []
+    assert pay(purchase(show_again(token.buyer)), second, 3).status is SUCCEEDED, "a new form may"
+
+
+def test_the_claim_is_committed_before_the_gateway_is_asked(shop: Shop, app: Flask) -> None:
+    """Seen from another host, over connections of its own."""
+    other, seen = shop.another(), []
+    gateway = Told(meanwhile=lambda: seen.extend(other.rows("SELECT status, token FROM charge")))
+    token = order()
+    pay(purchase(token), gateway, 3)
+    assert [status for status, _ in seen] == ["processing"]
+    assert str(seen[0].token).replace("-", "") == token.key.hex
+    other.close()
+
+
+def test_nothing_is_held_while_the_gateway_is_asked(shop: Shop, app: Flask) -> None:
+    other, held = shop.another(), list[int]()
+
+    def look() -> None:
+        held.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
+        other.execute("UPDATE product SET description = 'meanwhile'")  # no lock is in the way
+
+    pay(purchase(order()), Told(meanwhile=look), 3)
+    assert held == [0]
+    other.close()
+
+
+def test_while_one_is_asked_its_twin_is_answered(shop: Shop, app: Flask) -> None:
+    """The winner waits for its bank until the twin has its answer: were the twin to wait too, neither would end."""
+    answered, asked, token = Event(), Event(), order()
+
+    def wait() -> None:
+        asked.set()
+        assert answered.wait(30), "the twin did not get its answer while the bank was slow"
+
+    def twin() -> object:
+        assert asked.wait(30)
+        charge = pay(purchase(token), Told(meanwhile=lambda: pytest.fail("asked twice")), 3)
+        answered.set()
+        return charge
+
+    winner, loser = at_once(app, [partial(pay, purchase(token), Told(meanwhile=wait), 60), twin])
+    assert winner.receipt == loser.receipt
+    assert (winner.status, loser.status) == (SUCCEEDED, "processing")
+
+
+def test_a_changed_order_is_never_charged(shop: Shop, app: Flask) -> None:
+    gateway, token = Told(), order({MUG: 1})
+    with transaction() as tx:
+        basket.put(tx, token.buyer, BOWL, 1, "EUR")
+    with pytest.raises(basket.OrderChanged):
+        pay(purchase(token), gateway, 3)
+    assert gateway.asked == []
+    assert shop.charges() == {}
+
+
+def test_a_changed_price_is_never_charged(shop: Shop, app: Flask) -> None:
+    gateway, token = Told(), order({MUG: 2})
+    change_product(MUG, price=2500)
+    with pytest.raises(basket.OrderChanged):
+        pay(purchase(token), gateway, 3)
+    assert (gateway.asked, shop.charges(), shop.stock(MUG)) == ([], {}, 200)
+    assert pay(purchase(show_again(token.buyer)), gateway, 3).amount == 5000
+
+
+def test_a_basket_changed_at_the_same_moment_is_charged_as_shown_or_not_at_all(shop: Shop, app: Flask) -> None:
+    def change(buyer: object) -> None:
+        with transaction() as tx:
+            basket.put(tx, buyer, BOWL, 1, "EUR")  # type: ignore[arg-type]
+
+    for _ in range(15):
+        gateway, token = Told(), order({MUG: 1})
+        paid, changed = at_once(app, [partial(pay, purchase(token), gateway, 3), partial(change, token.buyer)])
+        lines = shop.value("SELECT count(*) FROM order_line WHERE order_id = :id", id=token.order)
+        if isinstance(paid, basket.OrderChanged):
+            assert (gateway.asked, changed, lines) == ([], None, 2)
+        else:
+            assert isinstance(changed, basket.OrderPlaced)
+            assert (paid.amount, gateway.asked[0].amount, lines) == (2400, 2400, 1)
+
+
+def test_the_last_one_is_sold_once(shop: Shop, app: Flask) -> None:
+    for _ in range(10):
+        last = product(stock=1)
+        gateway, tokens = Told(), [order({last: 1}) for _ in range(4)]
+        ends = at_once(app, [partial(pay, purchase(token), gateway, 3) for token in tokens])
+        told = [end for end in ends if isinstance(end, stock.SoldOut)]
+        assert (len(told), len(gateway.asked), shop.stock(last)) == (3, 1, 0), "told before any money moves"
+
+
+def test_orders_for_the_same_goods_never_lock_each_other_out(shop: Shop, app: Flask) -> None:
+    one, other = product(stock=1000), product(stock=1000)
+    tokens = [order({one: 1, other: 1} if n % 2 else {other: 1, one: 1}) for n in range(16)]
+    ends = at_once(app, [partial(pay, purchase(token), Told(), 3) for token in tokens])
+    assert Counter(getattr(end, "status", end) for end in ends) == {SUCCEEDED: 16}
+    assert (shop.stock(one), shop.stock(other)) == (984, 984)
+
+
+def test_sold_out_changes_nothing(shop: Shop, app: Flask) -> None:
+    few = product(stock=3)
+    token = order({MUG: 1, few: 3})
+    change_product(few, stock=2)
+    with pytest.raises(stock.SoldOut):
+        pay(purchase(token), Told(), 3)
+    assert (shop.stock(MUG), shop.stock(few), shop.charges()) == (200, 2, {})
+    assert shop.value("SELECT state FROM orders") == "open"
+
+
+def test_goods_off_the_shelves_are_not_sold(shop: Shop, app: Flask) -> None:
+    gone = product()
+    token = order({gone: 1})
+    change_product(gone, on_sale=False)
+    with pytest.raises(stock.SoldOut):
+        pay(purchase(token), Told(), 3)
+
+
+@pytest.mark.parametrize("gateway", [Told(DECLINED), Told(LOST, LOST)], ids=["declined", "in doubt"])
+def test_the_order_is_open_again_only_when_no_money_can_have_moved(shop: Shop, app: Flask, gateway: Told) -> None:
+    token = order({MUG: 2})
+    charge = pay(purchase(token), gateway, 0.1)
+    in_doubt = charge.status is IN_DOUBT
+    assert shop.value("SELECT state FROM orders") == ("placed" if in_doubt else "open")
+    assert shop.stock(MUG) == (198 if in_doubt else 200)
+
+
+@contextmanager
+def commits_lost(*, really: bool, times: int) -> Iterator[None]:
+    """The next commits of a transaction that wrote break: after they reached the storage, or before."""
+    left = [times]
+    dialect = db.engine.dialect
+    do_commit = dialect.do_commit
+
+    def commit(connection: object) -> None:
+        if left[0]:
+            left[0] -= 1
+            if really:
+                do_commit(connection)  # type: ignore[arg-type]
+            else:
+                dialect.do_rollback(connection)  # type: ignore[arg-type]
+            raise OperationalError("COMMIT", {}, Exception("the connection broke"))
+        do_commit(connection)  # type: ignore[arg-type]
+
+    dialect.do_commit = commit  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        dialect.do_commit = do_commit  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("really", [True, False])
+def test_a_claim_whose_commit_was_lost_is_probed_and_paid_once(shop: Shop, app: Flask, really: bool) -> None:
+    gateway, token = Told(), order()
+    with commits_lost(really=really, times=1):
+        charge = pay(purchase(token), gateway, 3)
+    assert charge.status is SUCCEEDED
+    assert gateway.keys == [str(token.key)]
+    assert shop.charges() == {"succeeded": 1}
+    assert shop.stock(MUG) == 199
+
+
+@pytest.mark.parametrize("really", [True, False])
+def test_a_claim_that_stays_unknown_asks_nobody(shop: Shop, app: Flask, really: bool) -> None:
+    gateway, token = Told(), order()
+    with commits_lost(really=really, times=3), pytest.raises(ClaimUnknown):
+        pay(purchase(token), gateway, 3)
+    assert gateway.asked == []
+    assert shop.charges() == ({"processing": 1} if really else {})
+
+
+@pytest.mark.parametrize("really", [True, False])
+def test_an_outcome_whose_commit_was_lost_is_recorded_once(shop: Shop, app: Flask, really: bool) -> None:
+    token = order()
+    charge = protocol.claim(purchase(token), Told(), 3)
+    with commits_lost(really=really, times=1):
+        assert protocol.record(charge, APPROVED).status is SUCCEEDED
+    assert shop.charges() == {"succeeded": 1}
+    assert shop.value("SELECT count(*) FROM ledger_entry") == 2
+
+
+def test_connections_come_back_whatever_happens(shop: Shop, app: Flask) -> None:
+    with pytest.raises(RuntimeError):
+        pay(purchase(order()), Told(RuntimeError("a bug")), 3)
+    stale = order()
+    change_product(MUG, price=1)
+    with pytest.raises(basket.OrderChanged):
+        pay(purchase(stale), Told(), 3)
+    assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]

@@ -1,0 +1,91 @@
+"""Record: the outcome once, with all that follows from it in the same transaction."""
+
+from functools import partial
+
+import pytest
+from flask import Flask
+
+from app.charges import protocol
+from app.charges.protocol import pay
+from app.charges.rows import Seen
+from app.charges.states import CANCELED, DECLINED, IN_DOUBT, SUCCEEDED
+from app.gateways.base import Answer, NotSent, Outcome, Unknown
+from app.orders import stock
+from tests.charges import gateways
+from tests.charges.gateways import Told
+from tests.charges.moments import at_once
+from tests.factories import MUG, order, purchase, show_again
+from tests.shops import Shop
+
+LEDGER = "SELECT account, amount, currency FROM ledger_entry ORDER BY account"
+
+
+@pytest.fixture
+def charge(shop: Shop, app: Flask) -> Seen:
+    return protocol.claim(purchase(order({MUG: 2})), Told(), 3)
+
+
+def test_success_brings_one_posting_and_one_letter(shop: Shop, charge: Seen) -> None:
+    protocol.record(charge, gateways.APPROVED)
+    assert shop.rows(LEDGER) == [("gateway", 4800, "EUR"), ("sales", -4800, "EUR")]
+    assert shop.value("SELECT count(*) FROM letter") == 1
+    assert shop.stock(MUG) == 198
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DECLINED, Outcome.CANCELED])
+def test_an_end_without_money_gives_the_goods_back_once(shop: Shop, charge: Seen, outcome: Outcome) -> None:
+    for _ in range(3):
+        protocol.record(charge, Answer(outcome, reason="because"))
+    assert shop.stock(MUG) == 200
+    assert shop.rows("SELECT status, reason FROM charge") == [(outcome.value, "because")]
+    assert shop.value("SELECT state FROM orders") == "open"
+    assert shop.rows(LEDGER) == []
+
+
+def test_many_who_record_the_same_outcome_record_it_once(shop: Shop, app: Flask, charge: Seen) -> None:
+    ends = at_once(app, [partial(protocol.record, charge, gateways.APPROVED)] * 8)
+    assert {end.status for end in ends} == {SUCCEEDED}
+    assert len(shop.rows(LEDGER)) == 2
+
+
+def test_of_two_outcomes_one_stands_and_its_books_with_it(shop: Shop, app: Flask) -> None:
+    for _ in range(6):
+        charge = protocol.claim(purchase(order({MUG: 1})), Told(), 3)
+        before = shop.stock(MUG)
+        answers = [Answer(Outcome.DECLINED), Answer(Outcome.CANCELED)] * 3
+        ends = at_once(app, [partial(protocol.record, charge, answer) for answer in answers])
+        assert len({end.status for end in ends}) == 1
+        assert shop.stock(MUG) == before + 1, "given back once"
+
+
+def test_doubt_keeps_the_order_and_the_reason(shop: Shop, app: Flask) -> None:
+    charge = pay(purchase(order({MUG: 2})), Told(Unknown("the bank answered 500", again=False)), 3)
+    assert charge.status is IN_DOUBT
+    assert shop.rows("SELECT status, note FROM charge") == [("in_doubt", "the bank answered 500")]
+    assert (shop.value("SELECT state FROM orders"), shop.stock(MUG)) == ("placed", 198)
+
+
+def test_a_bank_that_can_not_be_reached_took_nothing(shop: Shop, app: Flask) -> None:
+    token = order({MUG: 2})
+    charge = pay(purchase(token), Told(NotSent("no connection")), 3)
+    assert charge.status is CANCELED
+    assert (shop.value("SELECT state FROM orders"), shop.stock(MUG)) == ("open", 200)
+    assert pay(purchase(show_again(token.buyer)), Told(), 3).status is SUCCEEDED
+
+
+def test_what_a_card_took_after_it_was_declined_is_owed_back_once(shop: Shop, charge: Seen) -> None:
+    """A gateway that contradicts itself: the charge stays declined, the money is booked apart and refunded."""
+    protocol.record(charge, Answer(Outcome.DECLINED))
+    for _ in range(3):
+        assert protocol.record(charge, gateways.APPROVED).status is DECLINED
+    assert [(bool(stray), amount) for stray, amount in shop.rows("SELECT stray, amount FROM refund")] == [(True, 4800)]
+    assert shop.rows(LEDGER) == [("gateway", 4800, "EUR"), ("unexpected", -4800, "EUR")]
+
+
+def test_an_order_that_was_opened_again_can_be_sold_out(shop: Shop, app: Flask) -> None:
+    token = order({MUG: 200})
+    pay(purchase(token), Told(gateways.DECLINED), 3)
+    pay(purchase(order({MUG: 1})), Told(), 3)
+    with pytest.raises(stock.SoldOut):
+        pay(purchase(show_again(token.buyer)), Told(), 3)
+    assert shop.stock(MUG) == 199

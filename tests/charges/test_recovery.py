@@ -1,0 +1,311 @@
+"""Recovery: what is in doubt is found out, by any number of workers, and by nobody twice."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from app.charges import protocol, recovery
+from app.charges.rows import Seen
+from app.charges.states import CANCELED, DECLINED, IN_DOUBT, REQUIRES_ACTION, SUCCEEDED
+from app.database import Unreachable, db
+from app.gateways.base import Answer, Card, Gateway, NotSent, Outcome, Payment, Unknown
+from app.gateways.choice import Gateways
+from app.gateways.sandbox.cards import CARDS, Behaviour
+from tests.factories import ASKS, MUG, order, purchase
+from tests.gateways.bank import at_once
+from tests.healing import heal, recover, time_passes
+from tests.shops import Shop
+
+CARD = Card("4242424242424242", "12/49", "123")
+LINK = "http://127.0.0.1:8000/receipts/1"
+
+
+class Watched:
+    """The sandbox gateway, watched and disturbed: `before` is called with each question's name and payment."""
+
+    def __init__(self, shop: Shop, before: Callable[[str, Payment], None] | None = None) -> None:
+        self.inner: Any = shop.gateway
+        self.asked: Counter[tuple[str, str]] = Counter()
+        self.before = before or (lambda name, payment: None)
+        shop.app.extensions["gateways"] = Gateways(self, (self,))  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def _ask(self, name: str, payment: Payment, *rest: Any) -> Any:
+        self.asked[name, payment.key] += 1
+        self.before(name, payment)
+        return getattr(self.inner, name)(payment, *rest)
+
+    def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
+        answer: Answer = self._ask("charge", payment, card, timeout)
+        return answer
+
+    def lookup(self, payment: Payment, timeout: float) -> Answer | None:
+        answer: Answer | None = self._ask("lookup", payment, timeout)
+        return answer
+
+    def cancel(self, payment: Payment, timeout: float) -> Answer:
+        answer: Answer = self._ask("cancel", payment, timeout)
+        return answer
+
+
+def abandoned(gateway: Gateway, goods: dict[str, int] | None = None, card: str = "4242 4242 4242 4242") -> Seen:
+    """A charge whose worker died right after the claim."""
+    return protocol.claim(purchase(order(goods), card, link=LINK), gateway, 3.0)
+
+
+def status(shop: Shop, charge: Seen) -> str:
+    return str(shop.value("SELECT status FROM charge WHERE id = :id", id=charge.id))
+
+
+def away(name: str, payment: Payment) -> None:
+    raise Unknown("the bank did not answer in time")
+
+
+def test_money_that_was_taken_is_recorded(app: Flask, shop: Shop) -> None:
+    charge = abandoned(shop.gateway)
+    shop.gateway.charge(charge.payment, CARD, 3.0)
+    assert recover(shop) == 1
+    assert status(shop, charge) == SUCCEEDED
+    heal(shop)
+
+
+def test_a_key_that_the_bank_never_heard_of_is_fenced_and_the_order_opens(app: Flask, shop: Shop) -> None:
+    before = shop.stock(MUG)
+    charge = abandoned(shop.gateway, {MUG: 2})
+    assert shop.stock(MUG) == before - 2
+    recover(shop)
+    assert shop.rows("SELECT status, reason FROM charge") == [(CANCELED, "fenced")]
+    assert shop.value("SELECT state FROM orders WHERE id = :id", id=charge.order_id) == "open"
+    assert shop.stock(MUG) == before
+    late = shop.gateway.charge(charge.payment, CARD, 3.0)
+    assert (late.outcome, shop.statement()) == (Outcome.CANCELED, [])
+    heal(shop)
+
+
+def test_what_a_worker_may_still_be_asking_about_is_left_alone(app: Flask, shop: Shop) -> None:
+    charge = abandoned(shop.gateway)
+    watched = Watched(shop)
+    assert recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0) == 0
+    assert (status(shop, charge), watched.asked) == ("processing", Counter())
+
+
+@pytest.mark.parametrize("doubt", [Unknown("the bank did not answer in time"), NotSent("the bank is away")])
+def test_no_answer_is_put_off_with_its_reason_for_longer_each_time(app: Flask, shop: Shop, doubt: Exception) -> None:
+    def no_answer(name: str, payment: Payment) -> None:
+        raise doubt
+
+    charge = abandoned(shop.gateway)
+    Watched(shop, no_answer)
+    waits = []
+    for asked in range(1, 8):
+        recover(shop)
+        [row] = shop.rows("SELECT status, note, asked FROM charge")
+        assert row == (IN_DOUBT, str(doubt), asked)
+        with shop.app.app_context():
+            found = db.session.execute(db.select(recovery.charges.c.ask_at)).scalar_one()
+        waits.append((found - datetime.now(UTC)).total_seconds())
+        assert 0.4 * min(30, 2**asked) < waits[-1] <= min(30, 2 ** min(asked, 5))
+    assert waits[-1] > 10 > waits[0]
+    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    recover(shop)
+    assert status(shop, charge) == CANCELED
+    heal(shop)
+
+
+def test_a_charge_of_a_gateway_without_settings_says_so(app: Flask, shop: Shop) -> None:
+    abandoned(shop.gateway)
+    known, shop.app.extensions["gateways"] = shop.app.extensions["gateways"], Gateways(shop.gateway, ())
+    recover(shop)
+    assert shop.rows("SELECT status, note FROM charge") == [
+        (IN_DOUBT, "no settings for the gateway and account that were asked")
+    ]
+    shop.app.extensions["gateways"] = known
+    heal(shop)
+
+
+def test_no_connection_is_held_while_the_bank_is_asked(app: Flask, shop: Shop) -> None:
+    held = []
+
+    def look(name: str, payment: Payment) -> None:
+        held.append((name, db.engine.pool.checkedout()))  # type: ignore[attr-defined]
+
+    abandoned(shop.gateway)
+    Watched(shop, look)
+    recover(shop)
+    assert held == [("lookup", 0), ("cancel", 0)]
+
+
+@pytest.mark.slow
+def test_many_workers_settle_each_charge_once(app: Flask, shop: Shop) -> None:
+    charges = [abandoned(shop.gateway) for _ in range(24)]
+    for charge in charges[::2]:
+        shop.gateway.charge(charge.payment, CARD, 3.0)
+    time_passes(shop)
+    watched = Watched(shop)
+
+    def worker() -> int:
+        with shop.app.app_context():
+            return recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0)
+
+    done = at_once(*[worker] * 5)
+    assert sum(done) == 24
+    assert {count for (name, _), count in watched.asked.items() if name == "lookup"} == {1}
+    assert shop.charges() == {SUCCEEDED: 12, CANCELED: 12}
+    assert shop.value("SELECT count(*) FROM ledger_entry") == 24
+    heal(shop)
+
+
+@pytest.fixture
+def held(app: Flask, shop: Shop) -> Iterator[tuple[Seen, threading.Event, threading.Thread, list[int]]]:
+    """One worker that has leased a charge and asks, and asks, until it is let go."""
+    charge = abandoned(shop.gateway)
+    shop.gateway.charge(charge.payment, CARD, 3.0)
+    time_passes(shop)
+    asking, go_on, done = threading.Event(), threading.Event(), list[int]()
+
+    def wait(name: str, payment: Payment) -> None:
+        if threading.current_thread() is worker:
+            asking.set()
+            go_on.wait(30)
+
+    def work() -> None:
+        with shop.app.app_context():
+            done.append(recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0))
+
+    worker = threading.Thread(target=work)
+    Watched(shop, wait)
+    worker.start()
+    assert asking.wait(30)
+    yield charge, go_on, worker, done
+    go_on.set()
+    worker.join(30)
+
+
+def test_a_lease_keeps_others_away(app: Flask, shop: Shop, held: Any) -> None:
+    charge, go_on, worker, done = held
+    assert recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0) == 0
+    go_on.set()
+    worker.join(30)
+    assert (done, status(shop, charge)) == ([1], SUCCEEDED)
+
+
+def test_a_lease_that_ran_out_does_no_harm(app: Flask, shop: Shop, held: Any) -> None:
+    charge, go_on, worker, done = held
+    assert recover(shop) == 1
+    assert status(shop, charge) == SUCCEEDED
+    go_on.set()
+    worker.join(30)
+    assert done == [1]
+    assert shop.value("SELECT count(*) FROM ledger_entry") == 2
+    heal(shop)
+
+
+def test_a_request_that_lands_between_the_question_and_the_fence_wins(app: Flask, shop: Shop) -> None:
+    """Cancel answers with whichever outcome won: here the money, taken after the lookup had found nothing."""
+    charge = abandoned(shop.gateway)
+
+    def land(name: str, payment: Payment) -> None:
+        if name == "cancel":
+            shop.gateway.charge(charge.payment, CARD, 3.0)
+
+    Watched(shop, land)
+    recover(shop)
+    assert (status(shop, charge), len(shop.statement())) == (SUCCEEDED, 1)
+    heal(shop)
+
+
+def confirm(shop: Shop, charge: Seen, decision: str = "confirm") -> int:
+    """What the shopper does on the bank's page."""
+    url = shop.value("SELECT action_url FROM charge WHERE id = :id", id=charge.id)
+    answer: int = shop.bank.test_client().post(url, data={"decision": decision}).status_code
+    return answer
+
+
+def waiting(shop: Shop) -> Seen:
+    """A charge that the bank wants the shopper for."""
+    charge = protocol.pay(purchase(order(), ASKS, link=LINK), shop.gateway, 3.0)
+    assert charge.status is REQUIRES_ACTION
+    return charge
+
+
+def test_a_shopper_who_confirmed_and_closed_the_tab_has_paid(app: Flask, shop: Shop) -> None:
+    charge = waiting(shop)
+    recover(shop)
+    assert shop.rows("SELECT status, note FROM charge") == [(REQUIRES_ACTION, "the shopper has not confirmed yet")]
+    assert confirm(shop, charge) == 303
+    recover(shop)
+    assert status(shop, charge) == SUCCEEDED
+    heal(shop)
+
+
+def test_a_shopper_who_refused_has_not(app: Flask, shop: Shop) -> None:
+    charge = waiting(shop)
+    confirm(shop, charge, "refuse")
+    recover(shop)
+    assert shop.rows("SELECT status, reason FROM charge") == [(DECLINED, "refused_by_shopper")]
+    heal(shop)
+
+
+def test_who_does_not_confirm_in_time_cannot_any_more(app: Flask, shop: Shop) -> None:
+    charge = waiting(shop)
+    url = shop.value("SELECT action_url FROM charge")
+    recover(shop, window=0.0)
+    assert shop.rows("SELECT status, reason FROM charge") == [(CANCELED, "expired")]
+    assert "cancelled" in shop.bank.test_client().post(url, data={"decision": "confirm"}, follow_redirects=True).text
+    assert (status(shop, charge), shop.statement()) == (CANCELED, [])
+    heal(shop)
+
+
+def test_who_confirms_at_the_last_moment_has_paid(app: Flask, shop: Shop) -> None:
+    """Between the lookup that saw nobody and the fence."""
+    charge = waiting(shop)
+
+    def last_moment(name: str, payment: Payment) -> None:
+        if name == "cancel":
+            confirm(shop, charge)
+
+    Watched(shop, last_moment)
+    recover(shop, window=0.0)
+    assert status(shop, charge) == SUCCEEDED
+    heal(shop)
+
+
+ENDS = {
+    Behaviour.APPROVES: SUCCEEDED, Behaviour.DECLINES: DECLINED, Behaviour.INSUFFICIENT_FUNDS: DECLINED,
+    Behaviour.ASKS_SHOPPER: REQUIRES_ACTION, Behaviour.SLOW: SUCCEEDED, Behaviour.LOSES_FIRST_ANSWER: SUCCEEDED,
+    Behaviour.FAILS_AFTER_TAKING: SUCCEEDED, Behaviour.FAILS_BEFORE_TAKING: SUCCEEDED,
+    Behaviour.SILENT_TAKES: SUCCEEDED, Behaviour.SILENT_TAKES_NOTHING: CANCELED,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.behaviour.value)
+def test_every_test_card_ends_in_the_truth(app: Flask, shop: Shop, card: Any) -> None:
+    charge = protocol.pay(purchase(order(), card.number, link=LINK), shop.gateway, 1.0)
+    silent = card.behaviour in (Behaviour.SILENT_TAKES, Behaviour.SILENT_TAKES_NOTHING)
+    assert charge.status is (IN_DOUBT if silent else ENDS[card.behaviour])
+    recover(shop)
+    assert status(shop, charge) == ENDS[card.behaviour]
+    assert len(shop.statement()) == (1 if ENDS[card.behaviour] is SUCCEEDED else 0)
+    heal(shop, waiting=1 if ENDS[card.behaviour] is REQUIRES_ACTION else 0)
+
+
+def test_the_watch_goes_on_when_the_storage_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "PAUSE", 0.0)
+    stop, passes = threading.Event(), []
+
+    def one_pass() -> int:
+        passes.append(len(passes))
+        if len(passes) < 3:
+            raise Unreachable("gone")
+        stop.set()
+        return 0
+
+    recovery.watch(one_pass, stop)
+    assert passes == [0, 1, 2]

@@ -1,0 +1,269 @@
+"""Refunds: once a key, never more than the charge, in doubt and recovered; and money that should not be there."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+
+from app.charges import protocol, refunds
+from app.charges.refunds import NotRefundable
+from app.charges.rows import Seen
+from app.charges.states import CANCELED, DECLINED, IN_DOUBT, SUCCEEDED
+from app.database import Unreachable, db
+from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, Repayment, Unknown
+from app.gateways.choice import Gateways
+from tests.factories import DECLINES, MUG, order, purchase
+from tests.gateways.bank import at_once
+from tests.healing import audited, heal, recover
+from tests.shops import Shop
+
+LINK = "http://127.0.0.1:8000/receipts/1"
+
+
+class Broken:
+    """The sandbox gateway whose refunds go through `refund`, given the real one."""
+
+    def __init__(self, shop: Shop, refund: Callable[[Any, Repayment, float], Answer]) -> None:
+        self.inner: Any = shop.gateway
+        self.way = refund
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def refund(self, repayment: Repayment, timeout: float) -> Answer:
+        return self.way(self.inner, repayment, timeout)
+
+
+def loses_answer(gateway: Any, repayment: Repayment, timeout: float) -> Answer:
+    gateway.refund(repayment, timeout)
+    raise Unknown("the bank did not answer in time")
+
+
+def never_arrives(gateway: Any, repayment: Repayment, timeout: float) -> Answer:
+    raise Unknown("the bank did not answer in time")
+
+
+def is_away(gateway: Any, repayment: Repayment, timeout: float) -> Answer:
+    raise NotSent("the bank could not be reached")
+
+
+def paid(shop: Shop, card: str = "4242 4242 4242 4242") -> Seen:
+    """A payment of 24.00."""
+    return protocol.pay(purchase(order({MUG: 1}), card, link=LINK), shop.gateway, 3.0)
+
+
+def moved(shop: Shop) -> list[tuple[str, int]]:
+    return [(line.kind, line.amount) for line in shop.statement()]
+
+
+def at_gateway(shop: Shop) -> int:
+    """What the books say that the gateway still holds of it all (minor units)."""
+    return int(shop.value("SELECT coalesce(sum(amount), 0) FROM ledger_entry WHERE account = 'gateway'"))
+
+
+def refunded(shop: Shop) -> int:
+    return int(shop.value("SELECT refunded FROM charge"))
+
+
+def test_the_whole_goes_back_and_the_books_are_reversed(app: Flask, shop: Shop) -> None:
+    charge = paid(shop)
+    assert refunds.refund(charge, 2400, shop.gateway, 3.0) is SUCCEEDED
+    assert moved(shop) == [("charge", 2400), ("refund", 2400)]
+    assert (at_gateway(shop), refunded(shop), refunds.left(charge)) == (0, 2400, 0)
+    assert shop.charges() == {SUCCEEDED: 1}
+    heal(shop)
+
+
+def test_parts_go_back_until_nothing_is_left(app: Flask, shop: Shop) -> None:
+    charge = paid(shop)
+    for part, left in ((1000, 1400), (1399, 1), (1, 0)):
+        assert refunds.refund(charge, part, shop.gateway, 3.0) is SUCCEEDED
+        assert refunds.left(charge) == left
+    with pytest.raises(NotRefundable) as refused:
+        refunds.refund(charge, 1, shop.gateway, 3.0)
+    assert (refused.value.left, len(shop.statement()), at_gateway(shop)) == (0, 4, 0)
+    heal(shop)
+
+
+@pytest.mark.parametrize("amount", [2401, 0, -1])
+def test_no_more_than_the_charge_and_no_less_than_nothing(app: Flask, shop: Shop, amount: int) -> None:
+    charge = paid(shop)
+    with pytest.raises(NotRefundable) as refused:
+        refunds.refund(charge, amount, shop.gateway, 3.0)
+    assert (refused.value.left, moved(shop)) == (2400, [("charge", 2400)])
+    assert shop.value("SELECT count(*) FROM refund") == 0
+    heal(shop)
+
+
+def test_a_charge_that_took_nothing_has_nothing_to_give(app: Flask, shop: Shop) -> None:
+    with pytest.raises(NotRefundable) as refused:
+        refunds.refund(paid(shop, DECLINES), 2400, shop.gateway, 3.0)
+    assert (refused.value.left, moved(shop)) == (0, [])
+
+
+@pytest.mark.slow
+def test_twins_refund_once(app: Flask, shop: Shop) -> None:
+    charge, key = paid(shop), uuid4()
+
+    def press() -> Any:
+        with shop.app.app_context():
+            return refunds.refund(charge, 1000, shop.gateway, 3.0, key)
+
+    assert set(at_once(*[press] * 6)) == {SUCCEEDED}
+    assert press() is SUCCEEDED
+    assert moved(shop) == [("charge", 2400), ("refund", 1000)]
+    assert (at_gateway(shop), refunded(shop)) == (1400, 1000)
+    heal(shop)
+
+
+@pytest.mark.slow
+def test_two_at_once_never_exceed_the_charge(app: Flask, shop: Shop) -> None:
+    charge = paid(shop)
+
+    def press() -> Any:
+        with shop.app.app_context():
+            return refunds.refund(charge, 1000, shop.gateway, 3.0)
+
+    answers = at_once(*[press] * 6)
+    assert [answer for answer in answers if not isinstance(answer, NotRefundable)] == [SUCCEEDED] * 2
+    assert moved(shop) == [("charge", 2400), ("refund", 1000), ("refund", 1000)]
+    heal(shop)
+
+
+@pytest.mark.parametrize("way", [loses_answer, never_arrives, is_away])
+def test_what_is_in_doubt_is_promised_and_found_out(app: Flask, shop: Shop, way: Any) -> None:
+    charge = paid(shop)
+    assert refunds.refund(charge, 2400, Broken(shop, way), 3.0) is IN_DOUBT  # type: ignore[arg-type]
+    assert shop.rows("SELECT status, note IS NOT NULL FROM refund") == [(IN_DOUBT, True)]
+    assert (refunds.left(charge), at_gateway(shop)) == (0, 2400)
+    with pytest.raises(NotRefundable):
+        refunds.refund(charge, 1, shop.gateway, 3.0)
+    heal(shop)
+    assert moved(shop) == [("charge", 2400), ("refund", 2400)]
+    assert (at_gateway(shop), refunded(shop)) == (0, 2400)
+
+
+def test_a_worker_that_died_after_the_claim_leaves_a_refund_that_is_made(app: Flask, shop: Shop) -> None:
+    charge = paid(shop)
+    refunds.claim(charge, 700, uuid4(), 3.0)
+    heal(shop)
+    assert moved(shop) == [("charge", 2400), ("refund", 700)]
+
+
+def test_what_the_bank_refuses_is_not_promised_any_more(app: Flask, shop: Shop) -> None:
+    """Somebody refunded at the bank already, past our books: the bank has less left than we believe."""
+    charge = paid(shop)
+    shop.gateway.refund(Repayment("made-by-hand", 2000, charge.payment), 3.0)
+    assert refunds.refund(charge, 2400, shop.gateway, 3.0) is DECLINED
+    assert shop.rows("SELECT status, reason FROM refund") == [(DECLINED, "more_than_is_left")]
+    assert (refunds.left(charge), at_gateway(shop)) == (2400, 2400)
+    assert audited(shop).foreign == ["refund made-by-hand"]
+
+
+def test_no_connection_is_held_while_the_bank_is_asked(app: Flask, shop: Shop) -> None:
+    held = []
+
+    def look(gateway: Any, repayment: Repayment, timeout: float) -> Answer:
+        held.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
+        answer: Answer = gateway.refund(repayment, timeout)
+        return answer
+
+    refunds.refund(paid(shop), 2400, Broken(shop, look), 3.0)  # type: ignore[arg-type]
+    assert held == [0]
+
+
+class Forgetful:
+    """A gateway without tombstones: `cancel` says so and fences nothing. The money arrives while recovery cancels."""
+
+    def __init__(self, shop: Shop, during: Callable[[], Any]) -> None:
+        self.inner: Any = shop.gateway
+        self.during = during
+        shop.app.extensions["gateways"] = Gateways(self, (self,))  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
+        self.during()
+        answer: Answer = self.inner.charge(payment, card, timeout)
+        return answer
+
+    def cancel(self, payment: Payment, timeout: float) -> Answer:
+        return Answer(Outcome.CANCELED)
+
+
+def test_money_that_should_not_be_there_is_listed_and_goes_back_by_itself(app: Flask, shop: Shop) -> None:
+    """Recovery gives a slow charge up at a gateway that fences nothing; then its money arrives."""
+    gateway = Forgetful(shop, lambda: recover(shop))
+    charge = protocol.pay(purchase(order({MUG: 1}), link=LINK), gateway, 3.0)  # type: ignore[arg-type]
+    assert charge.status is CANCELED
+    assert moved(shop) == [("charge", 2400)]
+    assert shop.rows("SELECT amount, status, stray FROM refund") == [(2400, "processing", True)]
+    report = audited(shop)
+    assert list(report.broken) == [4]
+    assert report.stray == [f"charge {charge.id} canceled took money; its refund 1 processing"]
+
+    recover(shop)
+    assert moved(shop) == [("charge", 2400), ("refund", 2400)]
+    assert shop.value("SELECT key FROM refund") != shop.value("SELECT token FROM charge")
+    report = heal(shop)
+    assert report.stray == [f"charge {charge.id} canceled took money; its refund 1 succeeded"]
+    assert (at_gateway(shop), shop.value("SELECT state FROM orders")) == (0, "open")
+
+
+def test_the_same_stray_money_reported_twice_goes_back_once(app: Flask, shop: Shop) -> None:
+    gateway = Forgetful(shop, lambda: recover(shop))
+    charge = protocol.pay(purchase(order(), link=LINK), gateway, 3.0)  # type: ignore[arg-type]
+    for _ in range(2):
+        protocol.record(charge, Answer(Outcome.SUCCEEDED))
+        heal(shop)
+    assert [kind for kind, _ in moved(shop)] == ["charge", "refund"]
+
+
+def command(shop: Shop, *words: str) -> tuple[int, str]:
+    result = shop.app.test_cli_runner().invoke(args=["refund", *words])
+    return result.exit_code, result.output.strip()
+
+
+def test_the_command_says_how_it_ended(app: Flask, shop: Shop) -> None:
+    receipt = str(paid(shop).receipt)
+    assert command(shop, receipt, "--amount", "4.50") == (0, "€4.50: succeeded")
+    assert command(shop, receipt, "--amount", "19.51") == (1, "Error: nothing was refunded: €19.50 can be")
+    assert command(shop, receipt, "--amount", "0.005")[0] == 1
+    assert command(shop, receipt, "--amount", "much")[0] == 1
+    assert command(shop, receipt) == (0, "€19.50: succeeded")
+    assert command(shop, receipt) == (1, "Error: nothing was refunded: €0.00 can be")
+    assert command(shop, str(uuid4())) == (1, "Error: there is no such receipt")
+    assert [amount for _, amount in moved(shop)] == [2400, 450, 1950]
+
+
+def test_the_command_tells_doubt_from_refusal(app: Flask, shop: Shop) -> None:
+    charge = paid(shop)
+    broken: Any = Broken(shop, never_arrives)
+    shop.app.extensions["gateways"] = Gateways(broken, (broken,))
+    assert command(shop, str(charge.receipt), "--amount", "4") == (3, "€4.00: in_doubt")
+    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    heal(shop)
+    shop.gateway.refund(Repayment("made-by-hand", 1900, charge.payment), 3.0)
+    assert command(shop, str(charge.receipt), "--amount", "20") == (1, "€20.00: declined")
+
+
+@pytest.mark.parametrize("step", ["claim", "_record"])
+def test_the_command_says_that_it_does_not_know_when_the_storage_goes(
+    app: Flask, shop: Shop, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads 1 ("nothing was refunded") would do it again: a lost commit is no 1."""
+    charge, real = paid(shop), getattr(refunds, step)
+
+    def goes_away(*values: Any) -> Any:
+        real(*values)
+        raise Unreachable("OperationalError")
+
+    monkeypatch.setattr(refunds, step, goes_away)
+    code, words = command(shop, str(charge.receipt), "--amount", "4")
+    assert (code, "do not repeat" in words) == (3, True)
+    monkeypatch.undo()
+    heal(shop)
+    assert moved(shop) == [("charge", 2400), ("refund", 400)]

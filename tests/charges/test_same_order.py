@@ -1,0 +1,90 @@
+"""The same order again: same goods, total and e-mail within ten minutes are asked about before any money moves."""
+
+from functools import partial
+
+import pytest
+from flask import Flask
+
+from app.charges import same_order
+from app.charges.protocol import pay
+from app.charges.same_order import OrderedBefore, fingerprint
+from app.charges.states import SUCCEEDED
+from app.orders.stock import Goods
+from tests.charges.gateways import DECLINED, LOST, Told
+from tests.charges.moments import at_once
+from tests.factories import BOWL, MUG, order, purchase
+from tests.shops import Shop
+
+EMAIL = "ada@example.org"
+AN_HOUR_AGO = {"sqlite": "datetime('now', '-1 hour')", "postgresql": "now() - interval '1 hour'"}
+
+
+def test_a_second_device_is_asked(shop: Shop, app: Flask) -> None:
+    first, gateway = order({MUG: 2}), Told()
+    pay(purchase(first, email=EMAIL), Told(), 3)
+    with pytest.raises(OrderedBefore) as told:
+        pay(purchase(order({MUG: 2}), email=EMAIL), gateway, 3)
+    assert (told.value.total, told.value.buyer) == (4800, first.buyer)
+    assert gateway.asked == []
+    assert shop.stock(MUG) == 198, "what was reserved is given back"
+
+
+def test_it_is_charged_when_the_shopper_says_so(shop: Shop, app: Flask) -> None:
+    pay(purchase(order(), email=EMAIL), Told(), 3)
+    second = order()
+    with pytest.raises(OrderedBefore):
+        pay(purchase(second, email=EMAIL), Told(), 3)
+    assert pay(purchase(second, email=EMAIL, order_again=True), Told(), 3).status is SUCCEEDED
+    with pytest.raises(OrderedBefore):
+        pay(purchase(order(), email=EMAIL), Told(), 3)
+
+
+def test_two_devices_at_one_moment_one_is_asked(shop: Shop, app: Flask) -> None:
+    for n in range(10):
+        gateway = Told()
+        presses = [purchase(order({BOWL: 1}), email=f"ada{n}@example.org") for _ in range(3)]
+        ends = at_once(app, [partial(pay, press, gateway, 3) for press in presses])
+        assert sum(isinstance(end, OrderedBefore) for end in ends) == 2
+        assert len(gateway.asked) == 1
+
+
+def test_the_earlier_one_counts_while_it_is_in_doubt(shop: Shop, app: Flask) -> None:
+    pay(purchase(order(), email=EMAIL), Told(LOST), 0.1)
+    with pytest.raises(OrderedBefore):
+        pay(purchase(order(), email=EMAIL), Told(), 3)
+
+
+def test_a_declined_one_does_not_count(shop: Shop, app: Flask) -> None:
+    pay(purchase(order(), email=EMAIL), Told(DECLINED), 3)
+    assert pay(purchase(order(), email=EMAIL), Told(), 3).status is SUCCEEDED
+
+
+def test_after_ten_minutes_it_is_a_new_order(shop: Shop, app: Flask, engine_name: str) -> None:
+    pay(purchase(order(), email=EMAIL), Told(), 3)
+    shop.execute(f"UPDATE charge SET ended_at = {AN_HOUR_AGO[engine_name]}")
+    assert pay(purchase(order(), email=EMAIL), Told(), 3).status is SUCCEEDED
+    assert same_order.WINDOW == 600
+
+
+@pytest.mark.parametrize("other", [{"email": "grace@example.org"}, {"goods": {MUG: 2}}, {"goods": {BOWL: 1}}])
+def test_another_order_is_not_asked_about(shop: Shop, app: Flask, other: dict[str, object]) -> None:
+    pay(purchase(order({MUG: 1}), email=EMAIL), Told(), 3)
+    token = order(other.get("goods", {MUG: 1}))  # type: ignore[arg-type]
+    assert pay(purchase(token, email=other.get("email", EMAIL)), Told(), 3).status is SUCCEEDED
+
+
+@pytest.mark.parametrize("spelling", ["ADA@Example.ORG", "  ada@example.org ", "ａda@example.org"])
+def test_spellings_of_one_address_are_one_shopper(spelling: str) -> None:
+    goods = [Goods(1, 1, 2400), Goods(2, 3, 100)]
+    assert fingerprint(goods, "EUR", spelling) == fingerprint(goods[::-1], "EUR", EMAIL)
+
+
+def test_the_mark_tells_goods_prices_and_currencies_apart() -> None:
+    marks = {
+        fingerprint([Goods(1, 1, 2400)], "EUR", EMAIL),
+        fingerprint([Goods(1, 1, 2500)], "EUR", EMAIL),
+        fingerprint([Goods(1, 2, 2400)], "EUR", EMAIL),
+        fingerprint([Goods(1, 1, 2400)], "USD", EMAIL),
+        fingerprint([Goods(1, 1, 2400)], "EUR", "a" + EMAIL),
+    }
+    assert len(marks) == 5

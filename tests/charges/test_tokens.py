@@ -1,0 +1,105 @@
+"""The token: nobody but us makes one, whoever changes one is refused, and old ones are good for ever."""
+
+import string
+import time
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.charges.tokens import LONGEST, BadToken, Tokens
+from tests.factories import SECRET
+
+BUYER = UUID(int=7)
+
+
+def make(tokens: Tokens, **changes: object) -> str:
+    values = {"order": 12, "version": 3, "buyer": BUYER, "amount": 4800, "currency": "EUR", **changes}
+    return tokens.make(**values)  # type: ignore[arg-type]
+
+
+def test_it_says_what_it_was_made_for() -> None:
+    token = Tokens(SECRET).read(make(Tokens(SECRET)))
+    assert (token.order, token.version, token.buyer, token.amount, token.currency) == (12, 3, BUYER, 4800, "EUR")
+    assert abs(token.issued - time.time()) < 60
+
+
+def test_every_showing_has_a_key_of_its_own() -> None:
+    tokens = Tokens(SECRET)
+    assert len({tokens.read(make(tokens)).key for _ in range(100)}) == 100
+
+
+@given(where=st.floats(0, 1), length=st.integers(0, 5), other=st.text(st.characters(codec="utf-8"), max_size=5))
+@settings(deadline=None)
+def test_any_change_to_the_text_is_refused(where: float, length: int, other: str) -> None:
+    tokens = Tokens(SECRET)
+    text = make(tokens)
+    place = round(where * len(text))
+    changed = text[:place] + other + text[place + length :]
+    if changed == text:
+        return
+    with pytest.raises(BadToken):
+        tokens.read(changed)
+
+
+def test_the_last_character_has_one_spelling_only() -> None:
+    text = make(Tokens(SECRET))
+    for last in string.ascii_letters + string.digits + "-_=.":
+        if last != text[-1]:
+            with pytest.raises(BadToken):
+                Tokens(SECRET).read(text[:-1] + last)
+
+
+@given(st.text(max_size=LONGEST + 10) | st.binary(max_size=300).map(lambda b: b.decode("latin-1")))
+@settings(deadline=None)
+def test_what_we_did_not_make_is_refused(text: str) -> None:
+    with pytest.raises(BadToken):
+        Tokens(SECRET).read(text)
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "\x00", "é", "x" * 1_000_000, "e30.e30", "[]", "null.x.y"])
+def test_odd_texts_are_refused(text: str) -> None:
+    with pytest.raises(BadToken):
+        Tokens(SECRET).read(text)
+
+
+def test_another_secret_makes_no_token_of_ours() -> None:
+    with pytest.raises(BadToken):
+        Tokens(SECRET).read(make(Tokens("somebody else's secret")))
+
+
+def test_a_cookie_or_another_signed_text_is_no_token() -> None:
+    other = Tokens(SECRET)
+    other._signer.salt = b"cookie-session"
+    with pytest.raises(BadToken):
+        Tokens(SECRET).read(make(other))
+
+
+def test_a_rotated_secret_still_reads_the_forms_that_are_open() -> None:
+    old = make(Tokens("the secret of last year"))
+    rotated = Tokens(SECRET, ["the secret of last year", "one that is older still"])
+    assert rotated.read(old).order == 12
+    assert Tokens(SECRET).read(make(rotated)).order == 12, "the new secret signs"
+    with pytest.raises(BadToken):
+        Tokens("the secret of last year").read(make(rotated))
+
+
+def test_no_token_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = Tokens(SECRET)
+    monkeypatch.setattr("app.charges.tokens.time", lambda: 0.0)
+    first_day = make(tokens)
+    monkeypatch.undo()
+    assert tokens.read(first_day).issued == 0
+
+
+def test_another_format_is_refused() -> None:
+    tokens = Tokens(SECRET)
+    later = tokens._signer.dumps([2, uuid4().hex, 12, 3, BUYER.hex, 4800, "EUR", 0])
+    with pytest.raises(BadToken):
+        tokens.read(str(later))
+
+
+def test_its_text_is_short_enough_to_be_read() -> None:
+    largest = make(Tokens(SECRET), order=2**63 - 1, version=2**31 - 1, amount=2**63 - 1)
+    assert len(largest) < LONGEST / 2

@@ -1,0 +1,137 @@
+"""The statement: streamed, in order, readable by people and machines, with the bank running or not."""
+
+import json
+import socket
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskCliRunner
+from sqlalchemy import insert
+
+from app.gateways.base import Unknown
+from app.gateways.sandbox.bank.statement import BATCH, statement
+from app.gateways.sandbox.bank.storage import movements, open_storage
+from app.gateways.sandbox.cards import Behaviour
+from app.gateways.sandbox.commands import sandbox
+from app.settings import Settings
+from tests.gateways.bank import card, payment, repayment, running_bank
+from tests.gateways.test_client import read_request, server
+
+MANY = 30_000
+
+
+def fill(books: str, count: int) -> None:
+    """So many charges, one second apart."""
+    engine, start = open_storage(books), datetime(2026, 1, 1, tzinfo=UTC)
+    rows = [
+        {"key": f"k{n}", "kind": "charge", "amount": n + 1, "currency": "EUR", "at": start + timedelta(seconds=n)}
+        for n in range(count)
+    ]
+    with engine.begin() as tx:
+        tx.execute(insert(movements), rows)
+    engine.dispose()
+
+
+def runner(books: str, url: str = "http://127.0.0.1:9") -> FlaskCliRunner:
+    app = Flask(__name__)
+    app.config["SETTINGS"] = Settings(secret_key="k" * 32, sandbox_database_url=books, sandbox_bank_url=url)
+    app.cli.add_command(sandbox)
+    return app.test_cli_runner()
+
+
+def test_many_movements_come_in_order_and_never_lie_in_memory(books: str) -> None:
+    fill(books, MANY)
+    engine = open_storage(books)
+    lines = statement(engine)
+    list(islice(lines, BATCH * 2))
+    tracemalloc.start()
+    assert [line.amount for line in islice(lines, 3)] == [BATCH * 2 + 1, BATCH * 2 + 2, BATCH * 2 + 3]
+    count = sum(1 for _ in lines)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    engine.dispose()
+    assert count == MANY - BATCH * 2 - 3
+    assert peak < 8_000_000, peak
+
+
+def test_the_shop_reads_it_over_http(books: str, tmp_path: Path) -> None:
+    fill(books, MANY)
+    with running_bank(books, tmp_path) as bank:
+        lines = list(bank.gateway.statement())
+    assert [line.amount for line in lines] == list(range(1, MANY + 1))
+    assert lines[-1].at == datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=MANY - 1)
+
+
+def test_charges_go_on_while_someone_reads_half_a_statement(books: str, tmp_path: Path) -> None:
+    fill(books, MANY)
+    with running_bank(books, tmp_path) as bank:
+        slow_reader = bank.gateway.statement()
+        assert next(slow_reader).key == "k0"
+        for _ in range(10):
+            bank.gateway.charge(payment(), card(), 20)
+        assert MANY - 1 <= sum(1 for _ in slow_reader) <= MANY + 9
+
+
+def test_a_statement_that_breaks_off_is_never_taken_for_a_whole_one() -> None:
+    line = b'{"key": "a", "kind": "charge", "amount": 1, "currency": "EUR", "at": "2026-01-01T00:00:00+00:00"}\n'
+
+    def serve(connection: socket.socket) -> None:
+        read_request(connection)
+        chunk = f"{len(line):x}\r\n".encode() + line + b"\r\n"
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk)
+
+    with server(serve) as gateway:
+        lines = gateway.statement()
+        assert next(lines).key == "a"
+        with pytest.raises(Unknown):
+            next(lines)
+
+
+def test_the_command_prints_json_and_a_table_whether_the_bank_runs_or_not(books: str, tmp_path: Path) -> None:
+    with running_bank(books, tmp_path) as bank:
+        asked = payment()
+        bank.gateway.charge(asked, card(), 20)
+        back = repayment(asked, 400)
+        bank.gateway.refund(back, 20)
+        bank.gateway.charge(payment(), card(Behaviour.DECLINES), 20)
+        running = runner(books).invoke(args=["sandbox", "statement", "--json"])
+    stopped = runner(books).invoke(args=["sandbox", "statement", "--json"])
+    assert running.exit_code == stopped.exit_code == 0
+    assert running.output == stopped.output
+    first, second = json.loads(stopped.output)
+    assert (first["key"], first["kind"], first["amount"], first["currency"]) == (asked.key, "charge", 2400, "EUR")
+    assert (second["key"], second["kind"], second["amount"]) == (back.key, "refund", 400)
+    assert datetime.fromisoformat(first["at"]).utcoffset() == timedelta(0)
+    table = runner(books).invoke(args=["sandbox", "statement"]).output
+    assert "€24.00" in table and "€4.00" in table and "2 movements of money" in table
+
+
+def test_an_empty_statement(books: str) -> None:
+    assert json.loads(runner(books).invoke(args=["sandbox", "statement", "--json"]).output) == []
+    assert runner(books).invoke(args=["sandbox", "statement"]).output == "0 movements of money\n"
+
+
+@pytest.mark.parametrize("books", ["sqlite:////proc/nowhere/bank.sqlite", "sqlite://", "postgresql://127.0.0.1:1/bank"])
+@pytest.mark.parametrize("command", [["statement"], ["statement", "--json"], ["serve"]])
+def test_books_that_can_t_be_opened_are_one_line_and_exit_1(books: str, command: list[str]) -> None:
+    result = runner(books).invoke(args=["sandbox", *command])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: the sandbox bank's books") and result.output.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        result = runner(f"sqlite:///{tmp_path}/bank.sqlite", url).invoke(args=["sandbox", "serve"])
+    assert result.exit_code == 1
+    assert result.output == f"Error: the sandbox bank can't listen at {url}: Address already in use\n"
+
+
+def test_the_help_explains_itself() -> None:
+    for command, words in (("serve", "SANDBOX_BANK_URL"), ("statement", "need not be running")):
+        result = runner("sqlite:///unused").invoke(args=["sandbox", command, "--help"])
+        assert result.exit_code == 0 and words in result.output

@@ -1,0 +1,167 @@
+"""The basket: the buyer's one open order, whose every change raises its version."""
+
+from functools import partial
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+from sqlalchemy.exc import IntegrityError
+
+from app.database import transaction
+from app.orders import basket
+from app.orders.models import Order
+from tests.charges.moments import at_once
+from tests.factories import BOWL, MUG, change_product, product
+from tests.shops import Shop
+
+BUYER = uuid4()
+
+
+def put(slug: str, quantity: int, paid: int | None = None, buyer: object = BUYER) -> None:
+    with transaction() as tx:
+        basket.put(tx, buyer, slug, quantity, "EUR", paid)  # type: ignore[arg-type]
+
+
+def newest() -> Order:
+    with transaction() as tx:
+        order = basket.newest(tx, BUYER)
+    assert order is not None
+    return order
+
+
+def goods() -> dict[str, int]:
+    return {line.product.slug: line.quantity for line in newest().lines}
+
+
+def test_quantity_is_the_new_number_not_one_more(app: Flask) -> None:
+    put(MUG, 2)
+    put(MUG, 2)
+    put(BOWL, 1)
+    assert goods() == {MUG: 2, BOWL: 1}
+    put(MUG, 0)
+    assert goods() == {BOWL: 1}
+
+
+def test_each_change_raises_the_version(app: Flask) -> None:
+    versions = []
+    for quantity in (1, 1, 5, 0):
+        put(MUG, quantity)
+        versions.append(newest().version)
+    assert versions == sorted(set(versions))
+
+
+def test_a_refused_change_changes_nothing(shop: Shop, app: Flask) -> None:
+    put(MUG, 2)
+    before = newest().version
+    for slug, refusal in ((MUG, basket.NotEnough), ("no-such-thing", basket.NotOnSale)):
+        with pytest.raises(refusal):
+            put(slug, 999)
+    assert (newest().version, goods()) == (before, {MUG: 2})
+
+
+def test_what_is_gone_can_still_be_removed(app: Flask) -> None:
+    gone = product()
+    put(gone, 2)
+    change_product(gone, on_sale=False, stock=0)
+    with pytest.raises(basket.NotOnSale):
+        put(gone, 1)
+    put(gone, 0)
+    assert goods() == {}
+
+
+def test_not_enough_says_how_many_are_left(app: Flask) -> None:
+    few = product(stock=3)
+    with pytest.raises(basket.NotEnough) as told:
+        put(few, 4)
+    assert told.value.left == 3
+    put(few, 3)
+
+
+def test_a_basket_holds_only_so_many_different_things(app: Flask) -> None:
+    for _ in range(basket.MOST_LINES):
+        put(product(), 1)
+    with pytest.raises(basket.BasketFull):
+        put(product(), 1)
+
+
+def test_two_first_things_at_one_moment_begin_one_basket(shop: Shop, app: Flask) -> None:
+    for _ in range(5):
+        buyer = uuid4()
+        ends = at_once(app, [partial(put, slug, 1, None, buyer) for slug in (MUG, BOWL, MUG, BOWL)])
+        assert ends == [None] * 4
+        rows = shop.rows("SELECT id, buyer FROM orders")
+        mine = [id for id, owner in rows if str(owner).replace("-", "") == buyer.hex]
+        assert len(mine) == 1
+        assert shop.value("SELECT count(*) FROM order_line WHERE order_id = :id", id=mine[0]) == 2
+
+
+def test_a_placed_order_is_not_changed_and_none_begins_beside_it(shop: Shop, app: Flask) -> None:
+    put(MUG, 1)
+    order = newest()
+    with transaction() as tx:
+        basket.place(tx.connection(), order.id, order.version, order.total)
+    with pytest.raises(basket.OrderPlaced):
+        put(BOWL, 1)
+    with pytest.raises(basket.OrderPlaced):
+        put(BOWL, 1, paid=order.id - 1)
+    put(BOWL, 1, paid=order.id)
+    assert goods() == {BOWL: 1}
+    assert newest().id != order.id
+
+
+@pytest.mark.parametrize("off", [("version", 1), ("total", 1), ("total", -1), ("version", -1), ("id", 1)])
+def test_an_order_is_placed_only_as_it_was_shown(shop: Shop, app: Flask, off: tuple[str, int]) -> None:
+    put(MUG, 2)
+    order = newest()
+    shown = {"id": order.id, "version": order.version, "total": order.total}
+    shown[off[0]] += off[1]
+    with pytest.raises(basket.OrderChanged), transaction() as tx:
+        basket.place(tx.connection(), shown["id"], shown["version"], shown["total"])
+    assert (newest().state, shop.stock(MUG)) == ("open", 200)
+
+
+def test_placed_and_opened_again_is_as_before(shop: Shop, app: Flask) -> None:
+    put(MUG, 2)
+    order = newest()
+    with transaction() as tx:
+        placed = basket.place(tx.connection(), order.id, order.version, order.total)
+        assert [(line.quantity, line.price) for line in placed] == [(2, 2400)]
+    assert shop.stock(MUG) == 198
+    with transaction() as tx:
+        basket.reopen(tx.connection(), order.id)
+    assert (newest().state, newest().version, shop.stock(MUG)) == ("open", order.version, 200)
+
+
+def test_the_price_of_today_counts_until_the_claim_freezes_it(shop: Shop, app: Flask) -> None:
+    put(MUG, 2)
+    change_product(MUG, price=2500)
+    order = newest()
+    assert order.total == 5000
+    with transaction() as tx:
+        basket.place(tx.connection(), order.id, order.version, 5000)
+    change_product(MUG, price=9900)
+    assert newest().total == 5000
+
+
+SENSELESS = {
+    "quantity": "UPDATE order_line SET quantity = 0",
+    "line price": "UPDATE order_line SET unit_price = 0",
+    "product twice": "INSERT INTO order_line (order_id, product_id, quantity, unit_price) "
+    "SELECT order_id, product_id, 1, 1 FROM order_line",
+    "unknown product": "UPDATE order_line SET product_id = 99999",
+    "state": "UPDATE orders SET state = 'paid'",
+    "version": "UPDATE orders SET version = 0",
+    "second open order": "INSERT INTO orders (buyer, state, version, currency, created_at) "
+    "SELECT buyer, state, version, currency, created_at FROM orders",
+    "price": "UPDATE product SET price = 0",
+    "stock below zero": "UPDATE product SET stock = -1",
+    "more stock than was put in": "UPDATE product SET stock = stocked + 1",
+    "slug twice": "UPDATE product SET slug = 'same'",
+}
+
+
+@pytest.mark.parametrize("sql", SENSELESS.values(), ids=SENSELESS)
+def test_the_database_refuses_what_makes_no_sense(shop: Shop, app: Flask, sql: str) -> None:
+    put(MUG, 1)
+    with pytest.raises(IntegrityError):
+        shop.execute(sql)

@@ -1,0 +1,86 @@
+"""What `db upgrade` makes is what the models declare: tables, constraints, partial indexes and triggers, on both."""
+
+import re
+from pathlib import Path
+
+import flask_migrate
+import pytest
+from sqlalchemy import create_engine, text
+
+from app import create_app
+from app.database import db
+from app.settings import Settings
+from tests.factories import SECRET
+
+POSTGRESQL = {
+    "columns": """SELECT table_name, column_name, data_type, character_maximum_length, is_nullable, column_default
+        FROM information_schema.columns WHERE table_schema = 'public'""",
+    "constraints": """SELECT conrelid::regclass, conname, pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace""",
+    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    "triggers": "SELECT tgrelid::regclass, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+    "functions": "SELECT proname, '', prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+}
+SQLITE = {"schema": "SELECT tbl_name, type || ' ' || name, sql FROM sqlite_master WHERE sql IS NOT NULL"}
+
+
+def made(url: str, *, by_upgrade: bool) -> None:
+    app = create_app(Settings(secret_key=SECRET, database_url=url))
+    with app.app_context():
+        if by_upgrade:
+            flask_migrate.upgrade()
+        else:
+            db.create_all()
+        db.engine.dispose()
+
+
+def schema(url: str) -> set[tuple[str, ...]]:
+    """Every part of it as text, white space and the order within a CREATE TABLE made equal."""
+    engine = create_engine(url)
+    queries = SQLITE if engine.dialect.name == "sqlite" else POSTGRESQL
+    with engine.connect() as look:
+        found = {(kind, *map(_plain, row)) for kind, sql in queries.items() for row in look.execute(text(sql))}
+    engine.dispose()
+    return {part for part in found if "alembic_version" not in part[1]}
+
+
+def _plain(value: object) -> str:
+    words = " ".join(str(value).split())
+    if words.startswith("CREATE TABLE"):
+        head, _, body = words.partition("(")
+        parts = re.split(r", (?=(?:CONSTRAINT |\w+ [A-Z]))", body.removesuffix(")").strip())
+        return head + " | ".join(sorted(part.strip() for part in parts))
+    return words
+
+
+@pytest.fixture
+def second_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    if engine_name == "sqlite":
+        return f"sqlite:///{tmp_path}/declared/shop.sqlite"
+    server = request.getfixturevalue("postgres")
+    name = server.create()
+    request.addfinalizer(lambda: server.drop(name))
+    return str(server.url(name))
+
+
+def test_upgraded_is_as_declared(empty_url: str, second_url: str) -> None:
+    made(empty_url, by_upgrade=True)
+    made(second_url, by_upgrade=False)
+    upgraded, declared = schema(empty_url), schema(second_url)
+    assert sorted(upgraded - declared) == sorted(declared - upgraded) == []
+
+
+def test_what_the_guarantee_rests_on_is_there(empty_url: str, engine_name: str) -> None:
+    made(empty_url, by_upgrade=True)
+    told = " ".join(" ".join(part) for part in schema(empty_url))
+    live = "status IN ('in_doubt', 'processing', 'requires_action', 'succeeded')"
+    assert "uq_charge_token" in told
+    assert "uq_charge_one_live_per_order" in told
+    assert "uq_orders_one_open_per_buyer" in told
+    assert "uq_ledger_entry_one_posting_per_charge" in told
+    if engine_name == "sqlite":
+        assert f"ON charge (order_id) WHERE {live}" in told
+        triggers = {part[2] for part in schema(empty_url) if part[2].startswith("trigger")}
+        assert len(triggers) == 5
+    else:
+        assert told.count("CREATE TRIGGER") == 2

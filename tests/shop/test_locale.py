@@ -1,0 +1,58 @@
+"""Money and dates in the form of the reader's locale. The words are English, and `lang` says so."""
+
+import re
+
+import pytest
+
+from tests.dom import Element
+from tests.factories import ready_to_pay
+from tests.page import Page
+from tests.shops import Shop
+
+# As CLDR writes them; \xa0 and \u202f are spaces that no line breaks at, \u200f keeps an order from right to left.
+FORMS = {
+    "de": ("48,00\xa0€", r"\d+\. \S+ \d{4}, \d\d:\d\d:\d\d UTC"),
+    "de-AT": ("€\xa048,00", r"\d+\. \S+ \d{4}, \d\d:\d\d:\d\d UTC"),
+    "fr": ("48,00\xa0€", r"\d+ \S+ \d{4}, \d\d:\d\d:\d\d TU"),
+    "ja": ("€48.00", r"\d{4}年\d+月\d+日 \d+:\d\d:\d\d UTC"),
+    "ar": ("\u200f48.00\xa0€", r"\d+ \S+ \d{4}، \d+:\d\d:\d\d \S+ UTC"),
+    "en-GB": ("€48.00", r"\d+ \w+ \d{4}, \d\d:\d\d UTC"),
+}
+
+
+def receipt(shop: Shop, accept: str) -> Page:
+    """A paid order of two mugs, read by a browser with this Accept-Language."""
+    shopper = shop.shopper()
+    paid = ready_to_pay(shopper, quantity=2).submit()
+    return shopper.open(paid.path, headers={"Accept-Language": accept})
+
+
+def time(page: Page) -> Element:
+    found = page.root.first("time")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("accept", FORMS)
+def test_money_and_dates(shop: Shop, accept: str) -> None:
+    """Marked as what they are, within a page that is English and says so."""
+    page = receipt(shop, accept)
+    money, date = FORMS[accept]
+    html = page.root.first("html")
+    assert html is not None and html.attrs["lang"] == "en"
+    assert page.heading.startswith("Paid: ")
+    assert time(page).attrs.get("lang", "en") == accept
+    assert "Accept-Language" in page.answer.headers["Vary"]
+    assert money in page.answer.text
+    assert re.fullmatch(date, time(page).text.replace("\u202f", " ").replace("\xa0", " "))
+
+
+def test_what_nobody_knows_is_english(shop: Shop) -> None:
+    shopper = shop.shopper()
+    for accept in ("", "*", "xx-YY", "de_DE; q=x", "../../etc", "a" * 500, "tlh, *;q=0.1"):
+        assert "€24.00" in shopper.open("/products/morning-mug", headers={"Accept-Language": accept}).text
+
+
+def test_the_first_that_is_known_counts(shop: Shop) -> None:
+    page = shop.shopper().open("/products/morning-mug", headers={"Accept-Language": "tlh, en;q=0.3, de;q=0.8"})
+    assert "24,00\xa0€" in page.answer.text

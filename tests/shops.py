@@ -1,0 +1,98 @@
+"""The shop in this process with a bank of its own, over one database of either engine."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from flask import Flask
+from sqlalchemy import text
+
+from app import create_app
+from app.database import db, reading, transaction
+from app.gateways.base import Movement
+from app.gateways.choice import Gateways
+from app.gateways.sandbox.bank import create_bank
+from app.gateways.sandbox.bank.statement import statement
+from app.gateways.sandbox.client import SandboxGateway
+from app.settings import Settings
+from tests.factories import SECRET
+from tests.page import Shopper
+
+ORIGIN = "http://127.0.0.1:8000"
+BANK = "http://127.0.0.1:8010"
+
+
+@dataclass
+class Shop:
+    """A shop, its storage and its bank. `transport` is the way to the bank; replace it to break that way."""
+
+    database_url: str
+    folder: Path
+    changes: dict[str, Any] = field(default_factory=dict)
+    bank: Flask = field(init=False)
+    app: Flask = field(init=False)
+    gateway: SandboxGateway = field(init=False)
+
+    def __post_init__(self) -> None:
+        books = f"sqlite:///{self.folder}/bank/bank.sqlite"
+        self.bank = create_bank(books, slow_seconds=0.3, hold_seconds=0.3)
+        self.app = create_app(self.settings())
+        self.way_to_bank(httpx.WSGITransport(app=self.bank))
+
+    def settings(self, **changes: Any) -> Settings:
+        """The settings that the app was made with, and these."""
+        given = {"secret_key": SECRET, "database_url": self.database_url, "gateway_deadline": 3.0}
+        return Settings(**(given | {"sandbox_bank_url": BANK} | self.changes | changes))
+
+    def way_to_bank(self, transport: httpx.BaseTransport) -> None:
+        """Ask the bank by this transport from now on."""
+        self.gateway = SandboxGateway(BANK, shop="Test shop", transport=transport)
+        self.app.extensions["gateways"] = Gateways(self.gateway, (self.gateway,))
+
+    def another(self, **changes: Any) -> "Shop":
+        """A second shop of the same database and bank, as another host would be; with other settings, if told."""
+        other = Shop.__new__(Shop)
+        other.database_url, other.folder, other.bank = self.database_url, self.folder, self.bank
+        other.changes = self.changes | changes
+        other.app = create_app(other.settings())
+        other.way_to_bank(httpx.WSGITransport(app=self.bank))
+        return other
+
+    def shopper(self, origin: str = ORIGIN, like: Shopper | None = None, address: str = "127.0.0.1") -> Shopper:
+        """A new browser; `like`: one with the same cookies, as a browser's second connection is."""
+        transport = httpx.WSGITransport(app=self.app, raise_app_exceptions=False, remote_addr=address)
+        cookies = httpx.Cookies(like.client.cookies) if like else None
+        return Shopper(httpx.Client(transport=transport, base_url=origin, cookies=cookies))
+
+    def statement(self) -> list[Movement]:
+        """The bank's own statement: the only truth about how often money moved."""
+        return list(statement(self.bank.config["BOOKS"]))
+
+    def rows(self, sql: str, **values: Any) -> list[Any]:
+        """What is stored, by plain SQL; inside its own app context."""
+        with self.app.app_context(), reading() as tx:
+            return list(tx.execute(text(sql), values).all())
+
+    def value(self, sql: str, **values: Any) -> Any:
+        """The first column of the first row."""
+        return self.rows(sql, **values)[0][0]
+
+    def execute(self, sql: str, **values: Any) -> None:
+        """Change what is stored behind the program's back."""
+        with self.app.app_context(), transaction() as tx:
+            tx.execute(text(sql), values)
+
+    def stock(self, slug: str) -> int:
+        return int(self.value("SELECT stock FROM product WHERE slug = :slug", slug=slug))
+
+    def charges(self) -> Counter[str]:
+        """How many charges there are in each state."""
+        return Counter(status for (status,) in self.rows("SELECT status FROM charge"))
+
+    def close(self) -> None:
+        """Give every connection back, so that the database can be dropped."""
+        with self.app.app_context():
+            db.engine.dispose()
+        self.bank.config["BOOKS"].dispose()

@@ -1,0 +1,50 @@
+"""A shop that takes money by Stripe's interface, and a provider of our own that speaks it."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from app.charges import recovery
+from app.gateways.base import Notifier
+from app.gateways.choice import choose
+from app.gateways.stripe.gateway import StripeGateway
+from tests.shops import Shop
+from tests.stripe.provider.server import Provider, running_provider
+from tests.stripe.provider.state import API_KEY, SECRET
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with running_provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def shop(make_shop: Callable[..., Shop], provider: Provider) -> Shop:
+    """The shop, on either engine, its gateway the provider."""
+    shop = make_shop(
+        payment_gateway="stripe", stripe_secret_key=API_KEY, stripe_webhook_secret=(SECRET,),
+        stripe_api_base=provider.origin, gateway_deadline=2.0,
+    )  # fmt: skip
+    shop.app.extensions["gateways"] = choose(shop.settings())
+    return shop
+
+
+@pytest.fixture
+def gateway(shop: Shop) -> StripeGateway:
+    current = shop.app.extensions["gateways"].current
+    assert isinstance(current, Notifier) and isinstance(current, StripeGateway)
+    return current
+
+
+@pytest.fixture
+def recover(shop: Shop) -> Callable[..., int]:
+    """One pass of recovery over everything that is open, whether due or not."""
+
+    def run(window: float = 3600.0) -> int:
+        for name in ("charge", "refund"):
+            shop.execute(f"UPDATE {name} SET ask_at = created_at WHERE ended_at IS NULL")
+        with shop.app.app_context():
+            return recovery.run(shop.app.extensions["gateways"], 2.0, window)
+
+    return run

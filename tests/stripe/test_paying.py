@@ -1,0 +1,233 @@
+"""Paying on the provider's page: whatever the shopper does, one session, one charge, one receipt."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import time
+from uuid import UUID
+
+import pytest
+
+from app.charges import protocol, receipts
+from app.gateways.stripe import requests
+from app.gateways.stripe.gateway import StripeGateway
+from tests.factories import MUG, change_product, fill_basket
+from tests.page import Form, Shopper
+from tests.shops import Shop
+from tests.stripe.provider.server import Provider
+from tests.stripe.provider.state import ASKS, DECLINES
+
+CREATE = "POST /v1/checkout/sessions"
+
+
+def form_of(shopper: Shopper) -> Form:
+    """A filled basket and the checkout's form, which has no card fields."""
+    fill_basket(shopper)
+    return shown(shopper)
+
+
+def shown(shopper: Shopper) -> Form:
+    form = shopper.open("/checkout").form("Continue to pay")
+    assert not {"card_number", "card_expiry", "card_cvc"} & set(form.fields)
+    return form.fill(email="ada@example.org", name="Ada Example")
+
+
+def test_a_shopper_pays_on_the_providers_page(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    answer = form_of(shopper).post()
+    assert (answer.status_code, answer.headers["Location"]) == (303, provider.session["url"])
+    assert f"form-action 'self' {provider.origin};" in answer.headers["Content-Security-Policy"]
+    assert provider.pay() == "paid"
+    page = shopper.open(provider.session["success_url"])
+    assert page.title.startswith("Paid")
+    assert (shop.charges(), len(provider.paid())) == ({"succeeded": 1}, 1)
+    assert shop.value("SELECT count(*) FROM ledger_entry") == 2
+
+
+def test_the_return_address_changes_nothing_by_itself(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    for _ in range(3):
+        page = shopper.open(provider.session["success_url"])
+        assert page.heading == "Your payment waits for you"
+    assert shop.charges() == {"requires_action": 1}
+    stranger = shop.shopper().open(provider.session["success_url"])
+    assert "Continue" not in stranger.links
+    assert shop.charges() == {"requires_action": 1}
+
+
+def test_twenty_twins_make_one_session(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    form = form_of(shopper)
+    with ThreadPoolExecutor(20) as pool:
+        twins = [pool.submit(shop.shopper(like=shopper).post, form.action, form.fields) for _ in range(20)]
+    answers = [twin.result() for twin in twins]
+    assert {answer.status_code for answer in answers} == {303}
+    assert (provider.calls(CREATE), len(provider.state.sessions), shop.charges().total()) == (1, 1, 1)
+
+
+def test_two_tabs_make_one_session(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    first, second = form_of(shopper), shown(shopper)
+    first.post()
+    page = second.submit()
+    assert page.heading == "Your payment waits for you"
+    assert page.links["Continue to the payment page"] == provider.session["url"]
+    assert len(provider.state.sessions) == 1
+    provider.pay()
+    assert second.submit().title.startswith("Paid")
+    assert len(provider.paid()) == 1
+
+
+def test_back_from_the_providers_page_leads_to_the_same_session(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    form = form_of(shopper)
+    form.post()
+    for page in (form.submit(), shopper.open("/checkout"), shopper.open("/basket")):
+        assert page.links["Continue to the payment page"] == provider.session["url"]
+    assert len(provider.state.sessions) == 1
+
+
+def test_declined_on_the_page_and_paid_there_with_another_card(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    assert provider.pay(number=DECLINES) == "declined"
+    assert shopper.open(provider.session["success_url"]).heading == "Your payment waits for you"
+    assert provider.pay() == "paid"
+    assert shopper.open(provider.session["success_url"]).title.startswith("Paid")
+
+
+def test_the_providers_page_asks_the_cardholders_bank(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    url = form_of(shopper).post().headers["Location"]
+    assert provider.pay(number=ASKS) == "asks"
+    assert shopper.open(provider.session["success_url"]).links["Continue to the payment page"] == url
+    assert provider.pay() == "paid"
+    assert shopper.open(provider.session["success_url"]).title.startswith("Paid")
+
+
+def test_giving_up_ends_it_at_the_provider_first(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    before = shop.stock(MUG)
+    page = shopper.open(provider.session["success_url"]).submit("Give this payment up")
+    assert page.heading == "Nothing was charged"
+    assert (provider.session["status"], provider.pay()) == ("expired", "over")
+    assert shop.stock(MUG) == before + 1
+    assert shown(shopper).post().status_code == 303
+    assert sorted(session["status"] for session in provider.state.sessions.values()) == ["expired", "open"]
+
+
+def test_giving_up_what_was_just_paid_is_paid(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    waiting = shopper.open(provider.session["success_url"])
+    provider.pay()
+    assert waiting.submit("Give this payment up").title.startswith("Paid")
+    assert (shop.charges(), len(provider.paid())) == ({"succeeded": 1}, 1)
+
+
+def test_giving_up_while_the_provider_is_away_changes_nothing(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    waiting = shopper.open(provider.session["success_url"])
+    provider.fault("", "unheard", times=9)
+    assert waiting.submit("Give this payment up").heading == "Your payment waits for you"
+    assert (shop.charges(), provider.session["status"]) == ({"requires_action": 1}, "open")
+
+
+def test_an_abandoned_payment_is_ended_by_recovery(shop: Shop, provider: Provider, recover: Callable[..., int]) -> None:
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    recover()
+    assert shop.charges() == {"requires_action": 1}
+    recover(window=-5.0)
+    assert (shop.charges(), provider.session["status"]) == ({"canceled": 1}, "expired")
+    assert shopper.open(provider.session["success_url"]).heading == "Nothing was charged"
+
+
+def test_a_session_that_ended_by_itself(shop: Shop, provider: Provider) -> None:
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    provider.state.ahead = 24 * 3600
+    assert shopper.open(provider.session["success_url"]).heading == "Nothing was charged"
+    assert shop.charges() == {"canceled": 1}
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_worker_killed_around_the_asking_leaves_one_session(
+    shop: Shop, provider: Provider, gateway: StripeGateway, recover: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch, asked: bool,
+) -> None:  # fmt: skip
+    """Killed after the claim, or after the session was made and before it was recorded."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> object:
+        raise Killed
+
+    shopper = shop.shopper()
+    form = form_of(shopper)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(protocol, "record" if asked else "ask", killed)
+        form.post()
+    assert (shop.charges(), len(provider.state.sessions)) == ({"processing": 1}, int(asked))
+    recover()
+    assert (shop.charges(), len(provider.state.sessions)) == ({"requires_action": 1}, 1)
+    page = form.submit()
+    assert page.links["Continue to the payment page"] == provider.session["url"]
+
+
+def test_a_lost_answer_is_asked_for_again_at_once(shop: Shop, provider: Provider) -> None:
+    provider.fault(CREATE, "lost")
+    answer = form_of(shop.shopper()).post()
+    assert answer.headers["Location"] == provider.session["url"]
+    assert (provider.calls(CREATE), len(provider.state.sessions)) == (2, 1)
+
+
+def test_a_remembered_failure_is_asked_for_twice_and_then_waited_out(
+    shop: Shop, provider: Provider, recover: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.fault(CREATE, "fell")
+    shopper = shop.shopper()
+    page = form_of(shopper).submit()
+    assert (shop.charges(), provider.calls(CREATE)) == ({"in_doubt": 1}, 2)
+    assert "not pay again" in page.text
+    recover()
+    assert shop.charges() == {"in_doubt": 1}
+    assert "no session for it yet" in shop.value("SELECT note FROM charge")
+    monkeypatch.setattr(requests, "time", lambda: time() + 2 * 3600)
+    recover()
+    assert (shop.charges(), provider.state.sessions) == ({"canceled": 1}, {})
+    assert provider.calls(CREATE) == 3
+
+
+def test_a_provider_that_was_never_reached_took_nothing(shop: Shop, provider: Provider) -> None:
+    shop.app.extensions["gateways"].current._client._requestor._options.base_addresses["api"] = "http://127.0.0.1:9"
+    shopper = shop.shopper()
+    page = form_of(shopper).submit()
+    assert (page.heading, shop.charges()) == ("Nothing was charged", {"canceled": 1})
+
+
+def test_too_small_a_total_is_refused_before_the_claim(shop: Shop, provider: Provider) -> None:
+    with shop.app.app_context():
+        change_product(MUG, price=49)
+    page = form_of(shop.shopper()).submit()
+    assert (page.status, shop.charges(), provider.asked) == (422, {}, [])
+    assert "The least that can be paid here is €0.50. Nothing was charged." in page.text
+    with shop.app.app_context():
+        change_product(MUG, price=50)
+
+
+def test_the_stored_request_is_what_was_sent(shop: Shop, provider: Provider) -> None:
+    form_of(shop.shopper()).post()
+    (_, _, key, params) = provider.asked[-1]
+    with shop.app.app_context():
+        link = provider.session["success_url"]
+        seen = receipts.seen(UUID(link.rsplit("/", 1)[1]))
+    assert seen is not None and seen.request is not None
+    assert (str(seen.token), seen.request["version"]) == (key, "2026-10-28.endive")
+    kept = seen.request["params"]
+    assert isinstance(kept, dict)
+    assert (str(kept["expires_at"]), kept["success_url"]) == (params["expires_at"], params["success_url"])
+    assert kept["line_items"][0]["price_data"]["product_data"]["name"] == "Morning mug"

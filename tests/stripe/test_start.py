@@ -1,0 +1,151 @@
+"""What the start refuses, each with one line; and that secrets are shown to nobody."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stripe._api_version import _ApiVersion
+
+from app import create_app
+from app.gateways.base import NotPayable, Sale
+from app.gateways.choice import Gateways, choose
+from app.gateways.stripe.gateway import VERSION, StripeGateway
+from app.settings import Settings, SettingsError
+from tests.factories import SECRET
+from tests.shops import Shop
+from tests.stripe.provider.server import Provider
+from tests.stripe.test_paying import form_of
+
+ROOT = Path(__file__).resolve().parents[2]
+TEST_KEY, LIVE_KEY = "sk_test_" + "k" * 24, "sk_live_" + "k" * 24
+HOOK = "whsec_" + "h" * 32
+LIVE = {"STRIPE_SECRET_KEY": LIVE_KEY, "STRIPE_WEBHOOK_SECRET": HOOK, "TRUSTED_PROXIES": "10.0.0.1"}
+
+
+def started(**environ: str) -> Gateways:
+    """What a start with this environment chooses; SettingsError where it refuses."""
+    given = {"SECRET_KEY": SECRET, "PAYMENT_GATEWAY": "stripe", "STRIPE_SECRET_KEY": TEST_KEY, **environ}
+    return choose(Settings.from_environ(given))
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"STRIPE_SECRET_KEY": ""}, "STRIPE_SECRET_KEY is not set"),
+        ({"STRIPE_SECRET_KEY": "nonsense"}, "STRIPE_SECRET_KEY must be one secret key"),
+        ({"STRIPE_SECRET_KEY": "pk_test_" + "k" * 24}, "STRIPE_SECRET_KEY must be one secret key"),
+        ({"STRIPE_SECRET_KEY": f"{TEST_KEY},{LIVE_KEY}"}, "must not hold a test key together with a live one"),
+        ({"STRIPE_SECRET_KEY": f"{LIVE_KEY} {TEST_KEY}"}, "must not hold a test key together with a live one"),
+        ({**LIVE, "STRIPE_WEBHOOK_SECRET": ""}, "STRIPE_WEBHOOK_SECRET is not set"),
+        ({**LIVE, "TRUSTED_PROXIES": ""}, "TRUSTED_PROXIES is not set, so no shopper would come by HTTPS"),
+        ({**LIVE, "STRIPE_API_BASE": "http://127.0.0.1:1"}, "STRIPE_API_BASE is not Stripe's"),
+        ({"STRIPE_API_BASE": "http://api.stripe.com"}, "STRIPE_API_BASE must begin with https://"),
+        ({"STRIPE_API_BASE": "http://10.0.0.9"}, "STRIPE_API_BASE must begin with https://"),
+        ({"STRIPE_WEBHOOK_SECRET": "secret"}, "STRIPE_WEBHOOK_SECRET must be the webhook's signing secret"),
+        ({"STRIPE_WEBHOOK_SECRET": f"{HOOK},oops"}, "STRIPE_WEBHOOK_SECRET must be the webhook's signing secret"),
+        ({"SHOP_CURRENCY": "IRR"}, "SHOP_CURRENCY IRR is not taken by Stripe"),
+        ({"ACTION_WINDOW": "86400"}, "ACTION_WINDOW must be"),
+    ],
+)
+def test_what_would_go_wrong_later_stops_the_start(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        started(**environ)
+    said = str(refusal.value)
+    assert words in said and "\n" not in said
+    assert not any(secret in said for secret in (TEST_KEY, LIVE_KEY, HOOK, "oops"))
+
+
+def test_what_is_in_order_starts() -> None:
+    test, live = started(), started(**LIVE, STRIPE_API_BASE="")
+    for gateways, account in ((test, "test"), (live, "live")):
+        assert (gateways.current.name, gateways.current.account) == ("stripe", account)
+        assert gateways.current.page_origin == "https://checkout.stripe.com"
+    stand_in = started(STRIPE_API_BASE="http://localhost:8020").current
+    assert stand_in.page_origin == "http://localhost:8020"
+
+
+def test_both_gateways_stay_known_where_both_are_set() -> None:
+    shop = started(PAYMENT_GATEWAY="sandbox")
+    assert shop.current.name == "sandbox"
+    assert shop.of("stripe", "test") is not None and shop.of("stripe", "live") is None
+    assert {known.name for known in started()} == {"sandbox", "stripe"}
+    assert started(PAYMENT_GATEWAY="sandbox", STRIPE_SECRET_KEY="").of("stripe", "test") is None
+
+
+def test_the_command_says_it_in_one_line() -> None:
+    environ = {
+        "PATH": os.environ["PATH"],
+        "SECRET_KEY": SECRET,
+        "PAYMENT_GATEWAY": "stripe",
+        **LIVE,
+        "TRUSTED_PROXIES": "",
+    }
+    for words in (["flask", "--app", "wsgi", "db", "upgrade"], ["gunicorn", "--check-config", "wsgi:app"]):
+        program = [sys.executable, "-m", *words]
+        done = subprocess.run(program, cwd=ROOT, env=environ, capture_output=True, text=True)
+        assert done.returncode
+        assert "TRUSTED_PROXIES is not set" in done.stderr
+        assert LIVE_KEY not in done.stderr + done.stdout
+
+
+def test_a_live_shop_takes_nothing_over_http() -> None:
+    """Its proxy ends TLS; a shopper who came around it is refused before anything is claimed."""
+    gateway = started(**LIVE).current
+    assert isinstance(gateway, StripeGateway) and gateway.live
+    sale = Sale("k", 5000, "EUR", 1, "a@example.org", "http://shop.example/receipts/1", [])
+    with pytest.raises(NotPayable, match="insecure"):
+        gateway.prepare(sale)
+
+
+def test_the_interface_that_was_written_for_is_the_librarys() -> None:
+    """A newer library may know another version: then read what changed, and raise VERSION."""
+    assert VERSION == _ApiVersion.CURRENT
+
+
+class TestSecrets:
+    SECRETS = (TEST_KEY, HOOK, SECRET, "db-password", "mail-password")
+
+    def settings(self, **changes: Any) -> Settings:
+        given = {
+            "secret_key": SECRET, "payment_gateway": "stripe", "stripe_secret_key": TEST_KEY,
+            "stripe_webhook_secret": (HOOK,), "database_url": "postgresql+psycopg2://u:db-password@h/d",
+            "smtp_url": "smtp://u:mail-password@h",
+        }  # fmt: skip
+        return Settings(**(given | changes))
+
+    def test_not_in_any_repr(self, tmp_path: Path) -> None:
+        settings = self.settings()
+        gateways = choose(settings)
+        app = create_app(self.settings(database_url=f"sqlite:///{tmp_path}/x/shop.sqlite"))
+        shown = " ".join(map(repr, (settings, gateways, gateways.current, app, app.extensions["gateways"])))
+        assert not [secret for secret in self.SECRETS if secret in shown]
+
+    def test_not_in_logs_pages_or_storage(
+        self, make_shop: Callable[..., Shop], provider: Provider, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """The provider refuses our key and says so; the shop breaks in the middle; nobody sees the key."""
+        shop = make_shop(
+            payment_gateway="stripe", stripe_secret_key=TEST_KEY, stripe_webhook_secret=(HOOK,),
+            stripe_api_base=provider.origin, gateway_deadline=1.0,
+        )  # fmt: skip
+        gateway = shop.app.extensions["gateways"] = choose(shop.settings())
+        shopper = shop.shopper()
+        page = form_of(shopper).submit()
+        assert shop.charges() == {"in_doubt": 1}
+        note = shop.value("SELECT note FROM charge")
+        assert note.startswith("the provider answered 401")
+
+        def broken(*_: object, **__: object) -> None:
+            raise RuntimeError("in the middle")
+
+        gateway.current.lookup = broken  # type: ignore[method-assign]
+        shop.execute("UPDATE charge SET status = 'requires_action'")
+        failed = shopper.open(page.url)
+        assert failed.status == 500
+        stored = str(shop.rows("SELECT * FROM charge"))
+        seen = page.answer.text + failed.answer.text + "".join(capfd.readouterr()) + stored
+        assert not [secret for secret in (TEST_KEY, HOOK) if secret in seen]
