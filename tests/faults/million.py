@@ -1,0 +1,86 @@
+"""How long the audit takes for a million payments on PostgreSQL, read from a bank that is a process of its own."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg2
+from sqlalchemy import make_url
+
+from app.gateways.sandbox.bank.storage import open_storage
+from tests.conftest import migrate
+from tests.factories import SECRET
+from tests.gateways.bank import ROOT, running_bank
+from tests.postgres import Cluster, private_cluster
+
+SHOP = """
+INSERT INTO orders (id, buyer, state, version, currency, created_at)
+    SELECT i, gen_random_uuid(), 'placed', 1, 'EUR', now() - interval '1 day' FROM generate_series(1, {n}) i;
+INSERT INTO order_line (order_id, product_id, quantity, unit_price)
+    SELECT i, 1 + i % 10, 1, 1000 + i % 5000 FROM generate_series(1, {n}) i;
+INSERT INTO charge (id, token, receipt, order_id, status, amount, currency, refunded, email, name, link, last4,
+                    arrivals, rivals, gateway, account, ask_at, asked, created_at, ended_at)
+    SELECT i, ('00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, gen_random_uuid(), i, 'succeeded',
+           1000 + i % 5000, 'EUR', CASE WHEN i % 20 = 0 THEN 500 ELSE 0 END, 'ada' || i || '@example.org',
+           'Ada Example', 'http://127.0.0.1/receipts/1', '4242', 1, 0, 'sandbox', 'sandbox', now(), 0,
+           now() - interval '1 day', now() - interval '1 day' FROM generate_series(1, {n}) i;
+INSERT INTO refund (charge_id, key, amount, status, stray, ask_at, asked, created_at, ended_at)
+    SELECT i, ('00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0'))::uuid, 500, 'succeeded', false, now(), 0,
+           now() - interval '1 hour', now() - interval '1 hour' FROM generate_series(20, {n}, 20) i;
+INSERT INTO ledger_entry (charge_id, account, amount, currency, created_at)
+    SELECT i, side.account, side.sign * (1000 + i % 5000), 'EUR', now() - interval '1 day'
+    FROM generate_series(1, {n}) i, (VALUES ('gateway', 1), ('sales', -1)) side (account, sign);
+INSERT INTO ledger_entry (charge_id, refund_id, account, amount, currency, created_at)
+    SELECT r.charge_id, r.id, side.account, side.sign * r.amount, 'EUR', now()
+    FROM refund r, (VALUES ('gateway', -1), ('sales', 1)) side (account, sign);
+UPDATE product SET stocked = stock + held.pieces
+    FROM (SELECT product_id, sum(quantity) AS pieces FROM order_line GROUP BY product_id) held
+    WHERE held.product_id = product.id;
+"""
+
+BANK = """
+INSERT INTO bank_movements (key, kind, amount, currency, at)
+    SELECT '00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'), 'charge', 1000 + i % 5000, 'EUR',
+           now() - interval '1 day' FROM generate_series(1, {n}) i;
+INSERT INTO bank_movements (key, kind, amount, currency, at)
+    SELECT '00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0'), 'refund', 500, 'EUR', now()
+    FROM generate_series(20, {n}, 20) i;
+"""
+
+
+def fill(cluster: Cluster, database: str, script: str, payments: int) -> None:
+    """Run a script on one database, then let PostgreSQL look at what is there as it would by itself in time."""
+    dsn = make_url(cluster.url(database)).set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = psycopg2.connect(dsn)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(script.format(n=payments))
+        cursor.execute("VACUUM ANALYZE")
+    connection.close()
+
+
+def measure(payments: int) -> float:
+    """Seconds of `audit` for so many payments. Raises CalledProcessError unless it finds every invariant intact."""
+    with private_cluster(durable=False) as cluster, tempfile.TemporaryDirectory() as folder:
+        shop, books = cluster.create(), cluster.create()
+        migrate(cluster.url(shop))
+        open_storage(cluster.url(books)).dispose()
+        fill(cluster, shop, SHOP, payments)
+        fill(cluster, books, BANK, payments)
+        with running_bank(cluster.url(books), Path(folder)) as bank:
+            env = os.environ | {
+                "DATABASE_URL": cluster.url(shop), "SANDBOX_BANK_URL": bank.url, "SECRET_KEY": SECRET,
+            }  # fmt: skip
+            began = time.monotonic()
+            subprocess.run(
+                [sys.executable, "-m", "flask", "--app", "wsgi", "audit"], cwd=ROOT, env=env, check=True, timeout=1800
+            )
+            return time.monotonic() - began
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    print(f"audit of {count:,} payments: {measure(count):.0f} s", flush=True)

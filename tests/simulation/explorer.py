@@ -1,0 +1,205 @@
+"""Every schedule of a scenario, shortest first, each state once.
+
+Everybody might be killed at any moment: so `at_rest` is checked for everything that was ever stored and known at the
+bank. As somebody who never moves again is as good as dead, this covers any number of crashes, at any steps.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from tests.simulation import invariants
+from tests.simulation.knowledge import Knowledge, State
+from tests.simulation.scenarios import Scenario
+from tests.simulation.stage import Stage
+from tests.simulation.steps import Choice
+
+WHOLE = 20
+"""Of so many states, one is also come to by its whole schedule, from the beginning."""
+
+Schedule = list[int]
+
+
+class Caught(Exception):
+    """A schedule that breaks the program. Its numbers play it again."""
+
+    def __init__(self, scenario: str, schedule: Schedule, steps: list[str], why: Exception) -> None:
+        self.scenario, self.schedule, self.steps, self.why = scenario, schedule, steps, why
+        numbers = ",".join(map(str, schedule))
+        again = f'python -m tests.simulation --replay "{scenario}" --schedule {numbers}'
+        super().__init__("\n".join([f"{type(why).__name__}: {why}", *(f"  {step}" for step in steps), again]))
+
+
+@dataclass
+class Report:
+    """How much was explored. `states`: different moments; `steps`: ways from one to the next, of which the different
+    ones were `played`; `rests`: different moments of what is stored and known at the bank, in each of which everybody
+    was killed; `schedules`: played as a whole; `ways`: the complete schedules that there are (None: without end)."""
+
+    scenario: str
+    states: int = 0
+    steps: int = 0
+    played: int = 0
+    schedules: int = 0
+    rests: int = 0
+    seconds: float = 0.0
+    ways: int | None = None
+
+    def __str__(self) -> str:
+        ways = f"{self.ways:.1e}" if self.ways is not None else "endless"
+        a_minute = 60 * self.states / max(self.seconds, 0.001)
+        return (
+            f"{self.scenario:<36} {self.states:>8,} states {self.steps:>9,} steps ({self.played:,} played) "
+            f"{self.rests:>6,} power cuts {self.schedules:>6,} of {ways} schedules played whole "
+            f"{self.seconds:>7.1f} s, {a_minute:,.0f} states a minute"
+        )
+
+
+class Explorer:
+    """Goes through one scenario on one stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.known = stage, Knowledge(stage)
+        self.report = Report(stage.scenario.name)
+        self.came: dict[State, tuple[State, int] | None] = {}
+        """How each state was first come to: from which one, by which of its choices."""
+        self.seen: dict[Any, int] = {}
+        self.graph: list[list[int]] = []
+        self.checked: set[tuple[int, int]] = set()
+        self.rested: set[int] = set()
+
+    def run(self) -> Report:
+        """All of it. Raises Caught at the first schedule that breaks anything."""
+        began = perf_counter()
+        self.stage.begin()
+        first = self.known.here()
+        self._new(first, None)
+        waiting = deque([first])
+        while waiting:
+            waiting.extend(self._expand(waiting.popleft()))
+        report = self.report
+        report.states, report.rests = len(self.graph), len(self.rested)
+        report.steps = sum(map(len, self.graph))
+        report.ways = ways(self.graph)
+        report.seconds = perf_counter() - began
+        return report
+
+    def _expand(self, state: State) -> Iterator[State]:
+        """The states that come next and were not seen before."""
+        self._check(state)
+        number = self.seen[self.known.canonical(state)]
+        if number % WHOLE == 0:
+            self._play_all(state)
+        for which, choice in enumerate(self.known.choices(state)):
+            after = self.known.after(state, choice) or self._play(state, which, choice)
+            name = self.known.canonical(after)
+            if name not in self.seen:
+                self._new(after, (state, which))
+                yield after
+            self.graph[number].append(self.seen[name])
+
+    def _new(self, state: State, way: tuple[State, int] | None) -> None:
+        self.came[state] = way
+        self.seen[self.known.canonical(state)] = len(self.graph)
+        self.graph.append([])
+
+    def _play(self, state: State, which: int, choice: Choice) -> State:
+        """A step that nobody has seen: play it, and check it."""
+        self.report.played += 1
+        schedule = [*self._schedule(state), which]
+        with self._catching(schedule):
+            self.known.play(state, choice)
+            after = self.known.after(state, choice)
+            assert after is not None
+            invariants.step(self.stage.scenario, self.known.facts[state.stored], self.known.facts[after.stored])
+            if (name := self.known.same_stored(after.stored)) not in self.rested:
+                self.rested.add(name)
+                invariants.at_rest(self.stage)
+        return after
+
+    def _check(self, state: State) -> None:
+        """Whatever anybody was told must be true, and stay true."""
+        with self._catching(self._schedule(state)):
+            invariants.looked_once(self.stage.scenario, [self.known.stands[number] for number in state.positions])
+        for number in state.positions:
+            stand = self.known.stands[number]
+            if stand.at is None and (state.stored, number) not in self.checked:
+                self.checked.add((state.stored, number))
+                with self._catching(self._schedule(state)):
+                    invariants.told_the_truth(self.stage.scenario, stand, self.known.facts[state.stored])
+                    invariants.told_by_the_form(stand, self.known.facts[state.stored])
+
+    def _play_all(self, state: State) -> None:
+        """Play a whole schedule, everybody on stage together, and see that it leads to where its steps led."""
+        self.stage.begin()
+        for which in self._schedule(state):
+            self.stage.take(self.stage.choices()[which])
+        self.report.schedules += 1
+        if self.known.here() != state:
+            differs = self.known.difference(state, self.known.here())
+            raise AssertionError(f"{self._schedule(state)} leads to another state than was foreseen: {differs}")
+
+    def _schedule(self, state: State) -> Schedule:
+        found: Schedule = []
+        way = self.came[state]
+        while way:
+            found.append(way[1])
+            way = self.came[way[0]]
+        return found[::-1]
+
+    @contextmanager
+    def _catching(self, schedule: Schedule) -> Iterator[None]:
+        try:
+            yield
+        except Exception as why:
+            raise Caught(self.stage.scenario.name, schedule, words(self.stage, schedule), why) from why
+
+
+def ways(graph: list[list[int]]) -> int | None:
+    """How many ways lead from the first state to an end; None where one may go round in a circle."""
+    counts: list[int | None] = [None] * len(graph)
+    entered, path = [False] * len(graph), [0]
+    while path:
+        state = path[-1]
+        entered[state] = True
+        unknown = next((after for after in graph[state] if counts[after] is None), None)
+        if unknown is None:
+            counts[state] = sum(counts[after] or 0 for after in graph[state]) or 1
+            path.pop()
+        elif entered[unknown]:
+            return None
+        else:
+            path.append(unknown)
+    return counts[0]
+
+
+def words(stage: Stage, schedule: Schedule) -> list[str]:
+    """The steps of a schedule, for people."""
+    stage.begin()
+    found = []
+    for which in schedule:
+        choice = stage.choices()[which]
+        found.append(stage.describe(choice))
+        try:
+            stage.take(choice)
+        except Exception as error:
+            found.append(repr(error))
+    return found
+
+
+def explore(scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> Report:
+    """Every schedule of it. Raises Caught."""
+    with Stage(scenario, change_schema).open() as stage:
+        return Explorer(stage).run()
+
+
+def replay(scenario: Scenario, schedule: Schedule) -> list[str]:
+    """Play one schedule again with all checks after it; its steps in words. Raises what it breaks."""
+    with Stage(scenario).open() as stage:
+        found = words(stage, schedule)
+        invariants.now(stage)
+        invariants.at_rest(stage)
+        return found

@@ -1,0 +1,187 @@
+"""What is known of a scenario so far: the states that it can be in, and what each step does.
+
+A state is what is stored (with the bank's books), where each actor stands, and how often things may still fail. What
+a step does depends on what is stored and on where its actor stands, and on nothing else; so it is played once for
+each such pair, however many states have it in common. To play it, the storage is set to what was saved there, and
+the actor gets to where it stands by taking its own earlier steps again, each from what was stored at that time.
+Where that leads elsewhere than was foreseen, something is forgotten in what makes a state: that is an error.
+"""
+
+from itertools import permutations
+from typing import NamedTuple
+
+from tests.simulation.invariants import Facts, Stand, facts
+from tests.simulation.stage import Saved, Stage
+from tests.simulation.states import position as position_of
+from tests.simulation.states import stored as stored_in
+from tests.simulation.steps import Actor, Choice, Stop
+
+
+class State(NamedTuple):
+    """One moment, by the numbers that Knowledge gives. `positions` are in the order of the scenario's cast."""
+
+    stored: int
+    positions: tuple[int, ...]
+    bank_faults: float
+    storage_faults: float
+
+
+class Way(NamedTuple):
+    """The steps that lead somebody to where they stand: what was stored before each, and its fate."""
+
+    actor: str
+    steps: tuple[tuple[int, str], ...]
+
+
+class Knowledge:
+    """Numbers for texts, and what else is known of each."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.names = list(stage.scenario.cast(stage))
+        self.texts: list[str] = []
+        self.facts: dict[int, Facts] = {}
+        self.stands: dict[int, Stand] = {}
+        self.effects: dict[tuple[int, int, str], tuple[int, int]] = {}
+        """What is stored after a step, and where its actor stands then."""
+        self.saved: dict[int, Saved] = {}
+        """To play on from what is stored."""
+        self.ways: dict[int, Way] = {}
+        """How to get somebody to where they stand."""
+        self._ready: dict[tuple[int, int], bool] = {}
+        self._numbers: dict[str, int] = {}
+        self._renamed: dict[tuple[int, tuple[str, ...]], int] = {}
+        self._orders = list(permutations(stage.scenario.symmetric))
+
+    def here(self) -> State:
+        """The state that the stage is in, with everybody on it."""
+        positions = tuple(map(self.position, self.stage.actors))
+        return State(self.stored(), positions, self.stage.bank_faults, self.stage.storage_faults)
+
+    def stored(self) -> int:
+        """The number of what is stored now."""
+        number = self._number(stored_in(self.stage))
+        if number not in self.facts:
+            self.facts[number] = facts(self.stage)
+            self.saved[number] = self.stage.save()
+        return number
+
+    def position(self, actor: Actor) -> int:
+        """The number of where this actor stands now."""
+        number = self._number(repr(position_of(actor)))
+        if number not in self.stands:
+            self.stands[number] = Stand.of(actor)
+            self.ways.setdefault(number, Way(actor.name, ()))
+        return number
+
+    def get_to(self, stored: int, position: int) -> Actor:
+        """Put somebody alone on the stage, to where they stand, with this stored."""
+        stage, way = self.stage, self.ways[position]
+        actor = stage.begin_alone(way.actor)
+        for before, fate in way.steps:
+            stage.restore(self.saved[before])
+            actor.move(fate)
+        stage.restore(self.saved[stored])
+        if self.position(actor) != position:
+            raise AssertionError(f"{way} leads elsewhere than to {self.texts[position]}")
+        return actor
+
+    def _number(self, text: str) -> int:
+        if text not in self._numbers:
+            self._numbers[text] = len(self.texts)
+            self.texts.append(text)
+        return self._numbers[text]
+
+    def choices(self, state: State) -> list[Choice]:
+        """Every step that may be next."""
+        waiting = [(name, n) for name, n in zip(self.names, state.positions, strict=True) if self.stands[n].at]
+        inner = [each for each in waiting if self._at(each[1]).at_once][:1]
+        found = []
+        for name, number in inner or waiting:
+            at, ready = self._at(number), self._is_ready(state.stored, number)
+            budget = state.bank_faults > 0, state.storage_faults > 0
+            fates = self.stage.scenario.fates(at, self.stands[number].asked, ready, *budget)
+            found += [Choice(name, fate) for fate in fates]
+        if inner:
+            return found
+        return found + [Choice("network", str(number)) for number in range(self.facts[state.stored].held)]
+
+    def _is_ready(self, stored: int, number: int) -> bool:
+        """Whether who waits for something to happen, and stands there, may go on."""
+        ready = self._at(number).ready
+        if ready and (stored, number) not in self._ready:
+            self.stage.restore(self.saved[stored])
+            self._ready[stored, number] = ready()
+        return bool(ready and self._ready[stored, number])
+
+    def _at(self, number: int) -> Stop:
+        at = self.stands[number].at
+        assert at is not None
+        return at
+
+    def after(self, state: State, choice: Choice) -> State | None:
+        """The state that this step leads to; None where nobody has seen that step yet."""
+        effect = self.effects.get(self._cause(state, choice))
+        if effect is None:
+            return None
+        positions = list(state.positions)
+        bank, storage = state.bank_faults, state.storage_faults
+        if choice.actor != "network":
+            who = self.names.index(choice.actor)
+            at = self._at(positions[who])
+            bank, storage = bank - at.costs_bank(choice.fate), storage - at.costs_storage(choice.fate)
+            positions[who] = effect[1]
+        return State(effect[0], tuple(positions), bank, storage)
+
+    def play(self, state: State, choice: Choice) -> None:
+        """Take a step that nobody has seen, and learn what it does."""
+        cause = self._cause(state, choice)
+        stored, position, fate = cause
+        if choice.actor == "network":
+            self.stage.clear()
+            self.stage.restore(self.saved[stored])
+            self.stage.take(choice)
+            self.effects[cause] = self.stored(), -1
+            return
+        actor = self.get_to(stored, position)
+        actor.move(fate)
+        way = self.ways[position]
+        after = self._number(repr(position_of(actor)))
+        self.ways.setdefault(after, Way(way.actor, (*way.steps, (stored, fate))))
+        self.effects[cause] = self.stored(), self.position(actor)
+
+    def _cause(self, state: State, choice: Choice) -> tuple[int, int, str]:
+        stands = state.positions[self.names.index(choice.actor)] if choice.actor != "network" else -1
+        return state.stored, stands, choice.fate
+
+    def difference(self, one: State, other: State) -> list[tuple[str, str]]:
+        """What is not the same in two states, as texts."""
+        pairs = zip((one.stored, *one.positions), (other.stored, *other.positions), strict=True)
+        return [(self.texts[was], self.texts[is_]) for was, is_ in pairs if was != is_]
+
+    def same_stored(self, stored: int) -> int:
+        """The same number for what differs only in who of the symmetric actors is who."""
+        return min(self._rename(stored, order) for order in self._orders)
+
+    def canonical(self, state: State) -> tuple[object, ...]:
+        """The same for states that differ only in who of the symmetric actors is who."""
+        same = self.stage.scenario.symmetric
+        if not same:
+            return state
+        found = []
+        for order in self._orders:
+            roles = dict(zip(same, order, strict=True))
+            seats = [self.names.index(roles.get(name, name)) for name in self.names]
+            whole = (self._rename(state.stored, order), *(self._rename(state.positions[seat], order) for seat in seats))
+            found.append((whole, state.bank_faults, state.storage_faults))
+        return min(found)
+
+    def _rename(self, number: int, order: tuple[str, ...]) -> int:
+        """The text with each actor's own names replaced by those of its role."""
+        if (number, order) not in self._renamed:
+            text = self.texts[number]
+            for role, name in enumerate(order):
+                for which, mark in enumerate(self.stage.marks[name]):
+                    text = text.replace(mark, f"<{role}.{which}>")
+            self._renamed[number, order] = self._number("renamed " + text)
+        return self._renamed[number, order]

@@ -1,0 +1,283 @@
+"""What is explored: who takes part, what they have, and what may go wrong.
+
+Where the bank ignores keys, it takes money as often as it is asked. Then a question whose answer was lost or late is
+not asked again within the request (no program could be right there); crashes, recovery's lookups and fences, refused
+connections, 500s before anything was done and every rival remain. Refunds are asked for again by design, so they are
+only played with a bank that honours keys.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
+
+from sqlalchemy import insert
+
+from app.charges.tokens import Token
+from app.database import transaction
+from app.orders import basket
+from app.orders.models import Product
+from tests.simulation import actors
+from tests.simulation.actors import Story
+from tests.simulation.bank import APPROVES, ASKS, DECLINES, TWO_FACED
+from tests.simulation.steps import BANK, UNSURE, Stop
+
+if TYPE_CHECKING:
+    from tests.simulation.stage import Stage
+
+PRICE = 2400
+FORMS, BUYERS = UUID(int=1), UUID(int=2)
+
+Cast = Callable[["Stage"], dict[str, Story]]
+
+
+def form(order: int, tab: str = "") -> Token:
+    """The token of one showing of this order's form: one of the thing."""
+    return Token(uuid5(FORMS, f"{order}{tab}"), order, 2, uuid5(BUYERS, str(order)), PRICE, "EUR", issued=0)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`bank_faults` and `storage_faults`: how often, in one schedule, the bank's line or the storage may fail."""
+
+    name: str
+    about: str
+    cast: Cast
+    orders: int = 1
+    stock: int = 5
+    refusals: frozenset[str] = frozenset()
+    """Why a form may be refused here, with nothing charged."""
+    honours_keys: bool = True
+    fences: bool = True
+    truthful: bool = True
+    """Whether the bank's answers are true. One that is not may take money for a charge that ended without."""
+    bank_faults: float = inf
+    storage_faults: float = 0
+    time_passes: bool = True
+    """Whether recovery comes as late as it likes, so that leases run out; else all happens in one moment."""
+    symmetric: tuple[str, ...] = ()
+    """Actors who differ in nothing but their names."""
+    most_live: int | None = None
+    """How many charges may be live at once, all orders together."""
+    most_looks: int | None = None
+    """How many rows recovery may look after, all workers together."""
+    abandoned: bool = False
+    """Whether the first order's request died, long before, when it had claimed."""
+    paid: bool = False
+    """Whether the first order was paid before."""
+    long: bool = False
+    """Only in `make soak`."""
+
+    def fates(self, at: Stop, asked: str, ready: bool, bank_fails: bool, storage_fails: bool) -> tuple[str, ...]:
+        """What may become of the step that an actor stands before; nothing: it has to wait. `asked` is what became
+        of its last question to the bank."""
+        if at.kind == "when":
+            return ("ok",) if ready else ()
+        if at.kind == "pause":
+            # A bank that ignores keys takes money twice where it is asked twice: there, nothing is asked again.
+            return ("enough",) if asked in UNSURE and not self.honours_keys else ("again", "enough")
+        if at.kind in {"tx", "read"}:
+            failing = () if at.at_once else ("failed",) if at.kind == "read" else ("lost", "failed")
+            return ("ok", *(failing if storage_fails else ()))
+        # A missing answer is a missing answer to who only looks, and so is a refusal to who doesn't charge.
+        failing = {"lookup": ("lost",), "charge": BANK}.get(at.label, BANK[:3])
+        return ("ok", *(failing if bank_fails else ()))
+
+    def set_up(self, stage: "Stage") -> None:
+        """What was there before: the thing on the shelf, and a basket with one of it for each order."""
+        with transaction() as tx:
+            row = {"slug": "thing", "name": "Thing", "description": "", "image": "", "price": PRICE, "currency": "EUR"}
+            tx.execute(insert(Product).values(**row, stock=self.stock, stocked=self.stock, on_sale=True))
+            for order in range(1, self.orders + 1):
+                basket.put(tx, form(order).buyer, "thing", 1, "EUR")
+        if self.paid:
+            actors.shopper(stage, "before", form(1))()
+        if self.abandoned:
+            stage.begin_with({"before": actors.shopper(stage, "before", form(1))})
+            while stage.actors[0].at.label != "charge":
+                stage.take(stage.choices()[0])
+            stage.clear()
+            stage.storage.clock += 1000
+
+
+def twins(stage: "Stage") -> dict[str, Story]:
+    return {name: actors.shopper(stage, name, form(1)) for name in ("A", "B")} | {"R": actors.worker(stage)}
+
+
+def tabs(stage: "Stage") -> dict[str, Story]:
+    return {tab: actors.shopper(stage, tab, form(1, tab)) for tab in ("A", "B")} | {"R": actors.worker(stage)}
+
+
+def two_workers(stage: "Stage") -> dict[str, Story]:
+    workers = {name: actors.worker(stage) for name in ("R", "S")}
+    return {"A": actors.shopper(stage, "A", form(1)), **workers}
+
+
+def twin_workers(stage: "Stage") -> dict[str, Story]:
+    return {"B": actors.shopper(stage, "B", form(1)), **two_workers(stage)}
+
+
+def triplets(stage: "Stage") -> dict[str, Story]:
+    return {"C": actors.shopper(stage, "C", form(1)), **twins(stage)}
+
+
+def three_tabs(stage: "Stage") -> dict[str, Story]:
+    return {"C": actors.shopper(stage, "C", form(1, "C")), **tabs(stage)}
+
+
+def back_with_another_card(stage: "Stage") -> dict[str, Story]:
+    return {
+        "A": actors.shopper(stage, "A", form(1), DECLINES),
+        "B": actors.shopper(stage, "B", form(1), APPROVES),
+        "R": actors.worker(stage),
+    }
+
+
+def much_later(stage: "Stage") -> dict[str, Story]:
+    later = actors.much_later(stage, actors.shopper(stage, "B", form(1)), form(1).key)
+    return {"A": actors.shopper(stage, "A", form(1), DECLINES), "B": later}
+
+
+def only_workers(stage: "Stage") -> dict[str, Story]:
+    return {name: actors.worker(stage) for name in ("R", "S")}
+
+
+def refusal(stage: "Stage") -> dict[str, Story]:
+    return {
+        "A": actors.shopper(stage, "A", form(1), DECLINES),
+        "N": actors.shopper(stage, "N", form(1, "N")),
+        "W": actors.bank_tells(stage, form(1).key),
+        "R": actors.worker(stage),
+    }
+
+
+def late_success(stage: "Stage") -> dict[str, Story]:
+    return {
+        "A": actors.shopper(stage, "A", form(1)),
+        "W": actors.bank_tells(stage, form(1).key, times=2),
+        "R": actors.worker(stage),
+    }
+
+
+def two_faced(stage: "Stage") -> dict[str, Story]:
+    def owns_up() -> object:
+        stage.when("bank owns up", lambda: str(form(1).key) in stage.bank.outcomes)
+        stage.bank.own_up()
+        return actors.tell(stage, form(1).key)
+
+    return {
+        "A": actors.shopper(stage, "A", form(1), TWO_FACED),
+        "W": owns_up,
+        "R": actors.worker(stage, turns=2),
+        "S": actors.worker(stage, turns=2),
+    }
+
+
+def secure(stage: "Stage") -> dict[str, Story]:
+    return {
+        "A": actors.shopper(stage, "A", form(1), ASKS),
+        "V": actors.visitor(stage, form(1).key, confirm=True),
+        "G": actors.gives_up(stage, form(1).key),
+        "R": actors.worker(stage, window=0),
+    }
+
+
+def secure_tabs(stage: "Stage") -> dict[str, Story]:
+    shoppers = {tab: actors.shopper(stage, tab, form(1, tab), ASKS) for tab in ("A", "B")}
+    visitors = {"V" + tab: actors.visitor(stage, form(1, tab).key, confirm=True) for tab in ("A", "B")}
+    return shoppers | visitors | {"R": actors.worker(stage, window=0)}
+
+
+def two_shoppers(stage: "Stage") -> dict[str, Story]:
+    emails = {1: "ada@example.org", 2: "bob@example.org"}
+    shoppers = {f"A{n}": actors.shopper(stage, f"A{n}", form(n), email=email) for n, email in emails.items()}
+    return shoppers | {"R": actors.worker(stage)}
+
+
+def two_devices(stage: "Stage") -> dict[str, Story]:
+    emails = {1: "ada@example.org", 2: " ADA@example.org"}
+    return {f"A{n}": actors.shopper(stage, f"A{n}", form(n), email=email) for n, email in emails.items()}
+
+
+def other_basket(stage: "Stage") -> dict[str, Story]:
+    return {
+        "A": actors.shopper(stage, "A", form(1)),
+        "C": actors.changes_mind(form(1), 2),
+        "R": actors.worker(stage),
+    }
+
+
+def refund_twins(stage: "Stage") -> dict[str, Story]:
+    key = uuid5(FORMS, "refund")
+    refunders = {name: actors.refunder(stage, form(1), PRICE, key) for name in ("A", "B")}
+    return refunders | {"R": actors.worker(stage, turns=2)}
+
+
+def refund_rivals(stage: "Stage") -> dict[str, Story]:
+    amounts = {"A": PRICE, "B": 1000}
+    refunders = {n: actors.refunder(stage, form(1), sum_, uuid5(FORMS, f"refund {n}")) for n, sum_ in amounts.items()}
+    return refunders | {"R": actors.worker(stage, turns=2)}
+
+
+SOLD_OUT, CHANGED, BEFORE = frozenset({"SoldOut"}), frozenset({"OrderChanged"}), frozenset({"OrderedBefore"})
+AB, RS = ("A", "B"), ("R", "S")
+
+WITH_KEYS = (
+    Scenario("twins", "one form sent twice at once, recovery", twins, symmetric=AB),
+    Scenario("tabs", "two tabs of one order, the last item in stock, recovery", tabs, stock=1, symmetric=AB),
+    Scenario("workers", "a request and two recovery workers", two_workers, symmetric=RS),
+    Scenario("other card", "declined; Back, the same form with another card, recovery", back_with_another_card),
+    Scenario("refusal", "a refusal, its webhook, another tab that pays, recovery", refusal, bank_faults=1),
+    Scenario("late success", "a request, the same webhook twice, recovery", late_success),
+    Scenario("last item", "two shoppers, one last item, recovery", two_shoppers, orders=2, stock=1, refusals=SOLD_OUT,
+             most_live=1),
+    Scenario("devices", "the same order from two devices at once", two_devices, orders=2, refusals=BEFORE, most_live=1),
+    Scenario("much later", "declined; the same form again two days later", much_later),
+    Scenario("one look", "two workers, one abandoned charge, all within one moment", only_workers, abandoned=True,
+             time_passes=False, most_looks=1, symmetric=RS),
+    Scenario("basket", "a request, another tab changes the basket, recovery", other_basket, refusals=CHANGED),
+    Scenario("confirm", "3-D Secure: confirmed, given up and expired at once", secure, bank_faults=1),
+    Scenario("confirm tabs", "3-D Secure in two tabs, both confirmed, recovery", secure_tabs, bank_faults=1),
+)  # fmt: skip
+"""Each of these is played with a bank that honours keys and with one that ignores them."""
+
+ONLY_WITH_KEYS = (
+    Scenario("two-faced", "the bank takes what it called declined; two workers", two_faced, truthful=False,
+             symmetric=RS, bank_faults=1),
+    Scenario("refund twins", "one refund asked for twice at once, recovery", refund_twins, paid=True, symmetric=AB),
+    Scenario("refund rivals", "two refunds that exceed the charge, recovery", refund_rivals, paid=True),
+)  # fmt: skip
+
+SOAK = (
+    Scenario("triplets", "one form sent three times, recovery", triplets, symmetric=("A", "B", "C"), long=True),
+    Scenario("three tabs", "three tabs of one order, recovery", three_tabs, stock=1, symmetric=("A", "B", "C"),
+             long=True),
+    Scenario("twins, workers", "one form sent twice, two recovery workers", twin_workers, symmetric=AB, long=True),
+)  # fmt: skip
+
+
+def variants(scenario: Scenario, *, keyless: bool) -> list[Scenario]:
+    """With a bank whose line fails (as often as it likes, where the scenario sets no bound), and with a storage that
+    fails once; in `make soak` with both, and always without bound."""
+    found = []
+    for honours in (True, False) if keyless else (True,):
+        same = replace(scenario, name=scenario.name + ("" if honours else ", keys ignored"), honours_keys=honours)
+        storage = replace(same, name=same.name + ", storage", storage_faults=1, bank_faults=0)
+        found += [
+            same,
+            replace(storage, long=scenario.long or not honours),
+            replace(storage, name=storage.name + " and bank", bank_faults=2, long=True),
+        ]
+        if scenario.bank_faults < inf:
+            found.append(replace(same, name=same.name + ", no bound", bank_faults=inf, long=True))
+    return found
+
+
+SCENARIOS = {
+    variant.name: variant
+    for scenario in (*WITH_KEYS, *ONLY_WITH_KEYS, *SOAK)
+    for variant in variants(scenario, keyless=scenario not in ONLY_WITH_KEYS)
+}
+SHORT = [scenario for scenario in SCENARIOS.values() if not scenario.long]
+"""Exhausted in `make test`."""

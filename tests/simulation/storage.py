@@ -1,0 +1,105 @@
+"""The shop's database of a simulation: SQLite in memory, with the program's own schema, and a clock that we turn.
+
+It can be saved and restored in microseconds, so that thousands of schedules begin at the same moment, and the
+answer to a COMMIT can be lost on its way.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import create_engine
+from sqlalchemy.pool import StaticPool
+
+import app.charges.models
+import app.ledger.models
+import app.mail.models
+import app.orders.models
+import app.webhooks.models  # noqa: F401
+from app.database import Base, prepare_sqlite
+
+EPOCH = datetime(2030, 1, 1)  # noqa: DTZ001 - what SQLite's own strftime answers has no zone either
+STAMP = "%Y-%m-%d %H:%M:%S.%f"
+
+PENDING = {
+    "charge": "status IN ('processing', 'requires_action', 'in_doubt')",
+    "refund": "status IN ('processing', 'in_doubt')",
+}
+"""What recovery has to look after, by table."""
+
+
+class Wire(sqlite3.Connection):
+    """The connection to the storage."""
+
+    lose_answer = False
+    """The next COMMIT happens, but nobody hears of it."""
+
+    def commit(self) -> None:
+        super().commit()
+        if self.lose_answer:
+            self.lose_answer = False
+            raise sqlite3.OperationalError("the connection broke after COMMIT was sent")
+
+
+def program_schema() -> list[str]:
+    """The statements that make the schema the models declare: tables, indexes and triggers."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Base.metadata.create_all(engine)
+    with engine.connect() as connection:
+        made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").all()
+    engine.dispose()
+    return [sql for (sql,) in made]
+
+
+class Storage:
+    """One database and its clock. `change` may break the schema, statement by statement ("" leaves one out)."""
+
+    def __init__(self, change: Callable[[str], str] = lambda sql: sql) -> None:
+        self.clock = 0.0
+        """Seconds since the simulation's beginning."""
+        self.wire = self._open()
+        for statement in filter(None, map(change, program_schema())):
+            self.wire.execute(statement)
+        self.engine = create_engine("sqlite://", creator=lambda: self.wire, poolclass=StaticPool)
+        prepare_sqlite(self.engine)
+
+    def _open(self) -> Wire:
+        wire = sqlite3.connect(":memory:", factory=Wire, isolation_level=None)
+        wire.execute("PRAGMA page_size = 1024")
+        wire.create_function("strftime", 3, self._strftime)
+        return wire
+
+    def _strftime(self, _format: str, _now: str, modifier: str) -> str:
+        """Stands in for SQLite's clock: "now", so many seconds on, in milliseconds."""
+        return self.at(self.clock + float(modifier.split()[0]))[:-3]
+
+    @staticmethod
+    def at(seconds: float) -> str:
+        """This moment as the database writes it."""
+        return (EPOCH + timedelta(seconds=seconds)).strftime(STAMP)
+
+    def since(self, stamp: str) -> float:
+        """Seconds from now to this moment, as the database wrote it."""
+        return (datetime.strptime(stamp, STAMP) - EPOCH).total_seconds() - self.clock  # noqa: DTZ007
+
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """What is stored, without a transaction of its own."""
+        return self.wire.execute(sql, values).fetchall()
+
+    def until_due(self, table: str) -> None:
+        """Let as much time pass as it takes until recovery finds something to do in this table, if it ever will."""
+        (first,) = self.rows(f"SELECT min(ask_at) FROM {table} WHERE {PENDING[table]}")[0]
+        if first is not None:
+            self.clock += max(0.0, self.since(first))
+
+    def save(self) -> tuple[bytes, float]:
+        return self.wire.serialize(), self.clock
+
+    def restore(self, saved: tuple[bytes, float]) -> None:
+        data, self.clock = saved
+        self.wire.deserialize(data)
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self.wire.close()

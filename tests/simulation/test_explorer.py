@@ -1,0 +1,54 @@
+"""Every interleaving of the short scenarios, exhausted. `make soak` explores the long ones too."""
+
+from unittest.mock import patch
+
+import pytest
+
+from tests.simulation import states
+from tests.simulation.explorer import Caught, explore, replay, ways
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.scenarios import SCENARIOS, SHORT, Scenario
+from tests.simulation.stage import Stage
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("scenario", SHORT, ids=lambda scenario: scenario.name)
+def test_every_schedule_keeps_every_promise(scenario: Scenario) -> None:
+    report = explore(scenario)
+    print(report)
+    assert report.states > 10
+    assert report.rests > 1
+
+
+def test_the_actors_all_get_to_their_ends() -> None:
+    """That a scenario is explored means little if everybody fails at the door."""
+    with Stage(SCENARIOS["tabs, storage"]).open() as stage:
+        stage.begin()
+        while choices := stage.choices():
+            stage.take(choices[0])
+        told = {actor.name: actor.result for actor in stage.actors}
+        assert told["A"].status == "succeeded"
+        assert told["B"].receipt == told["A"].receipt
+        assert list(stage.bank.taken().values()) == [1]
+
+
+def test_a_schedule_that_was_caught_is_played_again_by_its_numbers() -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == "no answer means declined")
+    caught = mutant.caught()
+    assert caught is not None
+    assert "--replay" in str(caught)
+    with mutant.at_work(), pytest.raises(type(caught.why), match="declined"):
+        replay(mutant.broken_scenario, caught.schedule)
+    assert replay(SCENARIOS[caught.scenario], caught.schedule)[:4] == caught.steps[:4]
+
+
+def test_a_step_that_does_not_do_what_was_foreseen_is_noticed() -> None:
+    """The explorer plays a step once for all states that share its cause; what else it hung on would show here."""
+    with patch.object(states, "_frames", lambda _frame: []), pytest.raises((AssertionError, Caught)):
+        explore(SCENARIOS["twins, storage"])
+
+
+def test_ways_are_counted_and_circles_seen() -> None:
+    assert ways([[1, 2], [3], [3], []]) == 2
+    assert ways([[1], [0, 2], []]) is None

@@ -1,0 +1,18 @@
+"""The proof is worth something: each way to break the program that we could think of is caught."""
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, Mutant
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_program_is_caught(mutant: Mutant) -> None:
+    caught = mutant.caught()
+    assert caught is not None, f"{mutant.name} survived {mutant.scenario}"
+    print(caught)
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) >= 12

@@ -1,0 +1,20 @@
+"""Short random runs; `make soak` runs them as long as it is told."""
+
+import pytest
+
+from tests.simulation.random_runs import run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_random_run_keeps_every_promise(seed: int) -> None:
+    tally = run(seed, steps=1000)
+    print(tally)
+    assert tally.charges["succeeded"] > 5
+    assert tally.crashes and tally.faults
+
+
+def test_a_seed_always_plays_the_same() -> None:
+    one, other = run(99, steps=200), run(99, steps=200)
+    assert (one.came, one.charges, one.faults) == (other.came, other.charges, other.faults)
