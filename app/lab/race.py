@@ -24,7 +24,7 @@ import httpx
 from sqlalchemy import create_engine
 
 from app.database import db, prepare_sqlite
-from app.gateways.sandbox.deadlines import DeadlineTransport
+from app.gateways.deadlines import DeadlineTransport
 from app.lab.attacks import QUIET, Attack
 from app.lab.bank import Gate, LabBank
 from app.lab.browser import Form, Page

@@ -9,8 +9,8 @@ import httpx
 
 from app.database import db
 from app.gateways.choice import Gateways
+from app.gateways.deadlines import DeadlineTransport
 from app.gateways.sandbox.client import SandboxGateway
-from app.gateways.sandbox.deadlines import DeadlineTransport
 from tests.shops import Shop
 
 COMMITTING = ("before the commit", "after the commit")

@@ -14,8 +14,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from app.gateways.base import Answer, Card, Movement, NotSent, Outcome, Payment, Repayment, Unknown
+from app.gateways.deadlines import DeadlineTransport, deadline
 from app.gateways.sandbox.cards import find_card
-from app.gateways.sandbox.deadlines import DeadlineTransport, deadline
 
 LARGEST_ANSWER = 64 * 1024
 """Bytes of an answer that are read: a true one has some 300."""

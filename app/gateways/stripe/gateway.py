@@ -26,7 +26,7 @@ from app.gateways.base import (
     Sale,
     Unknown,
 )
-from app.gateways.sandbox.deadlines import deadline
+from app.gateways.deadlines import deadline
 from app.gateways.stripe import answers, currencies, events, requests
 from app.gateways.stripe.answers import Refused, ask, readable
 from app.gateways.stripe.http import Way

@@ -12,7 +12,7 @@ import httpx
 import stripe
 
 from app.gateways.base import NotSent, Unknown
-from app.gateways.sandbox.deadlines import DeadlineTransport
+from app.gateways.deadlines import DeadlineTransport
 
 LARGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that are read; a page of a hundred sessions has half a million."""
