@@ -8,10 +8,10 @@ ARGS ?=
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint bench soak shots lock FORCE
+.PHONY: help run test check lint bench soak shots lock verify-stripe FORCE
 
 help: ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 run: .venv/base ## serve the shop on http://127.0.0.1:8000 (PORT changes it), with its bank
 	@exec $(BIN)/python -m setup.run
@@ -48,6 +48,9 @@ shots: .venv/ready ## pictures of the main pages, light and dark, at three width
 	@$(BIN)/python -m setup.chromium >/dev/null
 	@echo "Taking pictures ..."
 	@exec $(BIN)/python -m tests.browser.shots $(ARGS)
+
+verify-stripe: .venv/ready ## ask Stripe itself, with a test key in STRIPE_SECRET_KEY, what a stand-in can't show
+	@exec $(BIN)/python -m tests.stripe.verify
 
 lock: .venv/ready ## compile requirements/*.in into pinned, hashed *.txt (UPGRADE=1: newer versions)
 	@echo "Compiling requirements ..."
