@@ -17,11 +17,12 @@ from tests.stripe.provider.state import API_KEY, KEY_LIFE, Object, Refusal, Reme
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests whose "METHOD path" begins with `where`.
+    """What goes wrong with the next `times` requests whose "METHOD path " begins with `where`.
 
     unheard: the connection breaks before anything is done; lost: after; fell (before) and fell_late (after): a 500
-    that the key remembers; busy: 429; in_use: 409; garbage: 200 without sense; held: waits for `go` on its way here;
-    slow: waits for `go` here, its key in use.
+    that the key remembers; away: a 503 before the key is looked at; busy: 429; in_use: 409; garbage: 200 without
+    sense; other: 200 with another amount; held: waits for `go` on its way here; slow: waits for `go` here, its key
+    in use.
     """
 
     where: str
@@ -51,9 +52,7 @@ def create_api(state: State, faults: list[Fault], asked: list[tuple[str, str, st
                 status, body = _remembered(state, key, params, path, handler, fault)
             except Refusal as refusal:
                 status, body = refusal.status, refusal.body
-            if fault and fault.kind == "lost":
-                _break()
-            return _json(status, fault.body if fault and fault.kind == "garbage" else body)
+            return _json(status, _after(fault, body) if fault else body)
 
         return view
 
@@ -92,7 +91,7 @@ def _authenticate() -> None:
 
 def _next_fault(faults: list[Fault]) -> Fault | None:
     for fault in faults:
-        if fault.times and f"{request.method} {request.path}".startswith(fault.where):
+        if fault.times and f"{request.method} {request.path} ".startswith(fault.where):
             fault.times -= 1
             return fault
     return None
@@ -104,12 +103,29 @@ def _before(fault: Fault) -> None:
         case "unheard":
             _break()
             raise Refusal(500, "api_error", None, "nobody reads this")
+        case "away":
+            raise Refusal(503, "api_error", None, "Come back later")
         case "busy":
             raise Refusal(429, "invalid_request_error", "rate_limit", "Too many requests")
         case "in_use":
             raise Refusal(409, "idempotency_error", "idempotency_key_in_use", "in use")
         case "held":
             assert fault.go.wait(30), "nobody let the request go on"
+
+
+def _after(fault: Fault, body: Any) -> Any:
+    """What is answered in place of `body`."""
+    if fault.kind == "lost":
+        _break()
+    if fault.kind == "other":
+        return _other_amount(body)
+    return fault.body if fault.kind == "garbage" else body
+
+
+def _other_amount(body: Any) -> Any:
+    """One more than it is, in each object of a list too; the provider's own is left as it is."""
+    body = body | {name: body[name] + 1 for name in ("amount", "amount_total") if name in body}
+    return body | ({"data": [_other_amount(each) for each in body["data"]]} if "data" in body else {})
 
 
 def _remembered(
