@@ -51,9 +51,13 @@ class Live:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
+        self.run("bank", *self._flask("sandbox", "serve"))
+        self.start_shop()
+
+    def start_shop(self) -> None:
+        """All but the bank."""
         for command in (["db", "upgrade"], ["seed"]):
             subprocess.run(self._flask(*command), env=self.env, cwd=ROOT, check=True, capture_output=True)
-        self.run("bank", *self._flask("sandbox", "serve"))
         self.run("recovery", *self._flask("recover", "--watch"))
         self.run("shop", sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
         self._wait_until_ready()
