@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.stripe import verify
-from tests.stripe.provider import api, payments
+from tests.stripe.provider import payments, questions
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
 
@@ -76,10 +76,10 @@ def empty_list(*_: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("where", "name", "stand_in", "named"),
     [
-        (api, "KEY_LIFE", -1, "the same request under the same key brings it back: another session"),
-        (api, "KEY_LIFE", -1, "another request under the same key is refused: it was not refused"),
+        (questions, "KEY_LIFE", -1, "the same request under the same key brings it back: another session"),
+        (questions, "KEY_LIFE", -1, "another request under the same key is refused: it was not refused"),
         (payments, "check", lambda *_: None, "a session of less than half an hour is refused: it was not refused"),
-        (api, "_list", empty_list, "the list shows it: the provider's list has no session for it yet"),
+        (questions, "list_", empty_list, "the list shows it: the provider's list has no session for it yet"),
     ],
 )
 def test_another_provider_than_was_written_for(

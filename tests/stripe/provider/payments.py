@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.stripe.provider.state import APPROVES, ASKS, DECLINES, Object, State, invalid, name
+from tests.stripe.provider.state import APPROVES, ASKS, DECLINES, Object, State, invalid
 
 KNOWN = {
     "mode", "allowed_payment_method_types", "adaptive_pricing", "client_reference_id", "metadata",
@@ -38,7 +38,7 @@ def total(params: Any) -> int:
 
 
 def create(state: State, params: Any) -> Object:
-    amount, session = total(params), name("cs_test")
+    amount, session = total(params), state.name("cs_test")
     made = {
         "id": session, "object": "checkout.session", "amount_subtotal": amount, "amount_total": amount,
         "cancel_url": params.get("cancel_url"), "client_reference_id": params.get("client_reference_id"),
@@ -87,7 +87,7 @@ def _intent(state: State, session: Object) -> Object:
         return state.intents[session["payment_intent"]]
     metadata = state.intents.pop("data of " + session["id"])["metadata"]
     intent = {
-        "id": name("pi"), "object": "payment_intent", "amount": session["amount_total"], "created": state.now(),
+        "id": state.name("pi"), "object": "payment_intent", "amount": session["amount_total"], "created": state.now(),
         "currency": session["currency"], "livemode": False, "metadata": metadata, "status": "requires_payment_method",
     }  # fmt: skip
     state.intents[intent["id"]] = intent
@@ -97,7 +97,7 @@ def _intent(state: State, session: Object) -> Object:
 
 def _charge(state: State, intent: Object, paid: bool) -> Object:
     charge = {
-        "id": name("ch"), "object": "charge", "amount": intent["amount"], "amount_refunded": 0,
+        "id": state.name("ch"), "object": "charge", "amount": intent["amount"], "amount_refunded": 0,
         "amount_captured": intent["amount"] if paid else 0, "captured": paid, "created": state.now(),
         "currency": intent["currency"], "livemode": False, "metadata": dict(intent["metadata"]), "paid": paid,
         "payment_intent": intent["id"], "refunded": False, "status": "succeeded" if paid else "failed",
@@ -133,7 +133,7 @@ def refund(state: State, params: Any) -> Object:
     if amount > left:
         raise invalid(None, "Refund amount is greater than unrefunded amount on charge", kept=True)
     made = {
-        "id": name("re"), "object": "refund", "amount": amount, "charge": charge["id"], "created": state.now(),
+        "id": state.name("re"), "object": "refund", "amount": amount, "charge": charge["id"], "created": state.now(),
         "currency": charge["currency"], "metadata": params.get("metadata") or {}, "status": state.refund_status,
         "payment_intent": charge["payment_intent"], "reason": None, "failure_reason": None,
     }  # fmt: skip
@@ -151,7 +151,7 @@ def refund(state: State, params: Any) -> Object:
 def dispute(state: State, charge: Object) -> Object:
     """The cardholder's bank takes the money back, for now."""
     made = {
-        "id": name("du"), "object": "dispute", "amount": charge["amount"], "charge": charge["id"],
+        "id": state.name("du"), "object": "dispute", "amount": charge["amount"], "charge": charge["id"],
         "created": state.now(), "currency": charge["currency"], "livemode": False, "metadata": {},
         "payment_intent": charge["payment_intent"], "reason": "fraudulent", "status": "needs_response",
     }  # fmt: skip

@@ -6,14 +6,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 from stripe import WebhookSignature
 from werkzeug.serving import make_server
 
 from tests.stripe.provider import payments
-from tests.stripe.provider.api import Fault, create_api
+from tests.stripe.provider.api import create_api
+from tests.stripe.provider.questions import Asked, Fault
 from tests.stripe.provider.state import APPROVES, SECRET, Object, State
 
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -25,7 +25,7 @@ class Provider:
 
     state: State = field(default_factory=State)
     faults: list[Fault] = field(default_factory=list)
-    asked: list[tuple[str, str, str, Any]] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
 
     @property
     def origin(self) -> str:

@@ -61,10 +61,14 @@ class State:
     def now(self) -> int:
         return int(time.time() + self.ahead)
 
+    def name(self, prefix: str) -> str:
+        """For a new object."""
+        return f"{prefix}_{uuid4().hex}"
+
     def tell(self, kind: str, about: Object) -> None:
         """An event, with the object as it is at this moment."""
         event = {
-            "id": name("evt"), "object": "event", "api_version": "2026-10-28.endive", "created": self.now(),
+            "id": self.name("evt"), "object": "event", "api_version": "2026-10-28.endive", "created": self.now(),
             "data": {"object": copy.deepcopy(about)}, "livemode": False, "pending_webhooks": 1,
             "request": {"id": None, "idempotency_key": None}, "type": kind,
         }  # fmt: skip
@@ -83,7 +87,3 @@ class State:
         if intent := self.intents.get(session["payment_intent"] or ""):
             intent["status"] = "canceled"
         self.tell("checkout.session.expired", session)
-
-
-def name(prefix: str) -> str:
-    return f"{prefix}_{uuid4().hex}"
