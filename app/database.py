@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from random import uniform
+from time import monotonic
 from typing import Any, cast
 
 import psycopg2
@@ -19,7 +19,6 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Dialect,
-    Engine,
     Integer,
     MetaData,
     ScalarSelect,
@@ -29,11 +28,12 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
 
 NAMES = {
@@ -43,6 +43,10 @@ NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+
+IDLE = 1.0
+"""Seconds after which a pooled connection to PostgreSQL is no longer trusted unasked."""
 
 
 class Base(DeclarativeBase):
@@ -124,32 +128,45 @@ class Unreachable(Exception):
 
 
 @contextmanager
-def transaction() -> Iterator[Session]:
+def transaction() -> Iterator[Connection]:
     """One transaction: committed when the block ends, rolled back when it raises, its connection given back either way.
 
     Raises Unreachable where the storage fails; if that is while committing, nobody knows yet whether it did.
     """
-    with _storage_failures(), Session(db.engine, expire_on_commit=False) as session, session.begin():
-        yield session
+    with _storage_failures(), db.engine.begin() as connection:
+        yield connection
 
 
 @contextmanager
-def reading(*, together: bool = False) -> Iterator[Session]:
+def reading(*, together: bool = False) -> Iterator[Connection]:
     """Looks that change nothing; on SQLite they do not ask for the one write lock. Raises Unreachable.
 
     On PostgreSQL each look stands for itself, which saves the round trips of BEGIN and ROLLBACK; `together` puts
     them all into one transaction.
     """
-    with _storage_failures(), Session(_for_reading(db.engine, together), expire_on_commit=False) as session:
-        yield session
+    with _storage_failures(), db.engine.connect() as connection:
+        if together or connection.dialect.name == "sqlite":
+            yield connection.execution_options(reading=True)
+        else:
+            with _each_alone(connection):
+                yield connection
 
 
-@lru_cache(maxsize=8)
-def _for_reading(engine: Engine, together: bool) -> Engine:
-    """The same engine and pool, with connections set for reading."""
-    if together or engine.dialect.name == "sqlite":
-        return engine.execution_options(reading=True)
-    return engine.execution_options(reading=True, isolation_level="AUTOCOMMIT")
+@contextmanager
+def _each_alone(connection: Connection) -> Iterator[None]:
+    """The driver's own autocommit. SQLAlchemy's would take a round trip to be put back."""
+    driver: Any = connection.connection.dbapi_connection
+    driver.autocommit = True
+    try:
+        yield
+    finally:
+        if not driver.closed:
+            driver.autocommit = False
+
+
+def objects(connection: Connection) -> Session:
+    """The ORM on this connection and in its transaction, for reading whole objects; it commits nothing itself."""
+    return Session(connection, expire_on_commit=False)
 
 
 @contextmanager
@@ -176,6 +193,8 @@ def init_app(app: Flask, url: str) -> None:
     with app.app_context():
         if db.engine.dialect.name == "sqlite":
             prepare_sqlite(db.engine)
+        else:
+            ask_after_idling(db.engine)
 
 
 def engine_options(url: str) -> dict[str, Any]:
@@ -183,12 +202,33 @@ def engine_options(url: str) -> dict[str, Any]:
     if make_url(url).get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 10}}
     return {
-        "pool_pre_ping": True,
         "pool_size": 20,
+        "pool_use_lifo": True,  # The few that are in use stay warm; the others idle until the server drops them.
         "max_overflow": 0,  # What overflows is closed after each use: under load that is a new connection each time.
         "pool_timeout": 5,
         "connect_args": {"connect_timeout": 5, "application_name": "payonce"},
     }
+
+
+def ask_after_idling(engine: Engine) -> None:
+    """A connection that idled may have died with a restart of the server: it is asked before it is lent again.
+
+    One that was used a moment ago is lent unasked, which saves a round trip for each transaction. If it broke since,
+    its next statement fails, and with it the pool forgets every connection as old.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ask(connection: Any, record: ConnectionPoolEntry, _lent: object) -> None:
+        if monotonic() - record.info.get("used", monotonic()) < IDLE:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg2.Error as error:
+            raise InvalidatePoolError from error  # The pool tries again, with a new one.
 
 
 def make_private_folder(url: str) -> None:

@@ -156,8 +156,7 @@ def audit(movements: Iterable[Movement], overdue: float) -> Report:
 
     Charges that ended while the statement was being read are left to the next audit.
     """
-    with reading(together=True) as tx:
-        connection = tx.connection()
+    with reading(together=True) as connection:
         began = connection.execute(select(from_now(0))).scalar_one()
         late = connection.execute(select(from_now(-overdue))).scalar_one()
         _load(connection, movements)

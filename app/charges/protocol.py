@@ -102,7 +102,7 @@ def _ask_and_record(charge: Seen, purchase: Purchase, gateway: Gateway, deadline
 def already(token: Token) -> Seen | None:
     """The charge that holds this token or its order. A short cut for those who come late: the claim is the judge."""
     with reading() as tx:
-        charge = rows.find(tx.connection(), token.key, token.order)
+        charge = rows.find(tx, token.key, token.order)
     if charge is not None:
         count_arrival(token, charge)
     return charge
@@ -115,7 +115,7 @@ def count_arrival(token: Token, charge: Seen) -> None:
         return
     try:
         with transaction() as tx:
-            rows.count_arrival(tx.connection(), charge.id, same_form=same_form)
+            rows.count_arrival(tx, charge.id, same_form=same_form)
     except Unreachable:
         log.info("arrival_not_counted", receipt=str(charge.receipt))
 
@@ -138,7 +138,7 @@ def claim(purchase: Purchase, gateway: Gateway, seconds: float) -> Seen:
 def _claim(purchase: Purchase, gateway: Gateway, seconds: float) -> Seen:
     for _ in range(CLAIM_TRIES):
         with transaction() as tx:
-            charge = _claim_or_find_rival(tx.connection(), purchase, gateway, seconds)
+            charge = _claim_or_find_rival(tx, purchase, gateway, seconds)
         if charge is None:
             continue
         if charge.receipt != purchase.receipt:
@@ -198,7 +198,7 @@ def record(charge: Seen, answer: Answer) -> Seen:
 
 def _record(charge: Seen, answer: Answer) -> Seen:
     with transaction() as tx:
-        after = record_within(tx.connection(), charge, answer)
+        after = record_within(tx, charge, answer)
     log.info("charge_" + after.status, receipt=str(charge.receipt), amount=charge.amount, currency=charge.currency)
     return after
 
@@ -233,8 +233,7 @@ def _recorded_otherwise(connection: Connection, charge: Seen, to: Status) -> See
 
 def record_doubt(charge: Seen, reason: str) -> Seen:
     """Nobody knows yet. The order stays frozen, the reason is kept, and recovery goes to find out."""
-    with transaction() as tx:
-        connection = tx.connection()
+    with transaction() as connection:
         if rows.move(connection, charge, IN_DOUBT, note=reason[:200], ask_in=ASK_AFTER[IN_DOUBT]):
             log.warning("charge_in_doubt", receipt=str(charge.receipt), reason=reason)
             return charge._replace(status=IN_DOUBT)

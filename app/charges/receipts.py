@@ -6,13 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.engine import Connection
 
 from app.charges import rows
 from app.charges.models import Charge, Refund
 from app.charges.rows import Seen
 from app.charges.states import REQUIRES_ACTION, SUCCEEDED, WITHOUT_MONEY, Status
-from app.database import reading
+from app.database import objects, reading
 from app.orders.models import OPEN, Order, OrderLine
 
 CHARGE_AND_ORDER = select(Charge, Order).join(Order, Order.id == Charge.order_id)
@@ -57,14 +57,15 @@ class Receipt:
 def read(receipt: UUID, buyer: UUID | None) -> Receipt | None:
     """The receipt as this buyer may see it, None where there is none."""
     with reading() as tx:
-        found = tx.execute(CHARGE_AND_ORDER.where(Charge.receipt == receipt)).first()
+        found = objects(tx).execute(CHARGE_AND_ORDER.where(Charge.receipt == receipt)).first()
         return _receipt(tx, *found, buyer) if found else None
 
 
 def of_buyer(buyer: UUID) -> list[Receipt]:
     """This buyer's receipts, newest first."""
     with reading() as tx:
-        found = tx.execute(CHARGE_AND_ORDER.where(Order.buyer == buyer).order_by(Charge.id.desc()).limit(100)).all()
+        theirs = CHARGE_AND_ORDER.where(Order.buyer == buyer).order_by(Charge.id.desc()).limit(100)
+        found = objects(tx).execute(theirs).all()
         return [_receipt(tx, charge, order, buyer) for charge, order in found]
 
 
@@ -72,42 +73,42 @@ def live_of_buyer(buyer: UUID) -> Seen | None:
     """The charge that holds the buyer's newest order: pending, or succeeded as long as no new order is begun."""
     with reading() as tx:
         order = tx.scalars(select(Order.id).where(Order.buyer == buyer).order_by(Order.id.desc()).limit(1)).first()
-        return rows.live(tx.connection(), order) if order else None
+        return rows.live(tx, order) if order else None
 
 
 def seen(receipt: UUID) -> Seen | None:
     """The charge behind a receipt, for asking the gateway about it."""
     with reading() as tx:
         charge = tx.scalars(select(Charge.id).where(Charge.receipt == receipt)).first()
-        return rows.get(tx.connection(), charge) if charge else None
+        return rows.get(tx, charge) if charge else None
 
 
 def whole(charge: int) -> tuple[Receipt, str]:
     """A charge's whole receipt and its link, for the letter to its buyer."""
     with reading() as tx:
-        row, order = tx.execute(CHARGE_AND_ORDER.where(Charge.id == charge)).one()
+        row, order = objects(tx).execute(CHARGE_AND_ORDER.where(Charge.id == charge)).one()
         return _receipt(tx, row, order, order.buyer), row.link
 
 
-def _receipt(session: Session, charge: Charge, order: Order, buyer: UUID | None) -> Receipt:
+def _receipt(connection: Connection, charge: Charge, order: Order, buyer: UUID | None) -> Receipt:
     mine = order.buyer == buyer
-    refunded = _given_back(session, charge) if charge.refunded else 0
+    refunded = _given_back(connection, charge) if charge.refunded else 0
     stray = select(Refund.status).where(Refund.charge_id == charge.id, Refund.stray)
     status = Status(charge.status)
     receipt = Receipt(
         id=charge.receipt, order=order.id, status=status, amount=charge.amount, currency=charge.currency,
         refunded=refunded, refunding=charge.refunded - refunded, at=charge.created_at, ended_at=charge.ended_at,
-        mine=mine, stray=session.scalar(stray) if charge.status in WITHOUT_MONEY else None,
+        mine=mine, stray=connection.scalar(stray) if charge.status in WITHOUT_MONEY else None,
         reason=charge.reason, arrivals=charge.arrivals, rivals=charge.rivals,
     )  # fmt: skip
     return _whole(receipt, charge, order) if mine else receipt
 
 
-def _given_back(session: Session, charge: Charge) -> int:
+def _given_back(connection: Connection, charge: Charge) -> int:
     done = select(func.sum(Refund.amount)).where(
         Refund.charge_id == charge.id, Refund.status == SUCCEEDED, ~Refund.stray
     )
-    return int(session.scalar(done) or 0)
+    return int(connection.scalar(done) or 0)
 
 
 def _whole(receipt: Receipt, charge: Charge, order: Order) -> Receipt:

@@ -84,7 +84,7 @@ def _each(one: Callable[[], bool], stopped: Callable[[], bool]) -> int:
 
 def _charge(gateways: Known, seconds: float, window: float) -> bool:
     with transaction() as tx:
-        due = lease(tx.connection(), seconds, window)
+        due = lease(tx, seconds, window)
     if due is None:
         return False
     gateway = gateways.of(due.charge.gateway, due.charge.account)
@@ -135,7 +135,7 @@ def postpone(due: Due, reason: str) -> Status:
     charge = due.charge
     to = IN_DOUBT if charge.status is PROCESSING else charge.status
     with transaction() as tx:
-        rows.postpone(tx.connection(), charge, to, reason, back_off(due.asked))
+        rows.postpone(tx, charge, to, reason, back_off(due.asked))
     log.warning("charge_" + to, receipt=str(charge.receipt), reason=reason, asked=due.asked)
     return to
 
@@ -166,8 +166,8 @@ def give_up(charge: Seen, gateways: Known, seconds: float) -> bool:
 
 def _refund(gateways: Known, seconds: float) -> bool:
     with transaction() as tx:
-        row = tx.connection().execute(LEASE_REFUND, {"lease": 2 * seconds + protocol.MARGIN}).first()
-        charge = rows.get(tx.connection(), row.charge_id) if row else None
+        row = tx.execute(LEASE_REFUND, {"lease": 2 * seconds + protocol.MARGIN}).first()
+        charge = rows.get(tx, row.charge_id) if row else None
     if row is None or charge is None:
         return False
     owed = Owed._make(row)._replace(status=Status(row.status))

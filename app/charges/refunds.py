@@ -99,8 +99,7 @@ def claim(charge: Seen, amount: int, key: UUID, seconds: float) -> Owed:
 
 
 def _claim(charge: Seen, amount: int, key: UUID, seconds: float) -> Owed:
-    with transaction() as tx:
-        connection = tx.connection()
+    with transaction() as connection:
         if amount <= 0:
             raise NotRefundable(_left(connection, charge.id))
         if _insert(connection, charge, key, amount, stray=False, ask_in=seconds + UNATTENDED):
@@ -140,7 +139,7 @@ def unsettled(charge: Seen) -> bool:
         open_ = select(refunds.c.id).where(
             refunds.c.charge_id == charge.id, refunds.c.status.in_([PROCESSING, IN_DOUBT])
         )
-        return tx.connection().execute(open_.limit(1)).first() is not None
+        return tx.execute(open_.limit(1)).first() is not None
 
 
 def settle(owed: Owed, charge: Seen, gateway: Gateway, seconds: float) -> Status:
@@ -164,8 +163,7 @@ def _ask(gateway: Gateway, repayment: Repayment, *, first: bool, seconds: float)
 
 def _record(owed: Owed, charge: Seen, answer: Answer) -> Status:
     to = Status(answer.outcome)
-    with transaction() as tx:
-        connection = tx.connection()
+    with transaction() as connection:
         if not _move(connection, owed, to, answer=answer):
             return _get(connection, owed.key).status
         if to is SUCCEEDED:
@@ -179,8 +177,7 @@ def _record(owed: Owed, charge: Seen, answer: Answer) -> Status:
 
 def record_doubt(owed: Owed, note: str) -> Status:
     """Not known yet whether the money went back: recovery asks again under the same key."""
-    with transaction() as tx:
-        connection = tx.connection()
+    with transaction() as connection:
         if not _move(connection, owed, IN_DOUBT, note=note, ask_in=back_off(owed.asked)):
             return _get(connection, owed.key).status
     log.warning("refund_in_doubt", refund=owed.id, reason=note)
@@ -214,7 +211,7 @@ def _get(connection: Connection, key: UUID) -> Owed:
 def left(charge: Seen) -> int:
     """Minor units of the charge that can still be refunded."""
     with reading() as tx:
-        return _left(tx.connection(), charge.id)
+        return _left(tx, charge.id)
 
 
 def _left(connection: Connection, charge: int) -> int:

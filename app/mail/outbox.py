@@ -56,7 +56,7 @@ def run(send: Callable[[Owed], None], stopped: Callable[[], bool] = lambda: Fals
 
 def _take() -> Owed | None:
     with transaction() as tx:
-        row = tx.connection().execute(TAKE).first()
+        row = tx.execute(TAKE).first()
     return Owed._make(row) if row else None
 
 

@@ -4,9 +4,8 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Session
 
-from app.database import from_now, insert_once, table
+from app.database import from_now, insert_once, objects, table
 from app.orders import stock
 from app.orders.models import OPEN, PLACED, Order, OrderLine, Product
 
@@ -50,48 +49,49 @@ class OrderChanged(Exception):
     """The order is not what the form showed: another version or another total."""
 
 
-def newest(session: Session, buyer: UUID) -> Order | None:
+def newest(connection: Connection, buyer: UUID) -> Order | None:
     """The buyer's latest order, open or placed, with its lines and products."""
-    return session.scalars(select(Order).where(Order.buyer == buyer).order_by(Order.id.desc()).limit(1)).first()
+    latest = select(Order).where(Order.buyer == buyer).order_by(Order.id.desc()).limit(1)
+    return objects(connection).scalars(latest).first()
 
 
-def put(session: Session, buyer: UUID, slug: str, quantity: int, currency: str, paid: int | None = None) -> None:
+def put(connection: Connection, buyer: UUID, slug: str, quantity: int, currency: str, paid: int | None = None) -> None:
     """Make `quantity` the number of this product in the basket; 0 removes it.
 
     `paid` is the id of the order that the caller knows to be paid: only after that one a new order begins.
     Raises NotOnSale, NotEnough, BasketFull, OrderPlaced.
     """
-    order = _raise_version(session, buyer, currency, paid)
-    product = session.scalars(select(Product).where(Product.slug == slug)).first()
+    order = _raise_version(connection, buyer, currency, paid)
+    product = objects(connection).scalars(select(Product).where(Product.slug == slug)).first()
     if product is None or not (product.on_sale or quantity == 0):
         raise NotOnSale
     if quantity > product.stock:
         raise NotEnough(product.stock)
-    session.execute(delete(lines).where(lines.c.order_id == order, lines.c.product_id == product.id))
+    connection.execute(delete(lines).where(lines.c.order_id == order, lines.c.product_id == product.id))
     if quantity:
-        _add_line(session, order, product, quantity)
+        _add_line(connection, order, product, quantity)
 
 
-def _raise_version(session: Session, buyer: UUID, currency: str, paid: int | None) -> int:
+def _raise_version(connection: Connection, buyer: UUID, currency: str, paid: int | None) -> int:
     """The id of the buyer's open order, begun where there is none. Raising the version locks its row."""
-    latest = session.execute(NEWEST.limit(1), {"buyer": buyer}).first()
+    latest = connection.execute(NEWEST.limit(1), {"buyer": buyer}).first()
     if latest is None or latest.id == paid:
         # Of two at once one begins it; the other finds it begun.
         first = {"buyer": buyer, "state": OPEN, "version": 1, "currency": currency}
-        session.execute(insert_once(orders).values(**first, created_at=from_now(0)))
+        connection.execute(insert_once(orders).values(**first, created_at=from_now(0)))
     open_order = update(orders).where(orders.c.buyer == buyer, orders.c.state == OPEN)
-    order = session.execute(open_order.values(version=orders.c.version + 1).returning(orders.c.id)).scalar()
+    order = connection.execute(open_order.values(version=orders.c.version + 1).returning(orders.c.id)).scalar()
     if order is None:
         raise OrderPlaced
     return int(order)
 
 
-def _add_line(session: Session, order: int, product: Product, quantity: int) -> None:
-    held = session.scalar(select(func.count()).select_from(lines).where(lines.c.order_id == order)) or 0
+def _add_line(connection: Connection, order: int, product: Product, quantity: int) -> None:
+    held = connection.scalar(select(func.count()).select_from(lines).where(lines.c.order_id == order)) or 0
     if held >= MOST_LINES:
         raise BasketFull
     line = {"order_id": order, "product_id": product.id, "quantity": quantity, "unit_price": product.price}
-    session.execute(insert(lines).values(**line))
+    connection.execute(insert(lines).values(**line))
 
 
 def place(connection: Connection, order: int, version: int, total: int) -> list[stock.Goods]:

@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response
 
 from app.charges import receipts
 from app.charges.states import SUCCEEDED
-from app.database import Unreachable, reading, transaction
+from app.database import Unreachable, objects, reading, transaction
 from app.locale import locale
 from app.orders import basket
 from app.orders.models import OPEN, Order, Product
@@ -22,7 +22,7 @@ Page = Response | str | tuple[str, int]
 def catalogue() -> Page:
     """GET /: everything on sale."""
     with reading() as tx:
-        products = tx.scalars(select(Product).where(Product.on_sale).order_by(Product.id)).all()
+        products = objects(tx).scalars(select(Product).where(Product.on_sale).order_by(Product.id)).all()
     return render_template("shop/catalogue.html", products=products)
 
 
@@ -90,7 +90,7 @@ def _refused(form: BasketForm, status: int) -> Page:
 
 def _product_page(slug: str, status: int = 200, form: BasketForm | None = None) -> Page:
     with reading() as tx:
-        product = tx.scalars(select(Product).where(Product.slug == slug, Product.on_sale)).first()
+        product = objects(tx).scalars(select(Product).where(Product.slug == slug, Product.on_sale)).first()
     if product is None:
         abort(404)
     order = open_order()

@@ -56,7 +56,7 @@ def receive(notice: Notice, gateway: Notifier, seconds: float) -> str:
 
 def _effect_of(notice: Notice, gateway: Notifier) -> str | None:
     with reading() as tx:
-        found = tx.connection().execute(KNOWN, {"gateway": gateway.name, "event": notice.id}).scalar()
+        found = tx.execute(KNOWN, {"gateway": gateway.name, "event": notice.id}).scalar()
     return str(found) if found else None
 
 
@@ -67,7 +67,7 @@ def _charge(notice: Notice, gateway: Notifier, seconds: float) -> Seen | None:
     except (ValueError, TypeError):
         return None
     with reading() as tx:
-        charge = rows.of_token(tx.connection(), key)
+        charge = rows.of_token(tx, key)
     return charge if charge and (charge.gateway, charge.account) == (gateway.name, gateway.account) else None
 
 
@@ -85,8 +85,7 @@ def _find_out(notice: Notice, gateway: Notifier, charge: Seen, seconds: float) -
 def _record(notice: Notice, gateway: Notifier, charge: Seen, facts: Facts) -> str:
     effect = EFFECTS[notice.about]
     try:
-        with transaction() as tx:
-            connection = tx.connection()
+        with transaction() as connection:
             if _store(connection, notice, gateway, charge, effect):
                 after = _follow(connection, charge, facts)
                 log.info("webhook_" + effect, kind=notice.kind, receipt=str(charge.receipt), status=after.status)
@@ -115,7 +114,7 @@ def _not_taken_over(notice: Notice, gateway: Notifier, charge: Seen) -> str:
 
 def _store_alone(notice: Notice, gateway: Notifier, charge: Seen | None, effect: str) -> str:
     with transaction() as tx:
-        _store(tx.connection(), notice, gateway, charge, effect)
+        _store(tx, notice, gateway, charge, effect)
     return effect
 
 

@@ -70,8 +70,7 @@ def charge(app: Flask, shop: Shop) -> Seen:
 def by_hand(charge: Seen, shop: Shop) -> Callable[..., None]:
     """Write whatever one likes: constraints, triggers and indexes are gone, as in a database that rotted."""
     postgresql = db.engine.dialect.name == "postgresql"
-    with transaction() as tx:
-        connection = tx.connection()
+    with transaction() as connection:
         if postgresql:
             for table in ("charge", "ledger_entry", "refund"):
                 connection.exec_driver_sql(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
@@ -83,8 +82,7 @@ def by_hand(charge: Seen, shop: Shop) -> Callable[..., None]:
         connection.exec_driver_sql("DROP INDEX uq_charge_one_live_per_order")
 
     def write(sql: str, **values: Any) -> None:
-        with transaction() as tx:
-            connection = tx.connection()
+        with transaction() as connection:
             if not postgresql:
                 connection.exec_driver_sql("PRAGMA ignore_check_constraints=ON")
             connection.execute(db.text(sql), values)

@@ -21,13 +21,13 @@ def charge_in(shop: Shop, state: Status) -> Seen:
     charge = protocol.claim(bought, shop.gateway, 3)
     if state is not PROCESSING:
         with transaction() as tx:
-            assert rows.move(tx.connection(), charge, state)
+            assert rows.move(tx, charge, state)
     return charge._replace(status=state)
 
 
 def status_of(charge: Seen) -> Status:
     with reading() as tx:
-        return rows.get(tx.connection(), charge.id).status
+        return rows.get(tx, charge.id).status
 
 
 def test_the_database_allows_just_the_table(shop: Shop, app: Flask) -> None:
@@ -56,9 +56,9 @@ def test_the_table_itself() -> None:
 def test_a_move_writes_only_onto_the_state_that_was_seen(shop: Shop, app: Flask) -> None:
     charge = charge_in(shop, PROCESSING)
     with transaction() as tx:
-        assert rows.move(tx.connection(), charge, Status.IN_DOUBT, note="no answer")
+        assert rows.move(tx, charge, Status.IN_DOUBT, note="no answer")
     with transaction() as tx:
-        assert not rows.move(tx.connection(), charge, Status.DECLINED), "we saw it processing; it is in doubt"
+        assert not rows.move(tx, charge, Status.DECLINED), "we saw it processing; it is in doubt"
     assert status_of(charge) is Status.IN_DOUBT
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from app import database
 from app.database import Unreachable, reading, transaction
 from tests.postgres import Server
 from tests.shops import Shop
@@ -30,12 +31,30 @@ def look() -> None:
         tx.execute(NOW)
 
 
-def test_one_that_broke_is_replaced_unnoticed(cut: Callable[[], int]) -> None:
-    assert cut()
-    look()
-    assert cut()
+def write() -> None:
     with transaction() as tx:
         tx.execute(NOW)
+
+
+@pytest.mark.parametrize("use", [look, write])
+def test_one_that_broke_while_it_idled_is_replaced_unnoticed(
+    cut: Callable[[], int], use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE", 0.0)
+    assert cut()
+    use()
+
+
+@pytest.mark.parametrize("use", [look, write])
+def test_of_those_that_broke_a_moment_after_use_one_says_so(cut: Callable[[], int], use: Callable[[], None]) -> None:
+    in_use = [database.db.engine.connect() for _ in range(3)]
+    for connection in in_use:
+        connection.close()
+    assert cut() == 3
+    with pytest.raises(Unreachable):
+        use()
+    for _ in range(3):
+        use()
 
 
 def test_one_that_breaks_in_use_says_so_once(cut: Callable[[], int]) -> None:

@@ -31,7 +31,7 @@ def test_a_posting_sums_to_zero(shop: Shop, paid: Seen) -> None:
 
 def test_a_charge_is_posted_once(shop: Shop, paid: Seen) -> None:
     with pytest.raises(IntegrityError), transaction() as tx:
-        book.post(tx.connection(), paid.id, paid.amount, paid.currency)
+        book.post(tx, paid.id, paid.amount, paid.currency)
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
 
 
@@ -60,4 +60,4 @@ def test_an_entry_of_nothing_is_refused(shop: Shop, paid: Seen) -> None:
 
 def test_an_entry_belongs_to_a_charge(shop: Shop, app: Flask) -> None:
     with pytest.raises(IntegrityError), transaction() as tx:
-        book.post(tx.connection(), 99_999, 2400, "EUR")
+        book.post(tx, 99_999, 2400, "EUR")

@@ -99,7 +99,7 @@ def test_a_placed_order_is_not_changed_and_none_begins_beside_it(shop: Shop, app
     put(MUG, 1)
     order = newest()
     with transaction() as tx:
-        basket.place(tx.connection(), order.id, order.version, order.total)
+        basket.place(tx, order.id, order.version, order.total)
     with pytest.raises(basket.OrderPlaced):
         put(BOWL, 1)
     with pytest.raises(basket.OrderPlaced):
@@ -116,7 +116,7 @@ def test_an_order_is_placed_only_as_it_was_shown(shop: Shop, app: Flask, off: tu
     shown = {"id": order.id, "version": order.version, "total": order.total}
     shown[off[0]] += off[1]
     with pytest.raises(basket.OrderChanged), transaction() as tx:
-        basket.place(tx.connection(), shown["id"], shown["version"], shown["total"])
+        basket.place(tx, shown["id"], shown["version"], shown["total"])
     assert (newest().state, shop.stock(MUG)) == ("open", 200)
 
 
@@ -124,11 +124,11 @@ def test_placed_and_opened_again_is_as_before(shop: Shop, app: Flask) -> None:
     put(MUG, 2)
     order = newest()
     with transaction() as tx:
-        placed = basket.place(tx.connection(), order.id, order.version, order.total)
+        placed = basket.place(tx, order.id, order.version, order.total)
         assert [(line.quantity, line.price) for line in placed] == [(2, 2400)]
     assert shop.stock(MUG) == 198
     with transaction() as tx:
-        basket.reopen(tx.connection(), order.id)
+        basket.reopen(tx, order.id)
     assert (newest().state, newest().version, shop.stock(MUG)) == ("open", order.version, 200)
 
 
@@ -138,7 +138,7 @@ def test_the_price_of_today_counts_until_the_claim_freezes_it(shop: Shop, app: F
     order = newest()
     assert order.total == 5000
     with transaction() as tx:
-        basket.place(tx.connection(), order.id, order.version, 5000)
+        basket.place(tx, order.id, order.version, 5000)
     change_product(MUG, price=9900)
     assert newest().total == 5000
 

@@ -189,7 +189,7 @@ def gives_up(stage: "Stage", key: UUID) -> Story:
 def charge_of(key: UUID) -> Seen | None:
     """The charge under this key, as a page would find it."""
     with reading() as tx:
-        return rows.of_token(tx.connection(), key)
+        return rows.of_token(tx, key)
 
 
 def refunder(stage: "Stage", token: Token, amount: int, key: UUID) -> Story:
@@ -229,7 +229,7 @@ def fills_basket(buyer: UUID, quantity: int) -> Story:
         try:
             with transaction() as tx:
                 newest = basket.newest(tx, buyer)
-                live = newest and rows.live(tx.connection(), newest.id)
+                live = newest and rows.live(tx, newest.id)
                 paid = live.order_id if live and live.status is Status.SUCCEEDED else None
                 basket.put(tx, buyer, "thing", quantity, "EUR", paid=paid)
         except (basket.OrderPlaced, basket.NotEnough, Unreachable) as refusal:

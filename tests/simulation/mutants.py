@@ -134,12 +134,12 @@ def forgets_old_tokens(purchase: Purchase, gateway: Any, seconds: float) -> Seen
 
 def asks_within_the_transaction(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
     with transaction() as tx:
-        charge = protocol._claim_or_find_rival(tx.connection(), purchase, gateway, seconds)
+        charge = protocol._claim_or_find_rival(tx, purchase, gateway, seconds)
         assert charge is not None
         if charge.receipt != purchase.receipt:
             return charge
         answer = protocol.ask(gateway, charge.payment, purchase.card, deadline(seconds))
-        return protocol.record_within(tx.connection(), charge, answer)
+        return protocol.record_within(tx, charge, answer)
 
 
 def look_beforehand(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
@@ -205,8 +205,8 @@ def follows_in_any_case(connection: Any, charge: Seen, answer: Answer) -> Seen:
 
 def doubt_frees_the_order(charge: Seen, reason: str) -> Seen:
     with transaction() as tx:
-        rows.move(tx.connection(), charge, IN_DOUBT, note=reason)
-        basket.reopen(tx.connection(), charge.order_id)
+        rows.move(tx, charge, IN_DOUBT, note=reason)
+        basket.reopen(tx, charge.order_id)
     return charge._replace(status=IN_DOUBT)
 
 

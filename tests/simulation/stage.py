@@ -19,7 +19,6 @@ from uuid import UUID, uuid5
 
 from greenlet import getcurrent
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
 import app.database
 from app.charges import protocol, recovery, refunds
@@ -166,12 +165,16 @@ class Stage:
 def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
     """What the program meets in place of its surroundings. Nothing of its own is replaced."""
 
-    class SteppingSession(Session):
-        """Stands still before its transaction begins."""
+    class SteppingEngine:
+        """Stands still before a transaction begins, to look or to write."""
 
-        def __init__(self, bind: Any, **options: Any) -> None:
-            stage.before_transaction("read" if bind.get_execution_options().get("reading") else "tx")
-            super().__init__(bind, **options)
+        def connect(self) -> Any:
+            stage.before_transaction("read")
+            return stage.storage.engine.connect()
+
+        def begin(self) -> Any:
+            stage.before_transaction("tx")
+            return stage.storage.engine.begin()
 
     class Deadline:
         """Time enough for one question; whether for another, the schedule says."""
@@ -185,8 +188,7 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
             return stage.step("pause", "pause") == "again"
 
     quiet = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None))
-    yield app.database, "db", SimpleNamespace(engine=stage.storage.engine)
-    yield app.database, "Session", SteppingSession
+    yield app.database, "db", SimpleNamespace(engine=SteppingEngine())
     yield app.database, "uniform", lambda _least, most: most
     yield protocol, "Deadline", Deadline
     yield refunds, "uuid4", stage.name

@@ -264,7 +264,7 @@ class TestAfterwards:
     @pytest.fixture
     def charge(self, shop: Shop) -> Seen:
         with shop.app.app_context(), reading() as tx:
-            return rows.get(tx.connection(), shop.value("SELECT id FROM charge"))
+            return rows.get(tx, shop.value("SELECT id FROM charge"))
 
     def test_a_dispute_is_noted(self, shop: Shop, provider: Provider, hook: httpx.Client) -> None:
         payments.dispute(provider.state, provider.paid()[0])
