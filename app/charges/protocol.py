@@ -44,6 +44,9 @@ MARGIN = 5.0
 PAUSE = 0.2
 """Seconds between two tries under one key within one request."""
 
+NOT_SENT = Answer(Outcome.CANCELED, reason="not_sent")
+"""Where the first try could not even connect. It speaks of that try alone: recovery may have asked since."""
+
 ASK_AFTER = {IN_DOUBT: 1.0, REQUIRES_ACTION: 20.0}
 """Seconds until recovery first asks what became of a charge that is left pending."""
 
@@ -177,7 +180,7 @@ def ask(gateway: Gateway, payment: Payment, card: Card | None, deadline: Deadlin
             return gateway.charge(payment, card, deadline.left())
         except NotSent:
             if not sent:
-                return Answer(Outcome.CANCELED, reason="not_sent")
+                return NOT_SENT
             doubt = Unknown("the gateway could not be reached again")
         except Unknown as unknown:
             sent, doubt = True, unknown
@@ -211,6 +214,8 @@ def record_within(connection: Connection, charge: Seen, answer: Answer) -> Seen:
             _follow(connection, charge, to)
             return charge._replace(status=to, action_url=answer.action_url)
         charge = rows.get(connection, charge.id)
+        if answer is NOT_SENT:
+            return charge  # Somebody else asked meanwhile, and may have been heard.
     return _recorded_otherwise(connection, charge, to)
 
 

@@ -15,6 +15,7 @@ import sys
 from tests.simulation import random_runs
 from tests.simulation.explorer import Caught, explore, replay
 from tests.simulation.mutants import MUTANTS
+from tests.simulation.page_mutants import PAGE_MUTANTS
 from tests.simulation.scenarios import SCENARIOS, SHORT
 
 
@@ -60,12 +61,13 @@ def _explore(names: list[str], *, soak: bool) -> int:
 
 def _mutants() -> int:
     survivors = 0
-    for mutant in MUTANTS:
+    mutants = (*MUTANTS, *PAGE_MUTANTS)
+    for mutant in mutants:
         how = mutant.caught()
         survivors += how is None
         steps = f"caught after {len(how.schedule)} steps" if how else "SURVIVED"
         print(f"{steps:<24} {mutant.name}: {str(how.why)[:100] if how else mutant.scenario}", flush=True)
-    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} caught")
+    print(f"{len(mutants) - survivors} of {len(mutants)} caught")
     return int(survivors > 0)
 
 

@@ -77,6 +77,11 @@ def shopper(stage: "Stage", name: str, token: Token, card: str = APPROVES, *,
         token=token, receipt=UUID(int=0), email=email, name="Ada", card=Card(card, "12/49", "123"), last4=card[-4:],
         order_again=again, link="http://shop/receipts/1",
     )  # fmt: skip
+    return sends(stage, name, purchase, presses)
+
+
+def sends(stage: "Stage", name: str, purchase: Purchase, presses: int = 2) -> Story:
+    """Whatever form it is; `purchase` has no receipt yet."""
 
     def story() -> object:
         told: object = Unanswered()

@@ -113,6 +113,11 @@ class Bank:
             if confirm:
                 self._take(self.waiting[key])
 
+    def everybody_pays(self) -> None:
+        """Who was ever asked to confirm still does."""
+        for key in self.waiting:
+            self.visit(key, confirm=True)
+
     def own_up(self) -> None:
         """The bank finds that it took money under keys that it had called declined."""
         self.outcomes.update({key: Answer(Outcome.SUCCEEDED) for key in self.taken()})

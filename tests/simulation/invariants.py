@@ -13,7 +13,8 @@ from app.charges.audit import GRACE
 from app.charges.states import PENDING, SUCCEEDED, WITHOUT_MONEY, Status
 from tests.simulation import actors
 from tests.simulation.actors import SECONDS, WINDOW, Led, Looked, Refused, Turns
-from tests.simulation.scenarios import Scenario, form
+from tests.simulation.forms import form
+from tests.simulation.scenarios import Scenario
 from tests.simulation.steps import Actor, Broken, Stop
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def now(stage: "Stage") -> Facts:
 
 def at_rest(stage: "Stage") -> Facts:
     """Nobody moves any more (a power cut, say). The bank answers, recovery goes through, what was held back in the
-    network arrives, recovery goes through again: then nothing is in doubt, and the books agree with the bank.
+    network arrives, recovery goes through again: then nothing is in doubt, the books agree with the bank, and nobody
+    can pay any more for what has ended.
 
     Answers what is stored then; the stage is left as it was.
     """
@@ -179,6 +181,7 @@ def at_rest(stage: "Stage") -> Facts:
         _recover(stage)
         stage.deliver()
         _recover(stage)
+        stage.bank.everybody_pays()
         after = now(stage)
         _nothing_forgotten(before.charges, after.charges)
         if doubtful := [row for row in after.charges.values() if row.status in PENDING]:

@@ -17,8 +17,9 @@ from app.orders import basket
 from tests.simulation import actors, invariants
 from tests.simulation.actors import Story
 from tests.simulation.bank import APPROVES, ASKS, DECLINES
+from tests.simulation.forms import BUYERS, FORMS
 from tests.simulation.invariants import Facts, Stand
-from tests.simulation.scenarios import BUYERS, FORMS, Scenario
+from tests.simulation.scenarios import Scenario
 from tests.simulation.stage import Stage
 from tests.simulation.steps import Actor, Choice
 

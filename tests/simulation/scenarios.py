@@ -9,32 +9,30 @@ only played with a bank that honours keys.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING
-from uuid import UUID, uuid5
+from typing import TYPE_CHECKING, Any
+from uuid import uuid5
 
 from sqlalchemy import insert
 
-from app.charges.tokens import Token
 from app.database import transaction
 from app.orders import basket
 from app.orders.models import Product
-from tests.simulation import actors
+from tests.simulation import actors, hosted, pages
 from tests.simulation.actors import Story
-from tests.simulation.bank import APPROVES, ASKS, DECLINES, TWO_FACED
+from tests.simulation.bank import APPROVES, ASKS, DECLINES, TWO_FACED, Bank, Line
+from tests.simulation.forms import FORMS, PRICE, form
 from tests.simulation.steps import BANK, UNSURE, Stop
 
 if TYPE_CHECKING:
     from tests.simulation.stage import Stage
 
-PRICE = 2400
-FORMS, BUYERS = UUID(int=1), UUID(int=2)
-
 Cast = Callable[["Stage"], dict[str, Story]]
 
 
-def form(order: int, tab: str = "") -> Token:
-    """The token of one showing of this order's form: one of the thing."""
-    return Token(uuid5(FORMS, f"{order}{tab}"), order, 2, uuid5(BUYERS, str(order)), PRICE, "EUR", issued=0)
+def sandbox(stage: "Stage") -> tuple[Any, Any]:
+    """The bank of the simulation's own, and the line to it."""
+    bank = Bank(stage.scenario.honours_keys, stage.scenario.fences)
+    return bank, Line(lambda: stage.bank, stage.step)
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class Scenario:
     name: str
     about: str
     cast: Cast
+    bank: Callable[["Stage"], tuple[Any, Any]] = sandbox
+    """Makes who takes the money, and the gateway to them."""
     orders: int = 1
     stock: int = 5
     refusals: frozenset[str] = frozenset()
@@ -249,6 +249,17 @@ ONLY_WITH_KEYS = (
     Scenario("refund rivals", "two refunds that exceed the charge, recovery", refund_rivals, paid=True),
 )  # fmt: skip
 
+PAGES = (
+    Scenario("page, twins", "one form sent twice at once, the provider's page, recovery", pages.twins, symmetric=AB),
+    Scenario("page, return", "the way back, the webhook twice, recovery", pages.back_from_it),
+    Scenario("page, given up", "given up and expired while it is paid on the page", pages.given_up, bank_faults=1),
+    Scenario("page, forgotten", "a day goes by: only the list knows the session", pages.forgotten, bank_faults=1),
+    Scenario("page, tabs", "two tabs, both pay on the page they are led to, recovery", pages.tabs, bank_faults=1,
+             long=True),
+)  # fmt: skip
+HOSTED = tuple(replace(scenario, bank=hosted.provider) for scenario in PAGES)
+"""With the program's own gateway to a provider with a page of its own, who honours keys, but not for ever."""
+
 SOAK = (
     Scenario("triplets", "one form sent three times, recovery", triplets, symmetric=("A", "B", "C"), long=True),
     Scenario("three tabs", "three tabs of one order, recovery", three_tabs, stock=1, symmetric=("A", "B", "C"),
@@ -276,8 +287,8 @@ def variants(scenario: Scenario, *, keyless: bool) -> list[Scenario]:
 
 SCENARIOS = {
     variant.name: variant
-    for scenario in (*WITH_KEYS, *ONLY_WITH_KEYS, *SOAK)
-    for variant in variants(scenario, keyless=scenario not in ONLY_WITH_KEYS)
+    for scenario in (*WITH_KEYS, *ONLY_WITH_KEYS, *HOSTED, *SOAK)
+    for variant in variants(scenario, keyless=scenario not in (*ONLY_WITH_KEYS, *HOSTED))
 }
 SHORT = [scenario for scenario in SCENARIOS.values() if not scenario.long]
 """Exhausted in `make test`."""

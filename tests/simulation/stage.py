@@ -22,17 +22,18 @@ from sqlalchemy.exc import OperationalError
 
 import app.database
 from app.charges import protocol, recovery, refunds
+from app.gateways.stripe import requests
 from app.mail import outbox
 from app.webhooks import receive
 from tests.simulation.actors import Story
-from tests.simulation.bank import Bank, Line
-from tests.simulation.scenarios import Scenario, form
+from tests.simulation.forms import form
+from tests.simulation.scenarios import Scenario
 from tests.simulation.states import marks
 from tests.simulation.steps import Actor, Broken, Choice, Stop, step_name
 from tests.simulation.storage import Storage
 
 NAMES = UUID(int=4)
-Saved = tuple[tuple[bytes, float], Bank]
+Saved = tuple[tuple[bytes, float], Any]
 
 
 class Stage:
@@ -40,8 +41,7 @@ class Stage:
 
     def __init__(self, scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> None:
         self.scenario, self.storage = scenario, Storage(change_schema)
-        self.bank = Bank(scenario.honours_keys, scenario.fences)
-        self.line = Line(lambda: self.bank, self.step)
+        self.bank, self.line = scenario.bank(self)
         self.actors: list[Actor] = []
         self.bank_faults, self.storage_faults = scenario.bank_faults, scenario.storage_faults
         self.marks = {name: marks(name, [form(1, name).key]) for name in scenario.symmetric}
@@ -191,6 +191,7 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
     yield app.database, "db", SimpleNamespace(engine=SteppingEngine())
     yield app.database, "uniform", lambda _least, most: most
     yield protocol, "Deadline", Deadline
+    yield requests, "time", lambda: stage.storage.clock
     yield refunds, "uuid4", stage.name
     yield outbox, "uuid4", stage.name
     for module in (protocol, recovery, refunds, receive):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PLAIN = (str, int, float, bytes, bool, type(None))
 
 STORED = (
-    "SELECT id, upper(token), upper(receipt), order_id, status, refunded, reason, note IS NULL, created_at < ? "
-    "FROM charge",
+    "SELECT id, upper(token), upper(receipt), order_id, status, reference, refunded, reason, note IS NULL, "
+    "created_at < ? FROM charge",
     "SELECT id, charge_id, upper(key), amount, status, stray, note IS NULL, asked FROM refund",
     "SELECT charge_id, refund_id, account, amount FROM ledger_entry ORDER BY id",
     "SELECT id, stock, stocked FROM product",

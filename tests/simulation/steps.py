@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 from greenlet import GreenletExit, greenlet
 
-PROGRAM = ("app.charges", "app.orders", "app.webhooks", "tests.simulation.actors", "tests.simulation.mutants")
+PROGRAM = (
+    "app.charges", "app.gateways", "app.orders", "app.webhooks",
+    "tests.simulation.actors", "tests.simulation.hosted", "tests.simulation.mutants",
+)  # fmt: skip
 """Whose functions may be seen to take a step. `app.database` is how, not who."""
 
 BANK = ("lost", "late", "before", "refused")

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from app.charges import protocol, receipts
+from app.gateways.base import Answer, NotSent
 from app.gateways.stripe import requests
 from app.gateways.stripe.gateway import StripeGateway
 from tests.factories import MUG, change_product, fill_basket
@@ -207,6 +208,22 @@ def test_a_provider_that_was_never_reached_took_nothing(shop: Shop, provider: Pr
     shopper = shop.shopper()
     page = form_of(shopper).submit()
     assert (page.heading, shop.charges()) == ("Nothing was charged", {"canceled": 1})
+
+
+def test_a_first_try_that_got_nowhere_does_not_end_what_recovery_has_begun(
+    shop: Shop, gateway: StripeGateway, recover: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was slow to be refused; meanwhile recovery was heard, and led the shopper to the page."""
+
+    def refused(*_: object) -> Answer:
+        recover()
+        raise NotSent("too late")
+
+    monkeypatch.setattr(gateway, "charge", refused)
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    assert shop.charges() == {"requires_action": 1}
+    assert "Continue to the payment page" in shopper.open("/checkout").links
 
 
 def test_too_small_a_total_is_refused_before_the_claim(shop: Shop, provider: Provider) -> None:

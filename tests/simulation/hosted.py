@@ -1,0 +1,266 @@
+"""A provider with a payment page of its own, in a simulation: the program's own gateway for it, over the provider's
+own library, asks the stand-in of the tests, without sockets.
+
+Every request is a step, with the fates of a question to the bank; a failure before anything was done (`before`) is
+remembered for its key, as the provider's are.
+"""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+import httpx
+
+from app.charges import recovery
+from app.charges.protocol import Purchase
+from app.charges.states import Status
+from app.charges.tokens import Token
+from app.database import Unreachable
+from app.gateways.base import About, Line, Movement, Notice, NotSent, Sale, Unknown
+from app.gateways.stripe.gateway import StripeGateway
+from app.gateways.stripe.requests import KEY, LEAST_AHEAD, SLACK
+from app.webhooks.receive import Later, receive
+from tests.simulation import actors
+from tests.simulation.actors import SECONDS, WINDOW, Story
+from tests.stripe.provider import payments
+from tests.stripe.provider.questions import Asked, Fault, answer, nested
+from tests.stripe.provider.state import API_KEY, APPROVES, KEY_LIFE, Object, Refusal, State
+
+if TYPE_CHECKING:
+    from tests.simulation.stage import Stage
+
+ORIGIN = "http://provider"
+ENDS = WINDOW + LEAST_AHEAD + SLACK
+EDGES = (ENDS - LEAST_AHEAD, ENDS - LEAST_AHEAD + SLACK, ENDS, KEY_LIFE)
+"""Seconds at which time makes a difference: to what may be repeated, made, paid on, and is remembered."""
+
+
+class Question(NamedTuple):
+    """A request. `key` only where the shop gave one; the library invents others."""
+
+    verb: str
+    method: str
+    path: str
+    key: str
+    form: str
+
+    @classmethod
+    def of(cls, request: httpx.Request) -> "Question":
+        method, path = request.method, request.url.path
+        verb = "lookup" if method == "GET" else "cancel" if path.endswith("/expire") else "charge"
+        key = request.headers["Idempotency-Key"] if verb == "charge" else ""
+        form = request.read() if method == "POST" else request.url.query
+        return cls(verb, method, path, key, form.decode())
+
+
+@dataclass
+class Books(State):
+    """What the provider knows, by our clock; a schedule always gives the same names."""
+
+    clock: Callable[[], float] = lambda: 0.0
+    named: int = 0
+
+    def now(self) -> int:
+        return int(self.clock())
+
+    def name(self, prefix: str) -> str:
+        self.named += 1
+        return f"{prefix}_{self.named}"
+
+    def tell(self, kind: str, about: Object) -> None:
+        """Nothing: what is told, and when, the schedule says."""
+
+    def copy(self) -> "Books":
+        names = ("sessions", "intents", "charges", "refunds")
+        copies: dict[str, Any] = {
+            name: {id_: dict(each) for id_, each in getattr(self, name).items()} for name in names
+        }
+        return replace(self, keys={key: replace(known) for key, known in self.keys.items()}, **copies)
+
+
+@dataclass
+class Provider:
+    """Stands where the sandbox bank stands in other scenarios."""
+
+    books: Books
+    led: Callable[[str], bool]
+    """Whether the address of this key's page may be known outside of the shop."""
+    held: list[Question] = field(default_factory=list)
+
+    def copy(self) -> "Provider":
+        return replace(self, books=self.books.copy(), held=list(self.held))
+
+    def hold_back(self, question: Question) -> None:
+        if question not in self.held:
+            insort(self.held, question)
+
+    def arrive(self, question: Question, fate: str = "ok") -> httpx.Response:
+        """The question reaches the provider: what it does, and what it answers."""
+        params = nested(parse_qsl(question.form, keep_blank_values=True))
+        asked = Asked(question.method, question.path, question.key or question.path, params)
+        try:
+            status, body, replayed = answer(self.books, asked, Fault("", "fell") if fate == "before" else None)
+        except Refusal as refusal:
+            status, body, replayed = refusal.status, refusal.body, False
+        return httpx.Response(status, json=body, headers={"Idempotent-Replayed": str(replayed)})
+
+    def sessions(self, key: str) -> list[Object]:
+        return [each for each in self.books.sessions.values() if each["client_reference_id"] == key]
+
+    def ended(self, key: str) -> bool:
+        return any(each["status"] != "open" for each in self.sessions(key))
+
+    def everybody_pays(self) -> None:
+        """Who was ever led to a page comes back to it."""
+        for session in self.books.sessions.values():
+            if self.led(session["client_reference_id"]):
+                payments.pay(self.books, session, APPROVES)
+
+    def taken(self) -> Counter[str]:
+        """How often money was taken, by key."""
+        return Counter(each["metadata"][KEY] for each in self.books.charges.values() if each["paid"])
+
+    def statement(self) -> Iterator[Movement]:
+        for each in self.books.charges.values():
+            yield Movement(each["metadata"][KEY], "charge", each["amount"], "EUR", datetime.now(UTC))
+
+    def state(self) -> object:
+        """All that decides how it answers from now on, and what it did."""
+        books = self.books
+        sessions = sorted((each["client_reference_id"], each["id"], each["status"]) for each in books.sessions.values())
+        now, keys = books.now(), books.keys.items()
+        keys = sorted((key, known.answer and known.answer[0]) for key, known in keys if now - known.at < KEY_LIFE)
+        return sessions, keys, sorted(self.taken().items()), sorted(self.held), [now > edge for edge in EDGES]
+
+
+class Way(httpx.BaseTransport):
+    """The line to the provider: every request is a step of the schedule, `step` tells its fate."""
+
+    def __init__(self, provider: Callable[[], Provider], step: Callable[[str, str], str]) -> None:
+        self._provider, self._step = provider, step
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        question = Question.of(request)
+        fate = self._step("look" if question.verb == "lookup" else "bank", question.verb)
+        if fate == "refused":
+            raise httpx.ConnectError(fate)
+        if fate == "late":
+            self._provider().hold_back(question)
+            raise httpx.ReadTimeout(fate)
+        response = self._provider().arrive(question, fate)
+        if fate == "lost":
+            raise httpx.ReadTimeout(fate)
+        return response
+
+
+class Gateway(StripeGateway):
+    """The program's own, at the one account that there is: what recovery asks for."""
+
+    def __init__(self, way: Way) -> None:
+        super().__init__(API_KEY, window=WINDOW, api_base=ORIGIN, page_origin=ORIGIN, transport=way)
+        self._requests: dict[UUID, Any] = {}
+
+    def of(self, name: str, account: str) -> "Gateway":
+        return self
+
+    def request(self, token: Token) -> Any:
+        """The request of this form, always the same: whoever comes late had it open all the time."""
+        if token.key not in self._requests:
+            lines = [Line("Thing", 1, token.amount)]
+            sale = Sale(str(token.key), token.amount, token.currency, token.order, "", "http://shop/receipts/1", lines)
+            self._requests[token.key] = self.prepare(sale)
+        return self._requests[token.key]
+
+
+def provider(stage: "Stage") -> tuple[Provider, Gateway]:
+    """For `Scenario.bank`."""
+    books = Books(origin=ORIGIN, clock=lambda: stage.storage.clock)
+    return Provider(books, lambda key: led(stage, UUID(key))), Gateway(Way(lambda: stage.bank, stage.step))
+
+
+# Who takes part
+
+
+def shopper(stage: "Stage", name: str, token: Token) -> Story:
+    """Sends the form of this token, which has no card."""
+    purchase = Purchase(
+        token=token, receipt=UUID(int=0), email="ada@example.org", name="Ada", card=None, last4=None, order_again=False,
+        link="http://shop/receipts/1", request=stage.line.request(token),
+    )  # fmt: skip
+    return actors.sends(stage, name, purchase)
+
+
+def payer(stage: "Stage", key: UUID) -> Story:
+    """The shopper on the provider's page, as soon as we may have led them there, and back on the receipt."""
+
+    def story() -> object:
+        stage.when("page", lambda: led(stage, key))
+        for session in stage.bank.sessions(str(key)):
+            payments.pay(stage.bank.books, session, APPROVES)
+        actors.read_receipt(stage, key)
+        return None
+
+    return story
+
+
+def led(stage: "Stage", key: UUID) -> bool:
+    """Whether the session's address may be known outside of the shop."""
+    return bool(stage.storage.rows("SELECT 1 FROM charge WHERE token = ? AND reference IS NOT NULL", key.hex))
+
+
+def teller(stage: "Stage", key: UUID, times: int = 1) -> Story:
+    """The provider tells that a session has ended, and again where it was not heard or has more to tell."""
+
+    def story() -> object:
+        for _ in range(times):
+            stage.when("webhook", lambda: stage.bank.ended(str(key)))
+            tell(stage, key)
+        return None
+
+    return story
+
+
+def tell(stage: "Stage", key: UUID) -> None:
+    (session,) = stage.bank.sessions(str(key))
+    at = datetime.fromtimestamp(0, UTC)
+    notice = Notice(f"event {key}", "checkout", About.PAYMENT, at, key=str(key), reference=session["id"])
+    try:
+        receive(notice, stage.line, SECONDS)
+    except (NotSent, Unknown, Unreachable, Later):
+        return
+
+
+def gives_up(stage: "Stage", key: UUID) -> Story:
+    """The shopper presses "give up" on the receipt, though the provider's page may be open in another tab."""
+
+    def story() -> object:
+        stage.when("give up", lambda: led(stage, key))
+        try:
+            charge = actors.charge_of(key)
+        except Unreachable:
+            return None
+        if charge is not None and charge.status is Status.REQUIRES_ACTION:
+            recovery.give_up(charge, stage.line, SECONDS)
+        return None
+
+    return story
+
+
+def next_day(stage: "Stage", key: UUID) -> Story:
+    """Once the provider may have been asked, a day goes by: it forgets its keys, and its sessions end."""
+
+    def story() -> object:
+        stage.when("a day goes by", lambda: claimed(stage, key))
+        stage.storage.clock += KEY_LIFE + 1
+        return None
+
+    return story
+
+
+def claimed(stage: "Stage", key: UUID) -> bool:
+    return bool(stage.storage.rows("SELECT 1 FROM charge WHERE token = ?", key.hex))

@@ -1,0 +1,41 @@
+"""The gateway to a provider with a page of its own, broken on purpose; and the protocol, where only that shows it."""
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid5
+
+from app.charges import protocol, recovery
+from app.gateways.base import Answer, Outcome, Payment
+from app.gateways.stripe.gateway import StripeGateway
+from tests.simulation.mutants import Mutant, cancels_in_the_books_only
+
+honest_ask, honest_make = protocol.ask, StripeGateway._make
+
+
+def not_sent_in_any_case(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
+    """As if nobody else could have asked."""
+    return replace(honest_ask(gateway, payment, card, deadline))
+
+
+def key_made_anew(self: Any, payment: Payment) -> dict[str, Any]:
+    """Under which nothing is repeated; what is sent stays the same."""
+    made = self._client.checkout.sessions.list().data
+    return honest_make(self, replace(payment, key=str(uuid5(UUID(payment.key), str(len(made))))))
+
+
+def ends_what_it_saw_open(self: Any, payment: Payment, timeout: float) -> Answer:
+    """Whatever the provider answers to it."""
+    if payment.reference:
+        self._expire(payment.reference)
+    return Answer(Outcome.CANCELED, payment.reference)
+
+
+PAGE_MUTANTS = (
+    Mutant("not sent, so canceled, though recovery has asked", "page, twins",
+           ((protocol, "ask", not_sent_in_any_case),)),
+    Mutant("given up in the books only, the page stays open", "page, given up",
+           ((recovery, "cancel", cancels_in_the_books_only),), changes={"bank_faults": 0}),
+    Mutant("what was ended is canceled, though it was paid", "page, given up",
+           ((StripeGateway, "cancel", ends_what_it_saw_open),), changes={"bank_faults": 0}),
+    Mutant("a new key each time the request is repeated", "page, return", ((StripeGateway, "_make", key_made_anew),)),
+)  # fmt: skip

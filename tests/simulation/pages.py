@@ -1,0 +1,51 @@
+"""Who takes part where the provider has a page of its own."""
+
+from typing import TYPE_CHECKING
+
+from tests.simulation import actors, hosted
+from tests.simulation.actors import Story
+from tests.simulation.forms import form
+
+if TYPE_CHECKING:
+    from tests.simulation.stage import Stage
+
+
+def twins(stage: "Stage") -> dict[str, Story]:
+    twins = {name: hosted.shopper(stage, name, form(1)) for name in ("A", "B")}
+    return twins | {"V": hosted.payer(stage, form(1).key), "R": actors.worker(stage)}
+
+
+def tabs(stage: "Stage") -> dict[str, Story]:
+    shoppers = {tab: hosted.shopper(stage, tab, form(1, tab)) for tab in ("A", "B")}
+    payers = {"V" + tab: hosted.payer(stage, form(1, tab).key) for tab in ("A", "B")}
+    return shoppers | payers | {"R": actors.worker(stage, window=0)}
+
+
+def back_from_it(stage: "Stage") -> dict[str, Story]:
+    key = form(1).key
+    return {
+        "A": hosted.shopper(stage, "A", form(1)),
+        "V": hosted.payer(stage, key),
+        "W": hosted.teller(stage, key, times=2),
+        "R": actors.worker(stage),
+    }
+
+
+def given_up(stage: "Stage") -> dict[str, Story]:
+    key = form(1).key
+    return {
+        "A": hosted.shopper(stage, "A", form(1)),
+        "V": hosted.payer(stage, key),
+        "G": hosted.gives_up(stage, key),
+        "R": actors.worker(stage, window=0),
+    }
+
+
+def forgotten(stage: "Stage") -> dict[str, Story]:
+    key = form(1).key
+    return {
+        "A": hosted.shopper(stage, "A", form(1)),
+        "V": hosted.payer(stage, key),
+        "T": hosted.next_day(stage, key),
+        "R": actors.worker(stage, turns=2),
+    }
