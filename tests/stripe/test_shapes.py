@@ -17,10 +17,10 @@ from app.gateways.base import About, Notice, Repayment
 from app.gateways.stripe import gateway as module
 from app.gateways.stripe.gateway import StripeGateway
 from app.gateways.stripe.requests import prepare
+from tests.stripe.gateway.asking import charged, payment, sale
 from tests.stripe.provider import payments
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
-from tests.stripe.test_gateway import charged, payment, sale
 
 
 def strangers(value: Any, declared: type | None, path: str = "") -> Iterator[str]:

@@ -76,6 +76,7 @@ def test_both_gateways_stay_known_where_both_are_set() -> None:
     assert started(PAYMENT_GATEWAY="sandbox", STRIPE_SECRET_KEY="").of("stripe", "test") is None
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_one_line() -> None:
     environ = {
         "PATH": os.environ["PATH"],

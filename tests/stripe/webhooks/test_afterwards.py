@@ -1,0 +1,111 @@
+"""After a payment: disputes, and refunds made here and there."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from app.charges import refunds, rows
+from app.charges.rows import Seen
+from app.database import reading
+from app.gateways.stripe.gateway import StripeGateway
+from tests.page import Shopper
+from tests.shops import Shop
+from tests.stripe.provider import payments
+from tests.stripe.provider.server import Provider, deliver
+from tests.stripe.test_paying import form_of
+from tests.stripe.webhooks.hearing import ENDED, paid_once, session_of
+
+
+@pytest.fixture(autouse=True)
+def paid(shop: Shop, provider: Provider, shopper: Shopper, hook: httpx.Client) -> None:
+    provider.pay()
+    assert deliver(hook, provider.event(ENDED)) == 200
+
+
+@pytest.fixture
+def charge(shop: Shop) -> Seen:
+    with shop.app.app_context(), reading() as tx:
+        return rows.get(tx, shop.value("SELECT id FROM charge"))
+
+
+def test_a_dispute_is_noted(shop: Shop, provider: Provider, hook: httpx.Client) -> None:
+    payments.dispute(provider.state, provider.paid()[0])
+    assert deliver(hook, provider.event("charge.dispute.created")) == 200
+    ((note, charge),) = shop.rows("SELECT note, charge_id FROM webhook_event WHERE effect = 'noted'")
+    assert (note, charge) == ("dispute needs_response, reason fraudulent", shop.value("SELECT id FROM charge"))
+    assert paid_once(shop, provider)
+
+
+def test_refunds_made_by_hand_come_into_our_books_once(
+    shop: Shop, provider: Provider, shopper: Shopper, hook: httpx.Client
+) -> None:
+    provider.refund_by_hand(1000)
+    provider.refund_by_hand(400)
+    for told in provider.state.events * 2:
+        assert deliver(hook, told) == 200
+    found = shop.rows("SELECT amount, status, reason FROM refund ORDER BY amount")
+    assert [tuple(row) for row in found] == [
+        (400, "succeeded", "at_the_gateway"), (1000, "succeeded", "at_the_gateway")
+    ]  # fmt: skip
+    assert shop.value("SELECT refunded FROM charge") == 1400
+    assert paid_once(shop, provider)
+    page = shopper.open(provider.session["success_url"])
+    assert (page.title.split(":")[0], "−€14.00" in page.text) == ("Refunded in part", True)
+
+
+def test_a_refund_told_before_the_payment(
+    make_shop: Callable[..., Shop], shop: Shop, provider: Provider, hook: httpx.Client
+) -> None:
+    other = shop.shopper()
+    session = provider.state.sessions[session_of(form_of(other).fill(email="b@example.org").post())]
+    provider.pay(session)
+    charge = provider.paid()[-1]
+    payments.refund(provider.state, {"payment_intent": charge["payment_intent"], "amount": 2400})
+    assert deliver(hook, provider.event("charge.refunded")) == 200
+    assert shop.charges() == {"succeeded": 2}
+    assert shop.value("SELECT sum(refunded) FROM charge") == 2400
+
+
+def test_our_own_refunds_are_told_back_and_counted_once(
+    shop: Shop, provider: Provider, hook: httpx.Client, charge: Seen, gateway: StripeGateway
+) -> None:
+    with shop.app.app_context():
+        assert refunds.refund(charge, 900, gateway, 2) == "succeeded"
+        assert refunds.refund(charge, 1500, gateway, 2) == "succeeded"
+        with pytest.raises(refunds.NotRefundable):
+            refunds.refund(charge, 1, gateway, 2)
+    for told in provider.state.events:
+        assert deliver(hook, told) == 200
+    assert shop.value("SELECT count(*) FROM refund") == 2
+    assert paid_once(shop, provider)
+
+
+@pytest.mark.parametrize("kind", ["lost", "unheard", "fell_late", "busy", "in_use", "garbage"])
+def test_a_refund_in_doubt_is_recovered(
+    shop: Shop, provider: Provider, charge: Seen, gateway: StripeGateway, recover: Callable[..., int],
+    kind: str,
+) -> None:  # fmt: skip
+    provider.fault("POST /v1/refunds", kind)
+    with shop.app.app_context():
+        assert refunds.refund(charge, 900, gateway, 2) == "in_doubt"
+    recover()
+    assert shop.rows("SELECT status FROM refund") == [("succeeded",)]
+    assert [refund["amount"] for refund in provider.state.refunds.values()] == [900]
+    assert paid_once(shop, provider)
+
+
+def test_by_hand_while_ours_is_on_its_way_comes_again_later(
+    shop: Shop, provider: Provider, hook: httpx.Client, charge: Seen, gateway: StripeGateway,
+    recover: Callable[..., int],
+) -> None:  # fmt: skip
+    provider.fault("POST /v1/refunds", "unheard")
+    with shop.app.app_context():
+        assert refunds.refund(charge, 2000, gateway, 2) == "in_doubt"
+    provider.refund_by_hand(2400)
+    assert deliver(hook, provider.event("charge.refunded")) == 503
+    recover()
+    assert shop.rows("SELECT status, reason FROM refund") == [("declined", "not_enough_left")]
+    assert deliver(hook, provider.event("charge.refunded")) == 200
+    assert shop.value("SELECT refunded FROM charge") == 2400
+    assert paid_once(shop, provider)
