@@ -12,8 +12,7 @@ from flask_wtf.csrf import generate_csrf, validate_csrf
 from limits import RateLimitItem, parse
 from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
-from wtforms.csrf.core import CSRF
-from wtforms.validators import ValidationError
+from wtforms.csrf.core import CSRF, CSRFTokenField
 
 BODY_LIMIT = 64 * 1024
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
@@ -51,11 +50,20 @@ class Cookies(SecureCookieSessionInterface):
         return request.is_secure
 
 
+class SignedWhenShown(CSRFTokenField):
+    """A form that only arrives needs no new CSRF token."""
+
+    def _value(self) -> str:
+        return str(generate_csrf())
+
+
 class AnySecretCSRF(CSRF):
     """Flask-WTF's CSRF tokens, accepted under every secret: its own check would break open forms at a rotation."""
 
+    field_class = SignedWhenShown
+
     def generate_csrf_token(self, csrf_token_field: Any) -> str:
-        return str(generate_csrf())
+        return ""
 
     def validate_csrf_token(self, form: Any, field: Any) -> None:
         check_csrf(field.data)
@@ -63,13 +71,8 @@ class AnySecretCSRF(CSRF):
 
 def check_csrf(token: str | None) -> None:
     """Raises wtforms' ValidationError unless the token was made for this browser's session, by any of our secrets."""
-    secrets = [current_app.secret_key, *current_app.config["SECRET_KEY_FALLBACKS"]]
-    for secret in secrets[:-1]:
-        try:
-            return validate_csrf(token, secret_key=secret)
-        except ValidationError:
-            continue
-    return validate_csrf(token, secret_key=secrets[-1])
+    # itsdangerous, below, takes the last one for the newest.
+    validate_csrf(token, secret_key=[*current_app.config["SECRET_KEY_FALLBACKS"], current_app.secret_key])
 
 
 class Form(FlaskForm):

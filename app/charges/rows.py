@@ -68,16 +68,11 @@ BY_ID = select(*COLUMNS).where(charges.c.id == bindparam("charge"))
 
 BY_TOKEN = select(*COLUMNS).where(charges.c.token == bindparam("token"))
 
-BY_TOKEN_OR_ORDER = (
-    select(*COLUMNS)
-    .where(
-        or_(
-            charges.c.token == bindparam("token"),
-            (charges.c.order_id == bindparam("order")) & charges.c.status.in_(_spelt(LIVE)),
-        )
+BY_TOKEN_OR_ORDER = select(*COLUMNS).where(
+    or_(
+        charges.c.token == bindparam("token"),
+        (charges.c.order_id == bindparam("order")) & charges.c.status.in_(_spelt(LIVE)),
     )
-    .order_by((charges.c.token == bindparam("token")).desc())
-    .limit(1)
 )
 
 LIVE_OF_ORDER = select(*COLUMNS).where(charges.c.order_id == bindparam("order"), charges.c.status.in_(_spelt(LIVE)))
@@ -121,8 +116,9 @@ def insert(connection: Connection, unattended: float, **columns: object) -> Seen
 
 def find(connection: Connection, token: UUID, order: int) -> Seen | None:
     """The charge that holds the token, or else the live one of the order."""
-    row = connection.execute(BY_TOKEN_OR_ORDER, {"token": token, "order": order}).first()
-    return seen(row) if row else None
+    found = [seen(row) for row in connection.execute(BY_TOKEN_OR_ORDER, {"token": token, "order": order})]
+    # Two where the token's own was declined and another form pays the order now.
+    return max(found, key=lambda charge: charge.token == token, default=None)
 
 
 def of_token(connection: Connection, token: UUID) -> Seen | None:
