@@ -5,15 +5,18 @@ WSGI transport. Databases are copied from a template that is migrated once a ses
 """
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import flask_migrate
 import pytest
 from flask import Flask
 
-from app import create_app
+from app import create_app, logs
 from app.database import db
 from app.orders.seed import seed
 from app.settings import Settings
@@ -21,6 +24,24 @@ from tests.factories import SECRET
 from tests.shops import Shop
 
 pytest_plugins = ["tests.postgres"]
+
+
+class StandardError:
+    """Wherever standard error goes at that moment: a test may take it for itself, and gives it back closed."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def logs_are_heard() -> Iterator[None]:
+    """Loggers are kept from their first line on, whichever test that was in."""
+    with patch.object(logs, "sys", SimpleNamespace(stderr=StandardError())):
+        yield
+
 
 ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
