@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from playwright.sync_api import expect
+
 if TYPE_CHECKING:
     from tests.browser.conftest import Live
+
+
+RECEIPT = re.compile(r"/receipts/[^/]+$")
 
 
 class Buyer:
@@ -42,9 +48,10 @@ class Buyer:
         (page or self.page).get_by_role("button", name="Pay €").click()
 
     def arrive(self, page: Any = None) -> str:
-        """Wait for the receipt; its address."""
+        """Wait for the receipt; its address. Looked at, not listened for: a second press ends the first's navigation."""
         page = page or self.page
-        page.wait_for_url("**/receipts/*")
+        expect(page).to_have_url(RECEIPT, timeout=30_000)
+        page.wait_for_load_state()
         return str(page.url)
 
     def sent(self) -> int:
