@@ -48,7 +48,7 @@ class Buyer:
         (page or self.page).get_by_role("button", name="Pay €").click()
 
     def arrive(self, page: Any = None) -> str:
-        """Wait for the receipt; its address. Looked at, not listened for: a second press ends the first's navigation."""
+        """Wait for the receipt; its address. Looked at, not listened for: a second press ends a navigation."""
         page = page or self.page
         expect(page).to_have_url(RECEIPT, timeout=30_000)
         page.wait_for_load_state()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from time import monotonic
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from app.gateways.base import Answer, NotSent, Outcome, Payment, Unknown
@@ -98,6 +99,38 @@ def test_the_same_key_with_another_request_is_doubt(provider: Provider, gateway:
     with pytest.raises(Unknown, match="idempotency_error") as refusal:
         gateway.charge(other, None, 5)
     assert not refusal.value.again
+
+
+def test_the_request_is_repeated_as_it_was_stored_not_as_it_would_be_made_now(
+    provider: Provider, gateway: StripeGateway
+) -> None:
+    """Claimed ten minutes ago, by a shop with other words and an earlier version of the library."""
+    made = payment(gateway)
+    assert made.request is not None
+    params = {**made.request["params"], "expires_at": made.request["params"]["expires_at"] - 600}
+    kept = replace(made, request={**made.request, "made": made.request["made"] - 600, "params": params})
+    gateway.charge(kept, None, 5)
+    gateway.lookup(kept, 5)
+    first, again = (asked for asked in provider.asked if asked.method == "POST")
+    assert first == again
+    assert first.params["expires_at"] == str(params["expires_at"])
+    assert set(first.params) == set(params)
+
+
+def test_the_request_is_repeated_under_the_version_that_it_was_written_for() -> None:
+    seen: list[str] = []
+
+    def hears(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Stripe-Version"])
+        return httpx.Response(500, json={})
+
+    transport = httpx.MockTransport(hears)
+    gateway = StripeGateway(API_KEY, window=WINDOW, api_base="http://p", page_origin="http://p", transport=transport)
+    made = payment(gateway)
+    for ask in (gateway.lookup, gateway.cancel):
+        with pytest.raises(Unknown):
+            ask(replace(made, request={**(made.request or {}), "version": "2020-08-27"}), 5)
+    assert seen == ["2020-08-27"] * 2
 
 
 def test_a_replay_is_a_memory_so_lookup_reads_the_session_as_it_is(provider: Provider, gateway: StripeGateway) -> None:

@@ -11,6 +11,7 @@ import pytest
 from app.charges import audit
 from app.database import Unreachable
 from app.ledger import book
+from app.webhooks import receive
 from tests.factories import MUG
 from tests.page import Shopper
 from tests.shops import Shop
@@ -36,6 +37,22 @@ def test_doubled_late_and_in_any_order(shop: Shop, provider: Provider, shopper: 
         assert deliver(hook, told) == 200
     assert paid_once(shop, provider)
     assert len(events(shop)) == len(provider.state.events)
+
+
+def test_a_repeated_event_asks_nobody(
+    shop: Shop, provider: Provider, shopper: Shopper, hook: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it followed again by a twin that looked for it before the first was stored."""
+    provider.pay()
+    assert deliver(hook, provider.event(ENDED)) == 200
+    asked = len(provider.asked)
+    assert deliver(hook, provider.event(ENDED)) == 200
+    assert len(provider.asked) == asked
+    followed: list[object] = []
+    monkeypatch.setattr(receive, "_effect_of", lambda *_: None)
+    monkeypatch.setattr(receive, "_follow", lambda *given: followed.append(given))
+    assert deliver(hook, provider.event(ENDED)) == 200
+    assert (followed, len(events(shop))) == ([], 1)
 
 
 def test_an_end_that_was_told_before_it_was_paid_is_read_anew(
