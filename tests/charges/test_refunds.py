@@ -223,8 +223,9 @@ def test_the_same_stray_money_reported_twice_goes_back_once(app: Flask, shop: Sh
 
 
 def command(shop: Shop, *words: str) -> tuple[int, str]:
+    """Its exit status, and its last line: what is logged comes before."""
     result = shop.app.test_cli_runner().invoke(args=["refund", *words])
-    return result.exit_code, result.output.strip()
+    return result.exit_code, result.output.splitlines()[-1]
 
 
 def test_the_command_says_how_it_ended(app: Flask, shop: Shop) -> None:

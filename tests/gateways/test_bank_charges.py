@@ -150,6 +150,7 @@ def test_a_request_held_back_in_the_network_takes_nothing_after_the_cancel(bank:
     assert bank.moved(asked.key) == []
 
 
+@pytest.mark.slow
 def test_slow_and_silent_cards_keep_nobody_else_waiting(bank: RunningBank) -> None:
     """Far more of them than the bank has connections to its books."""
     gateway, asked = bank.gateway, payment()

@@ -119,6 +119,7 @@ def test_kills_under_load_lose_and_double_nothing(books: str, tmp_path: Path) ->
             assert bank.moved(*(p.key for p in asked)) == [("charge", 2400)] * 12
 
 
+@pytest.mark.slow
 def test_a_silent_card_lets_go_after_a_while(tmp_path: Path) -> None:
     with running_bank(f"sqlite:///{tmp_path}/bank.sqlite", tmp_path, hold=0.5) as bank:
         with pytest.raises(Unknown) as unknown:

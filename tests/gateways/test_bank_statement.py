@@ -43,6 +43,7 @@ def runner(books: str, url: str = "http://127.0.0.1:9") -> FlaskCliRunner:
     return app.test_cli_runner()
 
 
+@pytest.mark.slow
 def test_many_movements_come_in_order_and_never_lie_in_memory(books: str) -> None:
     fill(books, MANY)
     engine = open_storage(books)
@@ -58,6 +59,7 @@ def test_many_movements_come_in_order_and_never_lie_in_memory(books: str) -> Non
     assert peak < 8_000_000, peak
 
 
+@pytest.mark.slow
 def test_the_shop_reads_it_over_http(books: str, tmp_path: Path) -> None:
     fill(books, MANY)
     with running_bank(books, tmp_path) as bank:
@@ -66,6 +68,7 @@ def test_the_shop_reads_it_over_http(books: str, tmp_path: Path) -> None:
     assert lines[-1].at == datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=MANY - 1)
 
 
+@pytest.mark.slow
 def test_charges_go_on_while_someone_reads_half_a_statement(books: str, tmp_path: Path) -> None:
     fill(books, MANY)
     with running_bank(books, tmp_path) as bank:

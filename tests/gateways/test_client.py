@@ -163,6 +163,7 @@ def drip_continues(connection: socket.socket) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("serve", [silence, drip_headers, drip_body, drip_continues])
 def test_no_manner_of_answering_outlasts_the_deadline(serve: Serve) -> None:
     with server(serve) as gateway:
