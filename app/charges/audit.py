@@ -4,6 +4,7 @@ The statement is streamed into a temporary table, so that each invariant is one 
 charges need no memory here. Whatever is still open is listed apart: it is not known yet, which is no breach.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from csv import writer
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ GRACE = 60.0
 
 SHOWN = 100
 """Offenders named for each invariant; more of them would only hide the first."""
+
+BARE_KEY = re.compile(r"\b[0-9a-f]{32}\b")
+"""A key as SQLite has it. It is shown as the bank writes it, so that it can be searched for there."""
 
 statement = Table(
     "bank_statement", MetaData(),
@@ -251,4 +255,4 @@ def _key(text_: str) -> tuple[UUID | None, str | None]:
 def _ids(connection: Connection, query: str, **times: object) -> list[str]:
     used = [bindparam(name, type_=UtcDateTime()) for name in times if f":{name}" in query]
     found = connection.execute(text(query).bindparams(*used), {p.key: times[p.key] for p in used})
-    return [str(row[0]) for row in found.fetchmany(SHOWN)]
+    return [BARE_KEY.sub(lambda key: str(UUID(key[0])), str(row[0])) for row in found.fetchmany(SHOWN)]
