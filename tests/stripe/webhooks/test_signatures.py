@@ -28,12 +28,13 @@ from tests.stripe.webhooks.hearing import ENDED, events
 def test_what_is_not_signed_is_refused_without_a_look_at_the_storage(
     shop: Shop, provider: Provider, hook: httpx.Client, header: str
 ) -> None:
+    """Though all else about it is in order."""
+    provider.state.tell("customer.created", {"id": "cus_1", "object": "customer"})
+    body, _ = signed(provider.event("customer.created"))
     asked: list[str] = []
     with shop.app.app_context():
         listening.listen(db.engine, "before_cursor_execute", lambda *args: asked.append(args[2]))
-    answer = hook.post(
-        "/webhooks/stripe", content=b'{"id": "evt_1"}', headers={"Stripe-Signature": header.encode("latin-1")}
-    )
+    answer = hook.post("/webhooks/stripe", content=body, headers={"Stripe-Signature": header.encode("latin-1")})
     assert (answer.status_code, asked, provider.asked) == (400, [], [])
     assert "Set-Cookie" not in answer.headers
 
