@@ -33,6 +33,17 @@ def test_the_actors_all_get_to_their_ends() -> None:
         assert list(stage.bank.taken().values()) == [1]
 
 
+def test_on_the_providers_page_they_get_there_too() -> None:
+    with Stage(SCENARIOS["page, return"]).open() as stage:
+        stage.begin()
+        while choices := stage.choices():
+            stage.take(choices[0])
+        assert [actor.error for actor in stage.actors] == [None] * 4
+        assert stage.storage.rows("SELECT status FROM charge") == [("succeeded",)]
+        assert stage.storage.rows("SELECT effect FROM webhook_event") == [("recorded",)]
+        assert list(stage.bank.taken().values()) == [1]
+
+
 def test_a_schedule_that_was_caught_is_played_again_by_its_numbers() -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "no answer means declined")
     caught = mutant.caught()
