@@ -50,9 +50,10 @@ worker_class = "gthread"
 # up to 20 connections and PostgreSQL grants 100 by default. WEB_CONCURRENCY says otherwise.
 workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, max(2, os.cpu_count() or 1)))
 # Shoppers per worker whose bank may be slow at the same time. No connection is held while a gateway is
-# asked, so threads may outnumber the pool. Measured by `make bench` (64 shoppers, a bank of 300 ms): on two
-# busy cores 48 or 64 threads brought no more than 32, for then the processor is what is short.
-threads = int(os.environ.get("GUNICORN_THREADS") or 32)
+# asked, so threads may outnumber the pool. Measured by `make bench` (64 shoppers, a bank of 300 ms): workers
+# share connections unevenly, so 2 × 32 left shoppers waiting in one worker while threads idled in the other;
+# 2 × 64 served a third more, 2 × 96 no more than that. An idle thread costs next to nothing.
+threads = int(os.environ.get("GUNICORN_THREADS") or 64)
 
 # A stopping worker lets the charges in flight finish: asked and recorded.
 graceful_timeout = math.ceil(_deadline) + _BOOKS
