@@ -34,14 +34,17 @@ class Bench:
 
     def __init__(self, stack: ExitStack, cluster: Cluster) -> None:
         self.cluster = cluster
-        checkout, pages, naive = (cluster.url(cluster.create(name=name)) for name in ("checkout", "pages", "naive"))
+        names = ("checkout", "pages", "naive", "bare")
+        checkout, pages, naive, bare = (cluster.url(cluster.create(name=name)) for name in names)
         self.shop, self.seeded = places.Shop(checkout, COPIES), places.Shop(pages)
+        places.Books(naive, 1)
         self.engine = places.Engine(cluster, COPIES)
         serve = places.gunicorn
         self.fast = stack.enter_context(serve("tests.bench.shop", checkout))
         self.slow = stack.enter_context(serve("tests.bench.shop", checkout, bank=table.SLOW_BANK))
         self.pages = stack.enter_context(serve("tests.bench.shop", pages))
-        self.naive = stack.enter_context(serve("tests.bench.naive", naive, places.NAIVE_CONF))
+        self.naive = stack.enter_context(serve("tests.bench.naive", naive))
+        self.bare = stack.enter_context(serve("tests.bench.bare", bare, places.BARE_CONF))
         self.load = Load()
         stack.callback(self.load.close)
         self.rates: dict[str, list[float]] = defaultdict(list)
@@ -106,6 +109,7 @@ def one_round(bench: Bench, form: bytes, looks: list[bytes], seconds: float, gue
     bench.pay("e", bench.slow, table.SLOW_CONNECTIONS, seconds * 1.5, table.ALLOWED)
     bench.again("f", bench.pages, looks[0], CLIENTS, seconds / 2, 200)
     bench.again("g", bench.pages, looks[1], CLIENTS, seconds / 2, 200)
+    bench.again("h", bench.bare, form, CLIENTS, seconds / 2)
 
 
 def about(cluster: Cluster) -> str:

@@ -26,7 +26,7 @@ from tests.postgres import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT = Path(__file__).with_name("limit.sql")
-NAIVE_CONF = "tests/bench/naive_gunicorn.conf.py"
+BARE_CONF = "tests/bench/bare_gunicorn.conf.py"
 SECRET = "a secret of the bench, known to all of its processes"
 START = 30.0
 """Seconds in which a server must answer."""
