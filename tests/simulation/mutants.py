@@ -10,17 +10,10 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 from unittest.mock import patch
-from uuid import UUID, uuid5
-
-from sqlalchemy import bindparam, text, update
 
 from app.charges import protocol, recovery, refunds, rows, same_order
-from app.charges.protocol import Purchase
-from app.charges.rows import Seen
-from app.charges.states import IN_DOUBT, PROCESSING, SUCCEEDED, TRANSITIONS, WITHOUT_MONEY, Status
-from app.database import Unreachable, from_now, reading, transaction
-from app.gateways.base import Answer, NotSent, Outcome, Payment, Repayment, Unknown
 from app.orders import basket, stock
+from tests.simulation import broken
 from tests.simulation.explorer import Caught, explore
 from tests.simulation.scenarios import SCENARIOS, Scenario
 
@@ -58,256 +51,50 @@ class Mutant:
             yield
 
 
-def without(*words: str) -> Callable[[str], str]:
-    """The schema without the statements, or parts of them, that hold one of these."""
-
-    def change(sql: str) -> str:
-        for word in words:
-            if word in sql and not sql.startswith("CREATE TABLE"):
-                return ""
-            sql = sql.replace(word, "")
-        return sql
-
-    return change
-
-
-NO_TRIGGERS = "CREATE TRIGGER charge_refuse"
-
-
-# Claim
-
-def ask_then_claim(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    token = purchase.token
-    answer = protocol.ask(gateway, Payment(str(token.key), token.amount, "EUR"), purchase.card, deadline(seconds))
-    charge = protocol.claim(purchase, gateway, seconds)
-    return charge if charge.receipt != purchase.receipt else protocol.record(charge, answer)
-
-
-def deadline(seconds: float) -> Any:
-    return protocol.Deadline(seconds)
-
-
-def the_loser_asks_too(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    charge = protocol.claim(purchase, gateway, seconds)
-    if charge.status is not PROCESSING:
-        return charge
-    return protocol._ask_and_record(charge, purchase, gateway, deadline(seconds))
-
-
-honest_pay, honest_claim, honest_ask = protocol.pay, protocol.claim, protocol.ask
-
-
-def again_until_it_wins(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    charge = honest_pay(purchase, gateway, seconds)
-    if charge.receipt == purchase.receipt or charge.status not in WITHOUT_MONEY:
-        return charge
-    other = replace(purchase.token, key=uuid5(purchase.token.key, "again"))
-    return honest_pay(replace(purchase, token=other), gateway, seconds)
-
-
-def door_without_short_cut(_token: object) -> None:
-    return None
-
-
-def claim_taken_for_granted(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    token = purchase.token
-    try:
-        return protocol._claim(purchase, gateway, seconds)
-    except Unreachable:
-        return Seen(0, token.key, purchase.receipt, token.order, PROCESSING, token.amount, "EUR", gateway.name,
-                    gateway.account, None, None, None, purchase.link, 1, 0)  # fmt: skip
-
-
-def asks_though_recovery_was_there(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    charge = protocol.claim(purchase, gateway, seconds)
-    if charge.receipt != purchase.receipt:
-        return charge
-    return protocol._ask_and_record(charge, purchase, gateway, deadline(seconds))
-
-
-def forgets_old_tokens(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    with transaction() as tx:
-        old = "UPDATE charge SET token = substr(token, 2) || 'f' WHERE created_at < strftime('', 'now', '-86400 s')"
-        tx.execute(text(old))
-    return honest_claim(purchase, gateway, seconds)
-
-
-def asks_within_the_transaction(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    with transaction() as tx:
-        charge = protocol._claim_or_find_rival(tx, purchase, gateway, seconds)
-        assert charge is not None
-        if charge.receipt != purchase.receipt:
-            return charge
-        answer = protocol.ask(gateway, charge.payment, purchase.card, deadline(seconds))
-        return protocol.record_within(tx, charge, answer)
-
-
-def look_beforehand(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    with reading() as tx:
-        paid = tx.execute(text("SELECT 1 FROM charge WHERE status NOT IN ('declined', 'canceled')")).first()
-    if paid:
-        raise same_order.OrderedBefore(None, 0, purchase.token.buyer)  # type: ignore[arg-type]
-    return honest_pay(purchase, gateway, seconds)
-
-
-# Ask
-
-def refused_is_always_nothing_sent(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
-    while True:
-        try:
-            return gateway.charge(payment, card, deadline.left())
-        except NotSent:
-            return Answer(Outcome.CANCELED, reason="not_sent")
-        except Unknown as doubt:
-            if not deadline.pause(0.2):
-                raise doubt from None
-
-
-def no_answer_is_declined(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
-    try:
-        return honest_ask(gateway, payment, card, deadline)
-    except Unknown:
-        return Answer(Outcome.DECLINED, reason="time-out")
-
-
-def another_key(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
-    return honest_ask(gateway, replace(payment, key=str(uuid5(UUID(payment.key), "other"))), card, deadline)
-
-
-def new_key_on_retry(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
-    try:
-        return gateway.charge(payment, card, deadline.left())
-    except Unknown:
-        return another_key(gateway, payment, card, deadline)
-
-
-# Record
-
-def records_onto_anything(connection: Any, charge: Seen, answer: Answer) -> Seen:
-    to = Status(answer.outcome)
-    while not rows.move(connection, charge, to, answer):
-        charge = rows.get(connection, charge.id)
-        if to not in TRANSITIONS[charge.status]:
-            return protocol._recorded_otherwise(connection, charge, to)
-    protocol._follow(connection, charge, to)
-    return charge._replace(status=to)
-
-
-def follows_in_any_case(connection: Any, charge: Seen, answer: Answer) -> Seen:
-    to = Status(answer.outcome)
-    rows.move(connection, charge, to, answer)
-    if to in WITHOUT_MONEY:
-        basket.reopen(connection, charge.order_id)
-    elif to is SUCCEEDED:
-        protocol._follow(connection, charge, to)
-    return charge._replace(status=to)
-
-
-def doubt_frees_the_order(charge: Seen, reason: str) -> Seen:
-    with transaction() as tx:
-        rows.move(tx, charge, IN_DOUBT, note=reason)
-        basket.reopen(tx, charge.order_id)
-    return charge._replace(status=IN_DOUBT)
-
-
-def reopens_without_stock(connection: Any, order: int) -> None:
-    connection.execute(basket.REOPEN, {"order": order})
-
-
-def reserves_nothing(connection: Any, order: int) -> list[stock.Goods]:
-    return [stock.Goods(*line) for line in connection.execute(stock.LINES, {"order": order}).all()]
-
-
-honest_follow, honest_reserve, honest_give_back = protocol._follow, stock.reserve, stock.give_back
-
-
-def reserves_at_last(connection: Any, charge: Seen, to: Status) -> None:
-    if to is SUCCEEDED:
-        honest_reserve(connection, charge.order_id)
-    honest_follow(connection, charge, to)
-
-
-def nothing(*_: Any, **__: Any) -> None:
-    return None
-
-
-# Recovery and refunds
-
-def cancels_in_the_books_only(charge: Seen, gateway: Any, seconds: float, reason: str) -> Answer:
-    return Answer(Outcome.CANCELED, reason=reason)
-
-
-def no_answer_is_canceled(due: Any, gateway: Any, seconds: float) -> Answer:
-    try:
-        return honest_find_out(due, gateway, seconds)
-    except (NotSent, Unknown):
-        return Answer(Outcome.CANCELED, reason="no answer")
-
-
-honest_find_out = recovery.find_out
-
-
-def ignores_late_money(connection: Any, charge: Seen, to: Status) -> Seen:
-    return charge
-
-
-def refunds_under_new_keys(gateway: Any, repayment: Repayment, *, first: bool, seconds: float) -> Answer:
-    key = repayment.key if first else str(uuid5(UUID(repayment.key), "again"))
-    return gateway.refund(replace(repayment, key=key), seconds)
-
-
-ANY_STATE = update(rows.charges).where(rows.charges.c.id == bindparam("charge"), bindparam("seen") != "")
-CAS_DROPPED = ANY_STATE.values(dict(rows.COMPARE_AND_SET._values))
-PROMISE_UNCHECKED = (
-    update(refunds.charges)
-    .where(refunds.charges.c.id == bindparam("charge"))
-    .values(refunded=refunds.charges.c.refunded + bindparam("more"))
-)
-NO_LEASE = recovery.LEASE.values(ask_at=from_now(bindparam("lease") * 0))
-
 WORKERS, TWINS, TABS, OTHER = "workers", "twins", "tabs", "other card"
 
 MUTANTS = (
-    Mutant("claims only after it has asked", TABS, ((protocol, "pay", ask_then_claim),)),
-    Mutant("token not unique", OTHER, schema=without(", \n\tCONSTRAINT uq_charge_token UNIQUE (token)")),
-    Mutant("no index of one live charge an order", TABS, schema=without("uq_charge_one_live_per_order")),
-    Mutant("compare-and-set dropped", WORKERS, ((rows, "COMPARE_AND_SET", CAS_DROPPED),)),
-    Mutant("compare-and-set and triggers dropped", WORKERS, ((rows, "COMPARE_AND_SET", CAS_DROPPED),),
-           schema=without(NO_TRIGGERS)),
+    Mutant("claims only after it has asked", TABS, ((protocol, "pay", broken.ask_then_claim),)),
+    Mutant("token not unique", OTHER, schema=broken.without(", \n\tCONSTRAINT uq_charge_token UNIQUE (token)")),
+    Mutant("no index of one live charge an order", TABS, schema=broken.without("uq_charge_one_live_per_order")),
+    Mutant("compare-and-set dropped", WORKERS, ((rows, "COMPARE_AND_SET", broken.CAS_DROPPED),)),
+    Mutant("compare-and-set and triggers dropped", WORKERS, ((rows, "COMPARE_AND_SET", broken.CAS_DROPPED),),
+           schema=broken.without(broken.NO_TRIGGERS)),
     Mutant("a refused connection on a retry means nothing was sent", WORKERS,
-           ((protocol, "ask", refused_is_always_nothing_sent),)),
-    Mutant("no answer means declined", WORKERS, ((protocol, "ask", no_answer_is_declined),)),
+           ((protocol, "ask", broken.refused_is_always_nothing_sent),)),
+    Mutant("no answer means declined", WORKERS, ((protocol, "ask", broken.no_answer_is_declined),)),
     Mutant("the bank's cancel is no tombstone", WORKERS, changes={"fences": False}),
-    Mutant("recovery cancels in the books only", WORKERS, ((recovery, "cancel", cancels_in_the_books_only),)),
-    Mutant("recovery takes no answer for no charge", WORKERS, ((recovery, "find_out", no_answer_is_canceled),)),
-    Mutant("expired and given up in the books only", "confirm", ((recovery, "cancel", cancels_in_the_books_only),),
-           changes={"bank_faults": 0}),
-    Mutant("the key is not sent on", WORKERS, ((protocol, "ask", another_key),)),
-    Mutant("a new key on retry", WORKERS, ((protocol, "ask", new_key_on_retry),)),
-    Mutant("stock not given back", OTHER, ((basket, "reopen", reopens_without_stock),)),
+    Mutant("recovery cancels in the books only", WORKERS, ((recovery, "cancel", broken.cancels_in_the_books_only),)),
+    Mutant("recovery takes no answer for no charge", WORKERS, ((recovery, "find_out", broken.no_answer_is_canceled),)),
+    Mutant("expired and given up in the books only", "confirm",
+           ((recovery, "cancel", broken.cancels_in_the_books_only),), changes={"bank_faults": 0}),
+    Mutant("the key is not sent on", WORKERS, ((protocol, "ask", broken.another_key),)),
+    Mutant("a new key on retry", WORKERS, ((protocol, "ask", broken.new_key_on_retry),)),
+    Mutant("stock not given back", OTHER, ((basket, "reopen", broken.reopens_without_stock),)),
     Mutant("stock taken when it is paid, not when it is claimed", "last item",
-           ((stock, "reserve", reserves_nothing), (stock, "give_back", nothing),
-            (protocol, "_follow", reserves_at_last))),
-    Mutant("the whole request again after a conflict", OTHER, ((protocol, "pay", again_until_it_wins),)),
-    Mutant("the loser asks as well", "twins, keys ignored", ((protocol, "pay", the_loser_asks_too),)),
-    Mutant("recovery takes no lease", "one look", ((recovery, "LEASE", NO_LEASE),)),
+           ((stock, "reserve", broken.reserves_nothing), (stock, "give_back", broken.nothing),
+            (protocol, "_follow", broken.reserves_at_last))),
+    Mutant("the whole request again after a conflict", OTHER, ((protocol, "pay", broken.again_until_it_wins),)),
+    Mutant("the loser asks as well", "twins, keys ignored", ((protocol, "pay", broken.the_loser_asks_too),)),
+    Mutant("recovery takes no lease", "one look", ((recovery, "LEASE", broken.NO_LEASE),)),
     Mutant("token forgotten after a day", "much later",
-           ((protocol, "claim", forgets_old_tokens), (protocol, "already", door_without_short_cut)),
-           schema=without(NO_TRIGGERS)),
-    Mutant("refunds' sum not checked", "refund rivals", ((refunds, "PROMISE", PROMISE_UNCHECKED),),
-           schema=without(" AND refunded <= amount")),
-    Mutant("a refund's key not sent on when asked again", "refund twins", ((refunds, "_ask", refunds_under_new_keys),)),
+           ((protocol, "claim", broken.forgets_old_tokens), (protocol, "already", broken.door_without_short_cut)),
+           schema=broken.without(broken.NO_TRIGGERS)),
+    Mutant("refunds' sum not checked", "refund rivals", ((refunds, "PROMISE", broken.PROMISE_UNCHECKED),),
+           schema=broken.without(" AND refunded <= amount")),
+    Mutant("a refund's key not sent on when asked again", "refund twins",
+           ((refunds, "_ask", broken.refunds_under_new_keys),)),
     Mutant("the same order looked up beforehand, no guard row", "devices",
-           ((protocol, "pay", look_beforehand), (same_order, "guard", nothing))),
-    Mutant("doubt frees the order", TABS, ((protocol, "record_doubt", doubt_frees_the_order),)),
+           ((protocol, "pay", broken.look_beforehand), (same_order, "guard", broken.nothing))),
+    Mutant("doubt frees the order", TABS, ((protocol, "record_doubt", broken.doubt_frees_the_order),)),
     Mutant("a claim without an answer is taken for granted", "workers, storage",
-           ((protocol, "claim", claim_taken_for_granted),)),
+           ((protocol, "claim", broken.claim_taken_for_granted),)),
     Mutant("a claim found by its probe is asked about though recovery was there", "workers, storage",
-           ((protocol, "pay", asks_though_recovery_was_there),), changes={"bank_faults": inf}),
-    Mutant("late money is ignored", "two-faced", ((protocol, "_recorded_otherwise", ignores_late_money),)),
-    Mutant("what has ended is recorded again", "refusal", ((protocol, "record_within", records_onto_anything),),
+           ((protocol, "pay", broken.asks_though_recovery_was_there),), changes={"bank_faults": inf}),
+    Mutant("late money is ignored", "two-faced", ((protocol, "_recorded_otherwise", broken.ignores_late_money),)),
+    Mutant("what has ended is recorded again", "refusal", ((protocol, "record_within", broken.records_onto_anything),),
            changes={"bank_faults": 0}),
     Mutant("what follows is done whether it was recorded or not", WORKERS,
-           ((protocol, "record_within", follows_in_any_case),)),
-    Mutant("the bank is asked within a transaction", TWINS, ((protocol, "pay", asks_within_the_transaction),)),
+           ((protocol, "record_within", broken.follows_in_any_case),)),
+    Mutant("the bank is asked within a transaction", TWINS, ((protocol, "pay", broken.asks_within_the_transaction),)),
 )  # fmt: skip

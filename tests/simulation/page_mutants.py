@@ -7,7 +7,8 @@ from uuid import UUID, uuid5
 from app.charges import protocol, recovery
 from app.gateways.base import Answer, Outcome, Payment
 from app.gateways.stripe.gateway import StripeGateway
-from tests.simulation.mutants import Mutant, cancels_in_the_books_only
+from tests.simulation.broken import cancels_in_the_books_only
+from tests.simulation.mutants import Mutant
 
 honest_ask, honest_make = protocol.ask, StripeGateway._make
 

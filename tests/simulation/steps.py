@@ -8,7 +8,7 @@ from greenlet import GreenletExit, greenlet
 
 PROGRAM = (
     "app.charges", "app.gateways", "app.orders", "app.webhooks",
-    "tests.simulation.actors", "tests.simulation.hosted", "tests.simulation.mutants",
+    "tests.simulation.actors", "tests.simulation.hosted", "tests.simulation.broken",
 )  # fmt: skip
 """Whose functions may be seen to take a step. `app.database` is how, not who."""
 
