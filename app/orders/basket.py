@@ -24,6 +24,12 @@ PLACE = (
 REOPEN = update(orders).where(orders.c.id == bindparam("order"), orders.c.state == PLACED).values(state=OPEN)
 NEWEST = select(orders.c.id, orders.c.state).where(orders.c.buyer == bindparam("buyer")).order_by(orders.c.id.desc())
 
+PIECES = (
+    select(func.sum(lines.c.quantity))
+    .join(orders, orders.c.id == lines.c.order_id)
+    .where(orders.c.buyer == bindparam("buyer"), orders.c.state == OPEN)
+)
+
 
 class NotOnSale(Exception):
     """There is no such product, or not any more."""
@@ -53,6 +59,11 @@ def newest(connection: Connection, buyer: UUID) -> Order | None:
     """The buyer's latest order, open or placed, with its lines and products."""
     latest = select(Order).where(Order.buyer == buyer).order_by(Order.id.desc()).limit(1)
     return objects(connection).scalars(latest).first()
+
+
+def pieces(connection: Connection, buyer: UUID) -> int:
+    """How many pieces are in the buyer's basket."""
+    return connection.execute(PIECES, {"buyer": buyer}).scalar() or 0
 
 
 def put(connection: Connection, buyer: UUID, slug: str, quantity: int, currency: str, paid: int | None = None) -> None:
