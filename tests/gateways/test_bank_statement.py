@@ -19,7 +19,7 @@ from app.gateways.sandbox.cards import Behaviour
 from app.gateways.sandbox.commands import sandbox
 from app.settings import Settings
 from tests.gateways.bank import card, payment, repayment, running_bank
-from tests.gateways.test_client import read_request, server
+from tests.gateways.servers import read_request, server
 
 MANY = 30_000
 
