@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.charges import protocol
+from app.database import db
 from app.gateways.choice import Gateways
 from tests.factories import order, purchase
 from tests.faults.live import DEADLINE, WORKERS, Processes, served
@@ -204,6 +205,8 @@ def test_recovery_watches_through_a_time_without_storage(
                 protocol.claim(purchase(order()), bank.gateway, -protocol.MARGIN)
             until(lambda: unsettled(shop) == 0, 60)
             cluster.restart("immediate")
+            with shop.app.app_context():
+                db.engine.dispose()  # This process's own connections broke too.
         assert shop.charges() == {"canceled": 2}
         assert processes.stop() == {"recovery": 0}
         shop.close()
