@@ -45,7 +45,7 @@ NAMES = {
 }
 
 
-IDLE = 1.0
+IDLE = 0.2
 """Seconds after which a pooled connection to PostgreSQL is no longer trusted unasked."""
 
 

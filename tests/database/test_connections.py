@@ -46,7 +46,10 @@ def test_one_that_broke_while_it_idled_is_replaced_unnoticed(
 
 
 @pytest.mark.parametrize("use", [look, write])
-def test_of_those_that_broke_a_moment_after_use_one_says_so(cut: Callable[[], int], use: Callable[[], None]) -> None:
+def test_of_those_that_broke_a_moment_after_use_one_says_so(
+    cut: Callable[[], int], use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE", 60.0)
     in_use = [database.db.engine.connect() for _ in range(3)]
     for connection in in_use:
         connection.close()

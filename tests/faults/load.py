@@ -96,7 +96,7 @@ class Crowd:
         assert not self.troubles, self.troubles
         with httpx.Client(base_url=self.url, timeout=20, trust_env=False) as client:
             for receipt, told in self.receipts.items():
-                now = client.get(f"{receipt}.json").raise_for_status().json()["status"]
+                now = self._ask(client, "GET", f"{receipt}.json", (200,)).json()["status"]
                 assert now in FINAL, (receipt, now)
                 assert {state for state in told if state in FINAL} <= {now}, (receipt, told, now)
         return len(self.receipts)
