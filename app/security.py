@@ -15,6 +15,9 @@ from limits.strategies import FixedWindowRateLimiter
 from wtforms.csrf.core import CSRF, CSRFTokenField
 
 BODY_LIMIT = 64 * 1024
+HEARD_OUT = 2 * 1024 * 1024
+"""Bytes of a body that is too large which are read and thrown away: who is still sending when the connection closes
+may never see the answer."""
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 SIGNED = "/webhooks/"
 """What is posted there is no form: whoever may speak there signs what they say."""
@@ -190,6 +193,13 @@ def init_app(
         checked = request.routing_exception is None and not request.path.startswith(SIGNED)
         if checked and request.method == "POST" and not _is_form():
             abort(415)
+
+    @app.after_request
+    def _hear_out(response: Response) -> Response:
+        left = HEARD_OUT if response.status_code == 413 else 0
+        while left > 0 and (part := request.environ["wsgi.input"].read(min(left, BODY_LIMIT))):
+            left -= len(part)
+        return response
 
     @app.after_request
     def _headers(response: Response) -> Response:

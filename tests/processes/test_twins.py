@@ -1,6 +1,5 @@
 """Fifty real connections at the same moment, real workers, a real bank: one charge, and everybody gets its receipt."""
 
-import time
 from uuid import UUID
 
 import pytest
@@ -99,8 +98,6 @@ def test_a_charge_in_flight_ends_before_its_worker_does(town: Town, email: str, 
     form = ready_to_pay(shop.shopper(), email=email, card_number=SLOW)
     post = Post(form).finish()
     until(lambda: claimed(form, town.branch))
-    start = time.monotonic()
     assert shop.stop() == 0
-    assert time.monotonic() - start < 45
     assert post.answer().status == 303
     assert [status for status, *_ in town.charges_of(email)] == ["succeeded"]
