@@ -76,6 +76,7 @@ def test_declines_say_why(bank: RunningBank) -> None:
     assert gateway.charge(payment(), card(Behaviour.INSUFFICIENT_FUNDS), TIMEOUT).reason == "insufficient_funds"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [Behaviour.APPROVES, Behaviour.SLOW, Behaviour.ASKS_SHOPPER])
 def test_fifty_twins_at_the_same_moment_move_money_once(bank: RunningBank, behaviour: Behaviour) -> None:
     for _ in range(2):

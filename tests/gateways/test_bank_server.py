@@ -55,6 +55,7 @@ def test_processes_that_start_at_the_same_moment_all_find_the_books(books: str) 
     assert [process.exitcode for process in processes] == [0] * STARTERS
 
 
+@pytest.mark.slow
 def test_a_look_does_not_wait_for_a_writer(tmp_path: Path) -> None:
     books = f"sqlite:///{tmp_path}/bank.sqlite"
     with running_bank(books, tmp_path) as bank:
@@ -68,6 +69,7 @@ def test_a_look_does_not_wait_for_a_writer(tmp_path: Path) -> None:
         writer.close()
 
 
+@pytest.mark.slow
 def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
     folder = tmp_path / "private"
     with running_bank(f"sqlite:///{folder}/bank.sqlite", tmp_path) as bank:

@@ -94,6 +94,7 @@ def test_a_statement_that_breaks_off_is_never_taken_for_a_whole_one() -> None:
             next(lines)
 
 
+@pytest.mark.slow
 def test_the_command_prints_json_and_a_table_whether_the_bank_runs_or_not(books: str, tmp_path: Path) -> None:
     with running_bank(books, tmp_path) as bank:
         asked = payment()

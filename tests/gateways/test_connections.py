@@ -107,6 +107,7 @@ def test_any_other_card_is_refused_before_a_byte_is_sent(number: str) -> None:
         SandboxGateway("http://127.0.0.1:9").charge(payment(), None, 5)
 
 
+@pytest.mark.slow
 def test_no_card_number_in_logs_errors_or_books(bank: RunningBank, caplog: pytest.LogCaptureFixture) -> None:
     """Every card once, with the most talkative logging; then everything that was written anywhere is searched."""
     caplog.set_level(logging.DEBUG)

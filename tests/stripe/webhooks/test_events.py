@@ -82,6 +82,7 @@ def test_expired_opens_the_order(shop: Shop, provider: Provider, shopper: Shoppe
     assert (shop.charges(), shop.stock(MUG)) == ({"canceled": 1}, before + 1)
 
 
+@pytest.mark.slow
 def test_return_and_webhook_at_the_same_moment(shop: Shop, provider: Provider) -> None:
     """Fifty times: one success, one posting, the stock taken once."""
     before, rounds = shop.stock(MUG), 50
