@@ -167,9 +167,9 @@ def content_security_policy(form_targets: Iterable[str]) -> str:
 
 
 def _is_form() -> bool:
-    """Webhooks bring what gateways send; everything else that is posted here is a form."""
+    """Everything that is posted here is a form, but for what is signed."""
     empty = not request.mimetype and not request.content_length
-    return empty or request.mimetype in FORMS or request.path.startswith("/webhooks/")
+    return empty or request.mimetype in FORMS
 
 
 def init_app(

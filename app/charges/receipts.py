@@ -72,15 +72,13 @@ def of_buyer(buyer: UUID) -> list[Receipt]:
 def live_of_buyer(buyer: UUID) -> Seen | None:
     """The charge that holds the buyer's newest order: pending, or succeeded as long as no new order is begun."""
     with reading() as tx:
-        order = tx.scalars(select(Order.id).where(Order.buyer == buyer).order_by(Order.id.desc()).limit(1)).first()
-        return rows.live(tx, order) if order else None
+        return rows.live_of_buyer(tx, buyer)
 
 
 def seen(receipt: UUID) -> Seen | None:
     """The charge behind a receipt, for asking the gateway about it."""
     with reading() as tx:
-        charge = tx.scalars(select(Charge.id).where(Charge.receipt == receipt)).first()
-        return rows.get(tx, charge) if charge else None
+        return rows.of_receipt(tx, receipt)
 
 
 def whole(charge: int) -> tuple[Receipt, str]:

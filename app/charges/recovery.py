@@ -15,7 +15,6 @@ from sqlalchemy.engine import Connection
 
 from app.charges import protocol, refunds, rows
 from app.charges.models import Charge, Refund
-from app.charges.refunds import Owed
 from app.charges.rows import Seen
 from app.charges.states import IN_DOUBT, PENDING, PROCESSING, REQUIRES_ACTION, Status
 from app.database import Unreachable, back_off, from_now, longest_due, table, transaction
@@ -97,9 +96,13 @@ def _charge(gateways: Known, seconds: float, window: float) -> bool:
 
 def lease(connection: Connection, seconds: float, window: float) -> Due | None:
     """The charge that has waited longest is ours for as long as two questions may take; None: nothing is due."""
-    lasting = 2 * seconds + protocol.MARGIN
-    row = connection.execute(LEASE, {"lease": lasting, "window": -window}).first()
+    row = connection.execute(LEASE, {"lease": _lasting(seconds), "window": -window}).first()
     return Due(rows.seen(row[:-2]), row.asked, bool(row.expired)) if row else None
+
+
+def _lasting(seconds: float) -> float:
+    """A lease outlasts the two questions that may be asked under it."""
+    return 2 * seconds + protocol.MARGIN
 
 
 def settle(due: Due, gateway: Gateway, seconds: float) -> Status:
@@ -166,11 +169,11 @@ def give_up(charge: Seen, gateways: Known, seconds: float) -> bool:
 
 def _refund(gateways: Known, seconds: float) -> bool:
     with transaction() as tx:
-        row = tx.execute(LEASE_REFUND, {"lease": 2 * seconds + protocol.MARGIN}).first()
+        row = tx.execute(LEASE_REFUND, {"lease": _lasting(seconds)}).first()
         charge = rows.get(tx, row.charge_id) if row else None
     if row is None or charge is None:
         return False
-    owed = Owed._make(row)._replace(status=Status(row.status))
+    owed = refunds.seen(row)
     gateway = gateways.of(charge.gateway, charge.account)
     if gateway is None:
         refunds.record_doubt(owed, "no settings for the gateway and account of the charge")

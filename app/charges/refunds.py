@@ -3,6 +3,7 @@
 A refund needs no card, so what is in doubt is simply asked for again under the same key: it moves money once.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -204,7 +205,12 @@ def _insert(connection: Connection, charge: Seen, key: UUID, amount: int, *, str
 
 
 def _get(connection: Connection, key: UUID) -> Owed:
-    owed = Owed._make(connection.execute(select(*COLUMNS).where(refunds.c.key == key)).one())
+    return seen(connection.execute(select(*COLUMNS).where(refunds.c.key == key)).one())
+
+
+def seen(row: Sequence[Any]) -> Owed:
+    """A row of COLUMNS."""
+    owed = Owed._make(row)
     return owed._replace(status=Status(owed.status))
 
 

@@ -11,6 +11,7 @@ from app.charges.models import ARRIVALS_COUNTED, Charge
 from app.charges.states import LIVE, PENDING, Status
 from app.database import from_now, insert_once, table
 from app.gateways.base import Answer, Payment
+from app.orders.models import Order
 
 charges = table(Charge)
 
@@ -75,7 +76,12 @@ BY_TOKEN_OR_ORDER = select(*COLUMNS).where(
     )
 )
 
-LIVE_OF_ORDER = select(*COLUMNS).where(charges.c.order_id == bindparam("order"), charges.c.status.in_(_spelt(LIVE)))
+BY_RECEIPT = select(*COLUMNS).where(charges.c.receipt == bindparam("receipt"))
+
+NEWEST_ORDER = (
+    select(Order.id).where(Order.buyer == bindparam("buyer")).order_by(Order.id.desc()).limit(1).scalar_subquery()
+)
+LIVE_OF_BUYER = select(*COLUMNS).where(charges.c.order_id == NEWEST_ORDER, charges.c.status.in_(_spelt(LIVE)))
 
 COMPARE_AND_SET = (
     update(charges)
@@ -132,9 +138,15 @@ def get(connection: Connection, charge: int) -> Seen:
     return seen(connection.execute(BY_ID, {"charge": charge}).one())
 
 
-def live(connection: Connection, order: int) -> Seen | None:
-    """The one charge that holds the order, if there is one."""
-    row = connection.execute(LIVE_OF_ORDER, {"order": order}).first()
+def of_receipt(connection: Connection, receipt: UUID) -> Seen | None:
+    """The charge behind a receipt, None where there is no such receipt."""
+    row = connection.execute(BY_RECEIPT, {"receipt": receipt}).first()
+    return seen(row) if row else None
+
+
+def live_of_buyer(connection: Connection, buyer: UUID) -> Seen | None:
+    """The one charge that holds the buyer's newest order, if there is one."""
+    row = connection.execute(LIVE_OF_BUYER, {"buyer": buyer}).first()
     return seen(row) if row else None
 
 

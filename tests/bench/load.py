@@ -56,55 +56,67 @@ def whole(received: bytes) -> bool:
     return len(received) >= head + len(END_OF_HEAD) + int(received[at : received.index(b"\r", at)])
 
 
-def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float, repeat: bool) -> Run:
-    """Send requests for so many seconds and wait for the last answers. `repeat` sends the same ones again and again.
+class Drive:
+    """So many connections, each of which sends its next request when its last one is answered."""
 
-    The rate is the sum over the connections of each one's answers in its own time, up to its last answer.
-    """
-    gc.disable()
-    waiting = deque(requests)
-    clients = [_connect(port) for _ in range(connections)]
-    statuses: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    selector = selectors.DefaultSelector()
-    began, cpu = perf_counter(), process_time()
-    open_until = began + seconds
-    busy = 0
+    def __init__(self, port: int, requests: Sequence[bytes], connections: int, repeat: bool) -> None:
+        self.waiting, self.repeat = deque(requests), repeat
+        self.clients = [_connect(port) for _ in range(connections)]
+        self.selector = selectors.DefaultSelector()
+        for client in self.clients:
+            self.selector.register(client.socket, selectors.EVENT_READ, client)
+        self.statuses: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
 
-    def send(client: Connection) -> bool:
-        if not waiting or perf_counter() >= open_until:
+    def run(self, seconds: float) -> Run:
+        """The rate is the sum over the connections of each one's answers in its own time, up to its last answer."""
+        began, cpu = perf_counter(), process_time()
+        self.open_until = began + seconds
+        busy = sum(map(self._send, self.clients))
+        while busy:
+            answered = [client for client in self._ready() if self._hear(client)]
+            busy -= len(answered) - sum(map(self._send, answered))
+        cost = (process_time() - cpu) / (perf_counter() - began)
+        for client in self.clients:
+            client.socket.close()
+        rate = sum(client.answers / (client.last - began) for client in self.clients if client.answers)
+        return Run(rate, dict(self.statuses), self.examples, cost)
+
+    def _send(self, client: Connection) -> bool:
+        """The next request, as long as there is one and it is time."""
+        if not self.waiting or perf_counter() >= self.open_until:
             return False
-        request = waiting.popleft()
-        if repeat:
-            waiting.append(request)
+        request = self.waiting.popleft()
+        if self.repeat:
+            self.waiting.append(request)
         client.socket.sendall(request)
         return True
 
-    for client in clients:
-        selector.register(client.socket, selectors.EVENT_READ, client)
-        busy += send(client)
-    while busy:
-        events = selector.select(PATIENCE)
+    def _ready(self) -> list[Connection]:
+        events = self.selector.select(PATIENCE)
         if not events:
             raise RuntimeError(f"no answer for {PATIENCE} s")
-        for key, _ in events:
-            client = key.data
-            client.received += _receive(client.socket)
-            if not whole(client.received):
-                continue
-            status = client.received[9:12].decode()
-            if status not in examples:
-                examples[status] = client.received.decode(errors="replace")
-            statuses[status] += 1
-            client.received = b""
-            client.answers += 1
-            client.last = perf_counter()
-            busy -= not send(client)
-    cost = (process_time() - cpu) / (perf_counter() - began)
-    for client in clients:
-        client.socket.close()
-    rate = sum(client.answers / (client.last - began) for client in clients if client.answers)
-    return Run(rate, dict(statuses), examples, cost)
+        return [key.data for key, _ in events]
+
+    def _hear(self, client: Connection) -> bool:
+        """Whether an answer is whole with what has just arrived; then it is counted."""
+        client.received += _receive(client.socket)
+        if not whole(client.received):
+            return False
+        status = client.received[9:12].decode()
+        if status not in self.examples:
+            self.examples[status] = client.received.decode(errors="replace")
+        self.statuses[status] += 1
+        client.received = b""
+        client.answers += 1
+        client.last = perf_counter()
+        return True
+
+
+def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float, repeat: bool) -> Run:
+    """Send requests for so many seconds and wait for the last answers. `repeat` sends the same ones again and again."""
+    gc.disable()
+    return Drive(port, requests, connections, repeat).run(seconds)
 
 
 def _connect(port: int) -> Connection:

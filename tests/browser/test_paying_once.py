@@ -7,6 +7,7 @@ from playwright.sync_api import Error, expect
 
 from tests.browser.buying import Buyer
 from tests.factories import ASKS, DECLINES, SLOW
+from tests.gateways.bank import until
 
 
 def heading(buyer: Buyer, words: str) -> None:
@@ -114,11 +115,8 @@ def settled(buyer: Buyer) -> None:
 def test_offline_in_mid_submit_and_back(buyer: Buyer) -> None:
     buyer.ready()
     buyer.context.set_offline(True)
-    try:
+    with buyer.page.expect_event("requestfailed"):
         buyer.page.get_by_role("button", name="Pay €").click(no_wait_after=True)
-        buyer.page.wait_for_timeout(500)
-    except Error:
-        pass
     buyer.context.set_offline(False)
     assert buyer.paid() == 0
     buyer.fill_form()
@@ -131,8 +129,8 @@ def test_offline_in_mid_submit_and_back(buyer: Buyer) -> None:
 def test_the_tab_closed_and_the_link_reopened(buyer: Buyer) -> None:
     buyer.ready(SLOW)
     buyer.page.get_by_role("button", name="Pay €").click(no_wait_after=True)
-    buyer.page.wait_for_timeout(700)  # the form is on its way; its answer is never seen
-    buyer.page.close()
+    until(lambda: "being confirmed" in buyer.context.request.get("/receipts").text().lower())
+    buyer.page.close()  # The form is there; its answer is never seen.
     buyer.page = buyer.context.new_page()
     buyer.page.goto("/receipts")
     buyer.page.get_by_role("link", name=re.compile("€24")).first.click()

@@ -1,24 +1,19 @@
-"""Many at the same moment: threads that start together, each inside the application."""
+"""Many at the same moment, each inside the application."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from functools import partial
 from typing import Any
 
 from flask import Flask
 
+from tests.gateways import bank
+
 
 def at_once(app: Flask, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What each call returned, or the exception that it raised."""
-    start = Barrier(len(calls), timeout=60)
 
-    def run(call: Callable[[], Any]) -> Any:
+    def within(call: Callable[[], Any]) -> Any:
         with app.app_context():
-            start.wait()
-            try:
-                return call()
-            except Exception as error:
-                return error
+            return call()
 
-    with ThreadPoolExecutor(len(calls)) as threads:
-        return list(threads.map(run, calls))
+    return bank.at_once(*[partial(within, call) for call in calls])

@@ -131,7 +131,7 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> None:
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
     """All of these at the same moment, each in a thread; what each returned, or the exception that it raised."""
-    start = Barrier(len(calls))
+    start = Barrier(len(calls), timeout=60)
 
     def run(call: Callable[[], Any]) -> Any:
         start.wait()

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from app.lab import runner
 from app.lab.attacks import ATTACKS
 from app.lab.defences import DEFENCES
+from tests.shops import Shop
 
 
 def play(defences: list[int], attacks: list[int], rounds: int = 1) -> list[dict[str, Any]]:
@@ -38,3 +39,13 @@ def lab_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("TMPDIR", str(folder))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def engine_name() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+def shop(make_shop: Callable[..., Shop], lab_folder: Path) -> Shop:
+    return make_shop()

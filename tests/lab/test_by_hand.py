@@ -1,7 +1,5 @@
 """The shops to try by hand: each visitor's own, through the shop's own pages."""
 
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -10,16 +8,6 @@ from tests.page import Shopper
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lab")]
-
-
-@pytest.fixture
-def engine_name() -> str:
-    return "sqlite"
-
-
-@pytest.fixture
-def shop(make_shop: Callable[..., Shop], lab_folder: Path) -> Shop:
-    return make_shop()
 
 
 def statement(visitor: Shopper, defence: int) -> int:

@@ -30,16 +30,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def engine_name() -> str:
-    return "sqlite"
-
-
-@pytest.fixture
-def shop(make_shop: Callable[..., Shop], lab_folder: Path) -> Shop:
-    return make_shop()
-
-
-@pytest.fixture
 def visitor(shop: Shop) -> Shopper:
     return shop.shopper()
 

@@ -34,7 +34,7 @@ MAY_IMPORT = {
 """Room → the rooms that it may know. Whoever is not named here is a room not yet thought about."""
 
 INNER = {"money", "settings", "orders", "charges", "ledger"}
-OF_REQUESTS = ("flask", "werkzeug", "wtforms", "flask_wtf", "jinja2", "flask_limiter")
+OF_REQUESTS = ("flask", "werkzeug", "wtforms", "flask_wtf", "jinja2")
 # The sandbox bank is an application of its own; the Lab throws its storages away.
 OWN_STORAGE = ("app.gateways.sandbox.bank", "app.lab")
 

@@ -233,8 +233,7 @@ def fills_basket(buyer: UUID, quantity: int) -> Story:
     def story() -> object:
         try:
             with transaction() as tx:
-                newest = basket.newest(tx, buyer)
-                live = newest and rows.live(tx, newest.id)
+                live = rows.live_of_buyer(tx, buyer)
                 paid = live.order_id if live and live.status is Status.SUCCEEDED else None
                 basket.put(tx, buyer, "thing", quantity, "EUR", paid=paid)
         except (basket.OrderPlaced, basket.NotEnough, Unreachable) as refusal:

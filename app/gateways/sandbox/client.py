@@ -5,7 +5,6 @@ here: retries are the protocol's own, inside its deadline.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -14,7 +13,8 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from app.gateways.base import Answer, Card, Movement, NotSent, Outcome, Payment, Repayment, Unknown
-from app.gateways.deadlines import DeadlineTransport, deadline
+from app.gateways.deadlines import deadline
+from app.gateways.http import NEVER_SENT, Clients, told_apart, whole
 from app.gateways.sandbox.cards import find_card
 
 LARGEST_ANSWER = 64 * 1024
@@ -23,8 +23,7 @@ LARGEST_ANSWER = 64 * 1024
 STATEMENT_TIMEOUT = 30.0
 """Seconds without a single byte before the statement is given up."""
 
-NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-"""Failures before the first byte of the request left; a kept-alive connection that breaks is none of them."""
+BANK = "the bank"
 
 
 class SandboxGateway:
@@ -39,8 +38,7 @@ class SandboxGateway:
         parts = urlsplit(bank_url)
         self.page_origin: str | None = f"{parts.scheme}://{parts.netloc}"
         self._shop = shop
-        self._transport = transport
-        self._clients: dict[int, httpx.Client] = {}
+        self._clients = Clients(transport, base_url=self.page_origin)
 
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
         """Ask for the money. Raises ValueError for anything but a test card, before a byte is sent."""
@@ -88,7 +86,7 @@ class SandboxGateway:
     def statement(self) -> Iterator[Movement]:
         """Every movement at the bank, oldest first, streamed. Raises NotSent or Unknown, also half-way."""
         try:
-            with self._http().stream("GET", "/v1/statement", timeout=STATEMENT_TIMEOUT) as response:
+            with self._clients.here().stream("GET", "/v1/statement", timeout=STATEMENT_TIMEOUT) as response:
                 if response.status_code != 200:
                     raise Unknown(f"the bank answered {response.status_code}")
                 yield from map(_movement, filter(None, response.iter_lines()))
@@ -99,38 +97,19 @@ class SandboxGateway:
 
     def close(self) -> None:
         """Close this process's idle connections; the next question opens new ones."""
-        if client := self._clients.pop(os.getpid(), None):
-            client.close()
-
-    def _http(self) -> httpx.Client:
-        """One client a process: connections must not be shared by processes that forked."""
-        client = self._clients.get(os.getpid())
-        if client is None:
-            transport = self._transport or DeadlineTransport()
-            client = httpx.Client(base_url=self.page_origin or "", transport=transport, trust_env=False)
-        return self._clients.setdefault(os.getpid(), client)
+        self._clients.close()
 
     def _ask(self, method: str, path: str, timeout: float, body: Any = None) -> tuple[int, dict[str, Any]]:
         """One question, one answer, or NotSent or Unknown. Says nothing of the body: it may hold a card."""
-        try:
-            with deadline(timeout):
-                return self._exchange(method, path, timeout, body)
-        except NEVER_SENT as error:
-            raise NotSent("the bank could not be reached") from error
-        except httpx.TimeoutException as error:
-            raise Unknown("the bank did not answer in time") from error
-        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
-            raise Unknown(f"the connection to the bank broke: {type(error).__name__}") from error
+        with told_apart(BANK), deadline(timeout):
+            return self._exchange(method, path, timeout, body)
 
     def _exchange(self, method: str, path: str, timeout: float, body: Any) -> tuple[int, dict[str, Any]]:
         headers = {"Accept-Encoding": "identity"}
-        with self._http().stream(method, path, json=body, headers=headers, timeout=timeout) as response:
-            content = bytearray()
-            for part in response.iter_raw():
-                content += part
-                if len(content) > LARGEST_ANSWER:
-                    raise Unknown("the bank's answer was too large")
-            return response.status_code, _fields(response.status_code, bytes(content))
+        with self._clients.here().stream(method, path, json=body, headers=headers, timeout=timeout) as response:
+            return response.status_code, _fields(
+                response.status_code, whole(response.iter_raw(), LARGEST_ANSWER, BANK)
+            )
 
     def _charge_answer(self, payment: Payment, status: int, fields: dict[str, Any]) -> Answer:
         outcome = _outcome(status, fields, payment.key)

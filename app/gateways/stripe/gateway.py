@@ -29,8 +29,8 @@ from app.gateways.base import (
 from app.gateways.deadlines import deadline
 from app.gateways.stripe import answers, currencies, events, requests
 from app.gateways.stripe.answers import Refused, ask, readable
-from app.gateways.stripe.http import Way
 from app.gateways.stripe.requests import KEY, REFUND_KEY, Kept
+from app.gateways.stripe.way import Way
 
 VERSION = "2026-10-28.endive"
 """The interface's version that this was written for; a stored request is repeated under its own."""

@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS used (token TEXT, order_id INTEGER, at REAL)
 
 def create(till: Till, books: Engine, clock: Clock) -> Flask:
     """The shop with a look, then a leap."""
-    app = stall.open_stall(books, SCHEMA, __name__)
+    app = stall.open_stall(books, __name__, SCHEMA)
 
     @app.get("/")
     def form() -> str:

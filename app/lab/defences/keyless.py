@@ -16,7 +16,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, status TEXT
 
 def create(till: Till, books: Engine, _clock: Clock) -> Flask:
     """The shop that does nearly everything right."""
-    app = stall.open_stall(books, SCHEMA, __name__)
+    app = stall.open_stall(books, __name__, SCHEMA)
 
     @app.get("/")
     def form() -> str:
@@ -29,7 +29,7 @@ def create(till: Till, books: Engine, _clock: Clock) -> Flask:
             with books.begin() as tx:
                 order = stall.save(tx, "processing", token)
         except IntegrityError:
-            return redirect(f"receipts/{_find(token)}", 303)
+            return redirect(f"receipts/{stall.find(books, token)}", 303)
         try:
             till.charge(stall.PRICE, stall.CURRENCY)
             _end(order, "paid")
@@ -40,9 +40,5 @@ def create(till: Till, books: Engine, _clock: Clock) -> Flask:
     def _end(order: int, status: str) -> None:
         with books.begin() as tx:
             tx.execute(text("UPDATE orders SET status = :status WHERE id = :order"), {"status": status, "order": order})
-
-    def _find(token: str) -> int | None:
-        with books.execution_options(reading=True).connect() as look:
-            return look.execute(text("SELECT id FROM orders WHERE token = :token"), {"token": token}).scalar()
 
     return app

@@ -7,12 +7,10 @@ from app.lab.clock import Clock
 from app.lab.defences import stall
 from app.lab.defences.till import Till
 
-SCHEMA = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, status TEXT, token TEXT)"
-
 
 def create(till: Till, books: Engine, _clock: Clock) -> Flask:
     """The shop as a first tutorial writes it."""
-    app = stall.open_stall(books, SCHEMA, __name__)
+    app = stall.open_stall(books, __name__)
 
     @app.get("/")
     def form() -> str:

@@ -9,10 +9,12 @@ from sqlalchemy.engine import Connection
 from app.lab.defences.till import BankSilent
 
 PRICE, CURRENCY = 2400, "EUR"
+ORDERS = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, status TEXT, token TEXT)"
+"""What a stall without tokens stores."""
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
 
 
-def open_stall(books: Engine, schema: str, name: str) -> Flask:
+def open_stall(books: Engine, name: str, schema: str = ORDERS) -> Flask:
     """An app of its own with its table, its receipts, and a page for a payment that failed on the way."""
     with books.begin() as tx:
         for statement in schema.split(";"):
@@ -35,6 +37,12 @@ def open_stall(books: Engine, schema: str, name: str) -> Flask:
 def page(told: str, *, token: str = "", script: bool = False) -> str:
     """What the shopper is told: "offer" (the form), "paid", "declined", "processing" or "failed"."""
     return render_template("lab/stall.html", told=told, token=token, script=script, root=request.script_root)
+
+
+def find(books: Engine, token: str) -> int | None:
+    """The order with this token."""
+    with books.execution_options(reading=True).connect() as look:
+        return look.execute(text("SELECT id FROM orders WHERE token = :token"), {"token": token}).scalar()
 
 
 def save(tx: Connection, status: str, token: str | None = None) -> int:

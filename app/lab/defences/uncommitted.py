@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 from flask import Flask, redirect, request
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
@@ -16,7 +16,7 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, status TEXT
 
 def create(till: Till, books: Engine, _clock: Clock) -> Flask:
     """The shop whose memory of the charge can be rolled back, though the charge can't."""
-    app = stall.open_stall(books, SCHEMA, __name__)
+    app = stall.open_stall(books, __name__, SCHEMA)
 
     @app.get("/")
     def form() -> str:
@@ -31,11 +31,7 @@ def create(till: Till, books: Engine, _clock: Clock) -> Flask:
                 order = stall.save(tx, "paid", token)
                 till.charge(stall.PRICE, stall.CURRENCY)  # If this process dies now, the row was never there.
         except IntegrityError:
-            order = _find(token)
+            order = stall.find(books, token)
         return redirect(f"receipts/{order}", 303)
-
-    def _find(token: str) -> int | None:
-        with books.execution_options(reading=True).connect() as look:
-            return look.execute(text("SELECT id FROM orders WHERE token = :token"), {"token": token}).scalar()
 
     return app
