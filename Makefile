@@ -26,13 +26,12 @@ check: lint ## lint, types and the quick tests on SQLite (for every few minutes)
 	@echo "Testing on SQLite ..."
 	@exec $(BIN)/python -m pytest -q -n $(WORKERS) -m "not postgres and not browser and not slow" $(ARGS)
 
-lint: .venv/ready ## style, types, templates, security
-	@echo "Linting (ruff, mypy, djlint, bandit) ..."
+lint: .venv/ready ## check format, style, security, types and templates
+	@echo "Linting (ruff, mypy, djlint) ..."
+	@$(BIN)/ruff format --check -q .
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/djlint --quiet --lint templates
-	@said=$$($(BIN)/bandit -q -ll -ii -c pyproject.toml -r app setup wsgi.py gunicorn.conf.py 2>&1) \
-		|| { echo "$$said"; exit 1; } # Heard only when it fails: it warns of every reason given with a nosec.
+	@$(BIN)/djlint --quiet --lint templates lab/templates sandbox_bank/templates
 
 bench: .venv/ready ## measure the speed on PostgreSQL, against a naive handler (minutes)
 	@$(BIN)/python -m setup.postgres >/dev/null

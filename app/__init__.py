@@ -1,52 +1,48 @@
-"""PayOnce: a server-rendered checkout that cannot charge twice."""
+"""PayOnce: a server-rendered checkout that charges an order at most once."""
 
-from importlib import import_module
 from pathlib import Path
 
 from flask import Flask
 
-from app import assets, cli, database, errors, locale, logs, security
+from app import assets, cli, current, database, errors, locale, logs, security
 from app.charges.tokens import Tokens
-from app.gateways.choice import choose
+from app.gateways import registry
+from app.gateways.base import Gateways
 from app.health import metrics
-from app.health.views import bp as health
+from app.health.views import blueprint as health_views
 from app.settings import Settings
-from app.shop import bp as shop
-from app.shop.views import basket_count
-from app.webhooks.views import bp as webhooks
+from app.shop import basket, catalogue, checkout, pages, receipts
+from app.webhooks.views import blueprint as webhook_views
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """The shop. Reads the environment where no settings are given. Raises SettingsError."""
+def create_app(settings: Settings | None = None, gateways: Gateways | None = None) -> Flask:
+    """Create the shop.
+
+    Without `settings`, read the environment; without `gateways`, use those that the settings describe.
+    Raises SettingsError.
+    """
     settings = settings or Settings.from_environ()
+    gateways = gateways or registry.from_settings(settings)
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
-    app.config.update(
-        SETTINGS=settings, SECRET_KEY=settings.secret_key, SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks)
-    )
-    gateways = choose(settings)
-    app.extensions["gateways"] = gateways
-    app.extensions["tokens"] = Tokens(settings.secret_key, settings.secret_key_fallbacks)
+    app.config.update(SECRET_KEY=settings.secret_key, SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks))
+    tokens = Tokens(settings.secret_key, settings.secret_key_fallbacks)
+    limiter = security.make_limiter(settings.limits_storage_url)
+    current.attach(app, current.Attached(settings, gateways, tokens, limiter))
     logs.init_app(app)
     database.init_app(app, settings.database_url)
     origins = [gateways.current.page_origin] if gateways.current.page_origin else []
-    security.init_app(app, settings.shop_hosts, settings.trusted_proxies, origins, settings.limits_storage_url)
+    security.init_app(app, settings.shop_hosts, settings.trusted_proxies, origins)
     assets.init_app(app, ROOT / "static", security.FILE_HEADERS)
     errors.init_app(app)
     locale.init_app(app)
     metrics.init_app(app)
     cli.init_app(app)
     app.context_processor(
-        lambda: {
-            "shop_name": settings.shop_name,
-            "basket_count": basket_count(),
-            "demonstration": settings.payment_gateway == "sandbox",
-        }
+        lambda: {"shop_name": settings.shop_name, "demonstration": settings.payment_gateway == "sandbox"}
     )
-    app.register_blueprint(shop)
-    app.register_blueprint(health)
-    app.register_blueprint(webhooks)
-    if settings.has_lab:
-        import_module("app.lab").init_app(app)  # Only here, and only where it is on: nothing else knows of it.
+    pages.register(app, catalogue.blueprint, basket.blueprint, checkout.blueprint, receipts.blueprint)
+    app.register_blueprint(health_views)
+    app.register_blueprint(webhook_views)
     return app

@@ -1,4 +1,4 @@
-"""Static files under names that bear the hash of their contents, so that browsers may keep them for good."""
+"""Static files under names that contain the hash of their content, so that browsers can cache them permanently."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -10,10 +10,12 @@ from flask import Flask
 from whitenoise import WhiteNoise
 
 
-def init_app(app: Flask, folder: Path, headers: Mapping[str, str]) -> None:
-    """Serve the folder by WhiteNoise with these headers, and let `url_for("static", …)` answer the hashed name."""
+def init_app(
+    app: Flask, folder: Path, headers: Mapping[str, str], *, endpoint: str = "static", prefix: str = "/static/"
+) -> None:
+    """Serve the folder by WhiteNoise with these headers, and let `url_for(endpoint, …)` return the hashed name."""
     hashed = {name: _hashed(name, path) for name, path in _files(folder)}
-    kept = {f"/static/{name}" for name in hashed.values()}
+    kept = {f"{prefix}{name}" for name in hashed.values()}
 
     def add_headers(sent: Headers, _path: str, _url: str) -> None:
         for name, value in headers.items():
@@ -27,12 +29,12 @@ def init_app(app: Flask, folder: Path, headers: Mapping[str, str]) -> None:
     )
     for name, path in _files(folder):
         for url in (name, hashed[name]):
-            served.add_file_to_dictionary(f"/static/{url}", str(path))
+            served.add_file_to_dictionary(f"{prefix}{url}", str(path))
     app.wsgi_app = served  # type: ignore[method-assign]
 
     @app.url_defaults
-    def _name_with_hash(endpoint: str, values: dict[str, Any]) -> None:
-        if endpoint == "static":
+    def _name_with_hash(asked: str, values: dict[str, Any]) -> None:
+        if asked == endpoint:
             values["filename"] = hashed.get(values["filename"], values["filename"])
 
 

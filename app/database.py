@@ -1,14 +1,18 @@
-"""The storage: one `db`, one `Base`, and `transaction()`, the only place in the program that commits or rolls back."""
+"""The database: one `db`, one `Base`, and the only place in the program that commits or rolls back.
+
+Flask-SQLAlchemy is used without its session. `transaction()` yields a plain connection, so that the code shows where
+each transaction begins and ends (see docs/decisions/flask-sqlalchemy-without-its-session.md).
+"""
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from random import uniform
 from time import monotonic
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg2
 from flask import Flask
@@ -17,6 +21,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    CursorResult,
     DateTime,
     Dialect,
     Integer,
@@ -27,7 +32,7 @@ from sqlalchemy import (
     event,
     select,
 )
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,6 +40,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
+
+Result = TypeVar("Result")
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -46,22 +53,22 @@ NAMES = {
 
 
 IDLE = 0.2
-"""Seconds after which a pooled connection to PostgreSQL is no longer trusted unasked."""
+"""Seconds after which a pooled connection to PostgreSQL is tested before it is used again."""
 
 
 class Base(DeclarativeBase):
-    """What every table is declared on. Constraints have names, so that migrations and errors can speak of them."""
+    """The declarative base of every table. All constraints are named, for migrations and error messages."""
 
     metadata = MetaData(naming_convention=NAMES)
 
 
 db = SQLAlchemy(model_class=Base)
 
-BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only for INTEGER
+BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite generates values only for INTEGER keys.
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time, always aware and in UTC, on both engines (SQLite knows no zones)."""
+    """A point in time, always aware and in UTC, on both engines. SQLite stores no time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -79,7 +86,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class from_now(FunctionElement[datetime]):
-    """The database's own clock, so many seconds from now: hosts may disagree about the time, one database can't."""
+    """The database's clock plus a number of seconds. Hosts' clocks differ; one database has one clock."""
 
     type = UtcDateTime()
     inherit_cache = True
@@ -92,22 +99,31 @@ def _postgresql_clock(element: Any, compiler: Any, **kw: Any) -> str:
 
 @compiles(from_now, "sqlite")
 def _sqlite_clock(element: Any, compiler: Any, **kw: Any) -> str:
-    # The three zeros make it the six digits that SQLAlchemy stores, so that texts compare as times do.
+    # SQLAlchemy stores six digits of a second. The three zeros make both forms compare as texts.
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', ({compiler.process(element.clauses, **kw)}) || ' seconds') || '000')"
 
 
 def table(model: type[Base]) -> Table:
-    """The model's table, for statements that are built once and spoken without the ORM."""
+    """Return the model's table, for Core statements."""
     return cast(Table, model.__table__)
 
 
-def insert_once(table: Table) -> Insert:
-    """INSERT … ON CONFLICT DO NOTHING, whichever unique key conflicts. Both engines read what this compiles to."""
-    return insert(table).on_conflict_do_nothing()
+class InsertOnce:
+    """INSERT … ON CONFLICT DO NOTHING, whichever unique key conflicts, built once for each dialect."""
+
+    def __init__(self, table: Table, values: Mapping[str, Any], returning: Sequence[Column[Any]] = ()) -> None:
+        self._statements = {
+            "postgresql": postgresql.insert(table).values(values).on_conflict_do_nothing().returning(*returning),
+            "sqlite": sqlite.insert(table).values(values).on_conflict_do_nothing().returning(*returning),
+        }
+
+    def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
+        """Run it. The row count is 1, or 0 if another row has one of the unique keys."""
+        return connection.execute(self._statements[connection.dialect.name], values)
 
 
 def longest_due(identity: Column[Any], due: Column[Any], *still: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """The row that has been due the longest and that no other worker is just taking: for leases, one at a time."""
+    """Return a subquery for the row that has been due the longest and that no other worker is taking at the moment."""
     return (
         select(identity)
         .where(*still, due <= from_now(0))
@@ -118,43 +134,57 @@ def longest_due(identity: Column[Any], due: Column[Any], *still: ColumnElement[b
     )
 
 
-def back_off(asked: int) -> float:
-    """Seconds until the next question: doubling from a second to half a minute, spread so that rows don't march."""
-    return min(30.0, 2.0 ** min(asked, 5)) * uniform(0.5, 1.0)
+def back_off(times_asked: int) -> float:
+    """Return the seconds until the next question: doubling from one to thirty, with jitter."""
+    return min(30.0, 2.0 ** min(times_asked, 5)) * uniform(0.5, 1.0)
 
 
 class Unreachable(Exception):
-    """The storage is away, or went away: what was being committed may or may not have happened."""
+    """The database can't be reached, or the connection broke. A commit in progress may or may not have happened."""
 
 
 @contextmanager
 def transaction() -> Iterator[Connection]:
-    """One transaction: committed when the block ends, rolled back when it raises, its connection given back either way.
+    """Yield a connection in a transaction: commit when the block ends, roll back when it raises.
 
-    Raises Unreachable where the storage fails; if that is while committing, nobody knows yet whether it did.
+    Raises Unreachable if the database fails. If it failed during COMMIT, the transaction may have been committed.
     """
-    with _storage_failures(), db.engine.begin() as connection:
+    with _database_errors(), db.engine.begin() as connection:
         yield connection
+
+
+def confirmed(work: Callable[[Connection], Result]) -> Result:
+    """Run `work` in a transaction and return its result once the commit is known to have happened.
+
+    If the database fails, `work` is run once more: it must find out by writing what the first run did. Raises
+    Unreachable if the second run fails as well: then it is not known whether anything was committed.
+    """
+    try:
+        with transaction() as connection:
+            return work(connection)
+    except Unreachable:
+        with transaction() as connection:
+            return work(connection)
 
 
 @contextmanager
 def reading(*, together: bool = False) -> Iterator[Connection]:
-    """Looks that change nothing; on SQLite they do not ask for the one write lock. Raises Unreachable.
+    """Yield a connection for reading. On SQLite this does not take the single write lock. Raises Unreachable.
 
-    On PostgreSQL each look stands for itself, which saves the round trips of BEGIN and ROLLBACK; `together` puts
-    them all into one transaction.
+    On PostgreSQL every SELECT runs in autocommit, which saves the round trips of BEGIN and ROLLBACK. With `together`,
+    all of them run in one transaction.
     """
-    with _storage_failures(), db.engine.connect() as connection:
+    with _database_errors(), db.engine.connect() as connection:
         if together or connection.dialect.name == "sqlite":
             yield connection.execution_options(reading=True)
         else:
-            with _each_alone(connection):
+            with _autocommit(connection):
                 yield connection
 
 
 @contextmanager
-def _each_alone(connection: Connection) -> Iterator[None]:
-    """The driver's own autocommit. SQLAlchemy's would take a round trip to be put back."""
+def _autocommit(connection: Connection) -> Iterator[None]:
+    """Use the driver's autocommit, because resetting SQLAlchemy's costs a round trip."""
     driver: Any = connection.connection.dbapi_connection
     driver.autocommit = True
     try:
@@ -165,12 +195,12 @@ def _each_alone(connection: Connection) -> Iterator[None]:
 
 
 def objects(connection: Connection) -> Session:
-    """The ORM on this connection and in its transaction, for reading whole objects; it commits nothing itself."""
+    """Return an ORM session in this connection's transaction, for reading objects. It never commits."""
     return Session(connection, expire_on_commit=False)
 
 
 @contextmanager
-def _storage_failures() -> Iterator[None]:
+def _database_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
@@ -180,12 +210,12 @@ def _storage_failures() -> Iterator[None]:
             raise Unreachable(type(error.orig).__name__) from error
         raise
     except (psycopg2.InterfaceError, psycopg2.OperationalError) as error:
-        # Outside of a statement, as when a connection is set for reading, SQLAlchemy lets the driver's own pass.
+        # Outside of a statement SQLAlchemy does not translate the driver's errors, for example in `_autocommit`.
         raise Unreachable(type(error).__name__) from error
 
 
 def init_app(app: Flask, url: str) -> None:
-    """Bind `db` to the app and prepare the engine for the way that `transaction()` uses it."""
+    """Bind `db` to the app and prepare its engine for `transaction()`."""
     app.config["SQLALCHEMY_DATABASE_URI"] = url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(url)
     make_private_folder(url)
@@ -194,27 +224,27 @@ def init_app(app: Flask, url: str) -> None:
         if db.engine.dialect.name == "sqlite":
             prepare_sqlite(db.engine)
         else:
-            ask_after_idling(db.engine)
+            test_after_idling(db.engine)
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Pool and time-outs. Nobody holds a connection while a gateway is asked, so few serve many threads."""
+    """Return the pool's size and time-outs. No connection is held while a gateway is asked, so few are enough."""
     if make_url(url).get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 10}}
     return {
         "pool_size": 20,
-        "pool_use_lifo": True,  # The few that are in use stay warm; the others idle until the server drops them.
-        "max_overflow": 0,  # What overflows is closed after each use: under load that is a new connection each time.
+        "pool_use_lifo": True,  # A few connections stay in use; the others idle.
+        "max_overflow": 0,  # Overflow connections are closed after each use, which is slow under load.
         "pool_timeout": 5,
         "connect_args": {"connect_timeout": 5, "application_name": "payonce"},
     }
 
 
-def ask_after_idling(engine: Engine) -> None:
-    """A connection that idled may have died with a restart of the server: it is asked before it is lent again.
+def test_after_idling(engine: Engine) -> None:
+    """Test a connection that has idled before it is used again, because the server may have been restarted.
 
-    One that was used a moment ago is lent unasked, which saves a round trip for each transaction. If it broke since,
-    its next statement fails, and with it the pool forgets every connection as old.
+    A connection that was used a moment ago is not tested, which saves a round trip per transaction. If it broke
+    since, its next statement fails, and the pool then replaces all older connections.
     """
 
     @event.listens_for(engine, "checkin")
@@ -228,11 +258,11 @@ def ask_after_idling(engine: Engine) -> None:
         try:
             engine.dialect.do_ping(connection)
         except psycopg2.Error as error:
-            raise InvalidatePoolError from error  # The pool tries again, with a new one.
+            raise InvalidatePoolError from error  # The pool tries again with a new connection.
 
 
 def make_private_folder(url: str) -> None:
-    """SQLite files hold names and e-mail addresses: 0600 in a folder that only the owner may enter."""
+    """Create the SQLite file with mode 0600 in a folder with mode 0700: it holds names and e-mail addresses."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         return
@@ -242,11 +272,11 @@ def make_private_folder(url: str) -> None:
 
 
 def prepare_sqlite(engine: Engine) -> None:
-    """WAL, FULL synchronisation (NORMAL loses a claim at a power cut), foreign keys, and BEGIN under our control."""
+    """Set WAL, full synchronisation (NORMAL can lose a claim at a power cut), foreign keys, and our own BEGIN."""
 
     @event.listens_for(engine, "connect")
     def _connect(connection: sqlite3.Connection, _record: object) -> None:
-        # Python's driver opens no transaction before a SELECT; a read that then turns into a write fails with BUSY.
+        # Python's driver opens no transaction before a SELECT, and a read that becomes a write fails with BUSY.
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")

@@ -1,9 +1,9 @@
-"""One page for each kind of error. It says first what happened to the money, then what to do."""
+"""One page per kind of error. It says first what happened to the money, then what to do."""
 
 from typing import NamedTuple
 
 import structlog
-from flask import Flask, make_response, render_template, request, url_for
+from flask import Flask, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response
 
@@ -13,7 +13,7 @@ from app.database import Unreachable
 log = structlog.get_logger()
 
 
-class Words(NamedTuple):
+class ErrorText(NamedTuple):
     """What an error page says."""
 
     heading: str
@@ -23,29 +23,31 @@ class Words(NamedTuple):
 NOTHING = "Nothing was charged."
 
 REFUSALS = {
-    "bad_token": Words(
+    "bad_token": ErrorText(
         "This payment form can't be read",
         [NOTHING, "It was cut short on its way, or was not made by this shop. Go to your basket and start again."],
     ),
-    "foreign_token": Words(
+    "foreign_token": ErrorText(
         "This payment form belongs to another browser",
         [NOTHING, "It was made for a basket that is not this browser's. Go to your basket and start again."],
     ),
 }
 
 BY_STATUS = {
-    400: Words("The request could not be understood", [NOTHING, "Go back and try again."]),
-    403: Words("That is not yours to open", [NOTHING]),
-    404: Words("This page does not exist", ["If you typed the address, check it. If you followed a link, it is old."]),
-    405: Words("This page can't be used that way", [NOTHING]),
-    413: Words("That was too much to read", [NOTHING, "No form of this shop is that long."]),
-    415: Words("That was not a form", [NOTHING]),
-    429: Words("Too many tries", [NOTHING, "Wait ten minutes, then try again."]),
-    500: Words(
+    400: ErrorText("The request could not be understood", [NOTHING, "Go back and try again."]),
+    403: ErrorText("That is not yours to open", [NOTHING]),
+    404: ErrorText(
+        "This page does not exist", ["If you typed the address, check it. If you followed a link, it is old."]
+    ),
+    405: ErrorText("This page can't be used that way", [NOTHING]),
+    413: ErrorText("That was too much to read", [NOTHING, "No form of this shop is that long."]),
+    415: ErrorText("That was not a form", [NOTHING]),
+    429: ErrorText("Too many tries", [NOTHING, "Wait ten minutes, then try again."]),
+    500: ErrorText(
         "The shop made a mistake",
         ["If you were paying, see your payments before you try again: what was charged, if anything, is there."],
     ),
-    503: Words(
+    503: ErrorText(
         "The shop can't reach its records right now",
         [
             "This try took no money: the bank is only asked after the order has been recorded.",
@@ -54,7 +56,7 @@ BY_STATUS = {
     ),
 }
 
-CLAIM_UNKNOWN = Words(
+CLAIM_UNKNOWN = ErrorText(
     "Please wait before you pay again",
     [
         "The connection to our records broke. The bank was not asked, so this try took no money.",
@@ -62,7 +64,7 @@ CLAIM_UNKNOWN = Words(
     ],
 )
 
-RECEIPT_AWAY = Words(
+RECEIPT_AWAY = ErrorText(
     "We can't look up this payment right now",
     ["Do not pay again. This page tries again by itself, and this link will tell how the payment ended."],
 )
@@ -71,26 +73,27 @@ OTHER_HOST = "This shop does not answer to that host name. Nothing was charged.\
 
 
 def refusal_page(kind: str, status: int) -> tuple[str, int]:
-    """The page for a form that was refused before anything was charged."""
+    """Return the page for a form that was refused before anything was charged."""
     return _page(REFUSALS[kind]), status
 
 
-def _page(words: Words, refresh: int | None = None) -> str:
-    links = [
-        ("Your basket", url_for("shop.show_basket")),
-        ("Your payments", url_for("shop.receipt_list")),
-        ("The shop", url_for("shop.catalogue")),
-    ]
-    return render_template(
-        "errors/error.html", title=words.heading, heading=words.heading, message=words.message, links=links,
-        refresh=refresh,
-    )  # fmt: skip
+def unavailable(text: ErrorText, refresh: int | None = None) -> Response:
+    """Return a 503 page. With `refresh`, it reloads itself after so many seconds."""
+    answer = make_response(_page(text, refresh), 503)
+    answer.headers["Retry-After"] = "5"
+    return answer
+
+
+def _page(text: ErrorText, refresh: int | None = None) -> str:
+    return render_template("errors/error.html", heading=text.heading, message=text.message, refresh=refresh)
 
 
 def init_app(app: Flask) -> None:
+    """Register a page for every error that a request can end in."""
+
     @app.errorhandler(SecurityError)
     def _other_host(_error: SecurityError) -> Response:
-        # Without a page: its links would need the name that was just refused.
+        # Plain text: the links of a page would need the host name that was just refused.
         return make_response(OTHER_HOST, 400, {"Content-Type": "text/plain; charset=utf-8"})
 
     @app.errorhandler(HTTPException)
@@ -105,16 +108,9 @@ def init_app(app: Flask) -> None:
 
     @app.errorhandler(ClaimUnknown)
     def _claim_unknown(_error: ClaimUnknown) -> Response:
-        return _away(CLAIM_UNKNOWN)
+        return unavailable(CLAIM_UNKNOWN)
 
     @app.errorhandler(Unreachable)
-    def _unreachable(error: Unreachable) -> Response:
-        log.error("storage_unreachable", error=str(error), path=request.path)
-        reading_receipt = request.endpoint == "shop.receipt"
-        return _away(RECEIPT_AWAY, 5) if reading_receipt else _away(BY_STATUS[503])
-
-
-def _away(words: Words, refresh: int | None = None) -> Response:
-    answer = make_response(_page(words, refresh), 503)
-    answer.headers["Retry-After"] = "5"
-    return answer
+    def _database_away(error: Unreachable) -> Response:
+        log.error("database_unreachable", error=str(error), path=request.path)
+        return unavailable(BY_STATUS[503])

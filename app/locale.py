@@ -1,4 +1,4 @@
-"""Money, dates and numbers in the form of the reader's locale; the pages themselves are in English for now."""
+"""Money, dates and numbers in the reader's locale. The pages themselves are in English for now."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ LANGUAGE = "en"
 
 
 def locale() -> str:
-    """The first locale of Accept-Language that CLDR knows, such as "de_DE"; "en" for want of one."""
+    """Return the first locale of Accept-Language that CLDR knows, such as "de_DE"; "en" if there is none."""
     if not has_request_context():
         return LANGUAGE
     if "locale" not in g:
@@ -28,7 +28,7 @@ def _known(tag: str) -> str | None:
 
 
 def init_app(app: Flask) -> None:
-    """The filters `money` and `when`; `lang` of the pages, and `reader_lang()` of what is in the reader's form."""
+    """Add the filters `money` and `when`, `lang` (of the pages) and `reader_lang()` (of money and dates)."""
     app.jinja_env.filters["money"] = lambda amount, currency: format_money(amount, currency, locale())
     app.jinja_env.filters["when"] = _when
     app.jinja_env.globals["lang"] = LANGUAGE
@@ -42,5 +42,5 @@ def init_app(app: Flask) -> None:
 
 
 def _when(moment: datetime) -> str:
-    """A time with its zone: UTC, for no cookie or header says where the reader is."""
+    """Return a time in UTC with its zone, because no header tells the reader's time zone."""
     return format_datetime(moment, "d MMMM y, HH:mm 'UTC'" if locale().startswith("en") else "long", locale=locale())

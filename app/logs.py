@@ -1,4 +1,4 @@
-"""Structured logs: a line of JSON each, with the request's id, and never a card number, token or secret."""
+"""Structured logs: one JSON object per line, with the request id, and never a card number, token or secret."""
 
 import logging
 import re
@@ -12,11 +12,11 @@ from flask import Flask, Response, g
 
 SECRET_NAMES = re.compile(r"card|cvc|token|secret|password|authorization|cookie", re.I)
 DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])")
-"""Twelve to nineteen digits, together or in groups, and no part of an id: what a card number looks like."""
+"""Twelve to nineteen digits, with or without separators, that are not part of an id: what a card number looks like."""
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The last way out of the program: whatever looks like a card number, or is named like a secret, stays in."""
+    """Remove every value that looks like a card number or is named like a secret."""
     for name, value in event.items():
         if SECRET_NAMES.search(name):
             event[name] = "[redacted]"
@@ -26,7 +26,7 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def init_app(app: Flask) -> None:
-    """Set up structlog and give every request an id, which its answer bears too."""
+    """Set up structlog, and give every request an id, which is also in the response's headers."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -1,4 +1,4 @@
-"""Money: an integer in minor units with an ISO 4217 currency. Exponents and formats come from CLDR (Babel)."""
+"""Money: an integer in minor units and an ISO 4217 currency. Exponents and formats come from CLDR, by Babel."""
 
 from decimal import Decimal
 from functools import cache
@@ -9,7 +9,7 @@ from babel.numbers import format_currency, get_currency_precision
 
 @cache
 def currencies() -> frozenset[str]:
-    """The ISO 4217 codes that are legal tender somewhere today."""
+    """Return the ISO 4217 codes that are legal tender somewhere today."""
     territories: dict[str, list[tuple[str, object, object, bool]]] = get_global("territory_currencies")  # type: ignore[assignment]
     return frozenset(
         code for tenders in territories.values() for code, _, ended, tender in tenders if tender and ended is None
@@ -18,17 +18,17 @@ def currencies() -> frozenset[str]:
 
 @cache
 def exponent(currency: str) -> int:
-    """How many decimal places the currency's minor unit stands for: JPY 0, USD 2, KWD 3."""
+    """Return the number of decimal places of the currency: JPY 0, USD 2, KWD 3."""
     return get_currency_precision(currency)
 
 
 def major(amount: int, currency: str) -> Decimal:
-    """2400 EUR (minor units) → Decimal("24.00")."""
+    """Return major units: 2400 EUR → Decimal("24.00")."""
     return Decimal(amount).scaleb(-exponent(currency))
 
 
 def minor(amount: Decimal, currency: str) -> int:
-    """Decimal("24.00") EUR → 2400. Raises ValueError where the currency has no such fraction."""
+    """Return minor units: Decimal("24.00") EUR → 2400. Raises ValueError if the currency has no such fraction."""
     scaled = amount.scaleb(exponent(currency))
     if not scaled.is_finite() or scaled != scaled.to_integral_value():
         raise ValueError(f"{currency} has {exponent(currency)} decimal places")
@@ -36,5 +36,5 @@ def minor(amount: Decimal, currency: str) -> int:
 
 
 def format_money(amount: int, currency: str, locale: str = "en") -> str:
-    """2400 EUR → "€24.00" in the reader's locale."""
+    """Return the amount as text in the locale: 2400 EUR → "€24.00"."""
     return format_currency(major(amount, currency), currency, locale=locale)

@@ -1,28 +1,35 @@
-"""What stands before every door: hosts, proxies, cookies, CSRF, headers, and limits against card testing."""
+"""What protects every view: allowed hosts, trusted proxies, cookies, CSRF, headers, and limits against card testing."""
 
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 from uuid import UUID, uuid4
 
+import structlog
 from flask import Flask, Response, abort, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf, validate_csrf
 from limits import RateLimitItem, parse
+from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
-from limits.strategies import FixedWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter, RateLimiter
 from wtforms.csrf.core import CSRF, CSRFTokenField
 
+from app import current
+from app.settings import SettingsError
+
+log = structlog.get_logger()
+
 BODY_LIMIT = 64 * 1024
-HEARD_OUT = 2 * 1024 * 1024
-"""Bytes of a body that is too large which are read and thrown away: who is still sending when the connection closes
-may never see the answer."""
+DRAINED = 2 * 1024 * 1024
+"""Bytes of an oversized body that are read and dropped. A client that still sends when the connection is closed may
+never see the 413."""
 FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 SIGNED = "/webhooks/"
-"""What is posted there is no form: whoever may speak there signs what they say."""
+"""Requests under this path are signed events, not forms."""
 LOOPBACK = ("127.0.0.1", "localhost")
-"""Host names that are always answered to: health checks come from the machine itself."""
+"""Host names that are always allowed, for health checks from the same machine."""
 
 PRIVATE = ("/basket", "/checkout", "/receipts", "/merchant")
 
@@ -32,19 +39,19 @@ FILE_HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""For static files, which never come by the pages' own headers."""
+"""Headers of static files, which WhiteNoise serves before Flask adds the pages' headers."""
 
 DECLINES_PER_BUYER = parse("10 per 10 minutes")
 DECLINES_PER_ADDRESS = parse("100 per 10 minutes")
-"""Many shoppers share an address (offices, mobile networks); who tests stolen cards needs thousands of tries."""
+"""Many shoppers share an address (offices, mobile networks), while card testing needs thousands of tries."""
 
 
 class TooManyDeclines(Exception):
-    """This browser or address had too many cards declined: a sign of card testing."""
+    """Too many cards of this browser or address were declined, which is a sign of card testing."""
 
 
 class Cookies(SecureCookieSessionInterface):
-    """Under TLS the cookie is `Secure` and bears the `__Host-` prefix, so that no other host can plant one."""
+    """With TLS the cookie is `Secure` and has the `__Host-` prefix, so that no other host can set it."""
 
     def get_cookie_name(self, app: Flask) -> str:
         return "__Host-payonce" if request.is_secure else "payonce"
@@ -54,14 +61,14 @@ class Cookies(SecureCookieSessionInterface):
 
 
 class SignedWhenShown(CSRFTokenField):
-    """A form that only arrives needs no new CSRF token."""
+    """Makes the CSRF token only when the form is rendered. A form that was just sent needs no new one."""
 
     def _value(self) -> str:
         return str(generate_csrf())
 
 
 class AnySecretCSRF(CSRF):
-    """Flask-WTF's CSRF tokens, accepted under every secret: its own check would break open forms at a rotation."""
+    """Flask-WTF's CSRF tokens, accepted with every secret. Its own check would refuse open forms after a rotation."""
 
     field_class = SignedWhenShown
 
@@ -73,25 +80,25 @@ class AnySecretCSRF(CSRF):
 
 
 def check_csrf(token: str | None) -> None:
-    """Raises wtforms' ValidationError unless the token was made for this browser's session, by any of our secrets."""
-    # itsdangerous, below, takes the last one for the newest.
+    """Raise wtforms' ValidationError if the token was not made for this browser's session with one of our secrets."""
+    # itsdangerous expects the newest secret last.
     validate_csrf(token, secret_key=[*current_app.config["SECRET_KEY_FALLBACKS"], current_app.secret_key])
 
 
 class Form(FlaskForm):
-    """Every form of ours: with a CSRF token that survives a rotation of secrets."""
+    """The base of every form: its CSRF token stays valid when secrets are rotated."""
 
     class Meta(FlaskForm.Meta):
         csrf_class = AnySecretCSRF
 
     @property
     def forged(self) -> bool:
-        """After validation: whether the CSRF token was missing or not this browser's."""
+        """Return, after validation, whether the CSRF token was missing or not this browser's."""
         return bool(self.csrf_token.errors)
 
 
-def buyer() -> UUID:
-    """This browser's random id, made when it first sees a form; the cookie holds nothing else of the shopper."""
+def buyer_id() -> UUID:
+    """Return this browser's random id; make one if it has none. The cookie holds nothing else about the shopper."""
     try:
         return UUID(session["buyer"])
     except (KeyError, ValueError):
@@ -101,34 +108,47 @@ def buyer() -> UUID:
         return made
 
 
-def known_buyer() -> UUID | None:
-    """This browser's random id if it has one."""
-    return buyer() if "buyer" in session else None
+def known_buyer_id() -> UUID | None:
+    """Return this browser's random id, or None."""
+    return buyer_id() if "buyer" in session else None
 
 
 def check_declines() -> None:
-    """Raises TooManyDeclines. Only declines count, so neither twins nor paying shoppers ever come near it."""
-    if not all(_limits().test(rate, "declines", who) for rate, who in _declining()):
+    """Raise TooManyDeclines if the limit is reached. Only declines count, so paying shoppers never reach it."""
+    if not all(_limited(current.limiter().test, rate, who) for rate, who in _decline_limits()):
         raise TooManyDeclines
 
 
 def count_decline() -> None:
-    for rate, who in _declining():
-        _limits().hit(rate, "declines", who)
+    """Count a declined card of this browser and address."""
+    for rate, who in _decline_limits():
+        _limited(current.limiter().hit, rate, who)
 
 
-def _declining() -> list[tuple[RateLimitItem, str]]:
-    """Whose declines are counted, and how many are too many."""
-    return [(DECLINES_PER_BUYER, buyer().hex), (DECLINES_PER_ADDRESS, str(request.remote_addr))]
+def _limited(question: Callable[..., bool], rate: RateLimitItem, who: str) -> bool:
+    """Ask the limiter. If its storage is away, allow the request: a shop without limits is better than none."""
+    try:
+        return question(rate, "declines", who)
+    except StorageError as error:
+        log.warning("limiter_failed", error=type(error.storage_error).__name__)
+        return True
 
 
-def _limits() -> FixedWindowRateLimiter:
-    limits: FixedWindowRateLimiter = current_app.extensions["limits"]
-    return limits
+def _decline_limits() -> list[tuple[RateLimitItem, str]]:
+    """Return each limit and the browser or address that it counts."""
+    return [(DECLINES_PER_BUYER, buyer_id().hex), (DECLINES_PER_ADDRESS, str(request.remote_addr))]
+
+
+def make_limiter(storage_url: str) -> RateLimiter:
+    """Return the counter behind the rate limits. Raises SettingsError if the storage is unknown or not installed."""
+    try:
+        return FixedWindowRateLimiter(storage_from_string(storage_url, wrap_exceptions=True))
+    except ConfigurationError as error:
+        raise SettingsError(f"LIMITS_STORAGE_URL can't be used: {error}") from None
 
 
 class TrustedProxies:
-    """WSGI middleware: X-Forwarded-For and -Proto count only as far as trusted proxies vouch for them."""
+    """WSGI middleware: accept X-Forwarded-For and X-Forwarded-Proto only from trusted proxies."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]], networks: Iterable[str]) -> None:
         self.application = application
@@ -142,7 +162,7 @@ class TrustedProxies:
         return self.application(environ, start_response)
 
     def _client(self, environ: dict[str, Any]) -> str:
-        """The nearest address that no proxy of ours stands behind: whatever is left of it, anybody may have written."""
+        """Return the last address that is not a trusted proxy. Anything to the left of it can be forged."""
         hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
         for hop in reversed(hops):
             if not self._trusts(hop):
@@ -158,7 +178,7 @@ class TrustedProxies:
 
 
 def content_security_policy(form_targets: Iterable[str]) -> str:
-    """Nothing but our own; forms may lead on to the gateway's page (browsers check the redirect after a POST too)."""
+    """Allow only our own content. Forms may redirect to the gateway's page; browsers check redirects of a POST too."""
     targets = " ".join(["'self'", *form_targets])
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -167,15 +187,13 @@ def content_security_policy(form_targets: Iterable[str]) -> str:
 
 
 def _is_form() -> bool:
-    """Everything that is posted here is a form, but for what is signed."""
+    """Return whether the body is a form, or empty."""
     empty = not request.mimetype and not request.content_length
     return empty or request.mimetype in FORMS
 
 
-def init_app(
-    app: Flask, hosts: Iterable[str], proxies: Iterable[str], form_targets: Iterable[str], limits: str
-) -> None:
-    """Put all of it before the app's doors."""
+def init_app(app: Flask, hosts: Iterable[str], proxies: Iterable[str], form_targets: Iterable[str]) -> None:
+    """Add all of it to the app. `form_targets` are origins that forms may redirect to."""
     app.session_interface = Cookies()
     app.config.update(
         MAX_CONTENT_LENGTH=BODY_LIMIT, SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_HTTPONLY=True,
@@ -183,20 +201,19 @@ def init_app(
         WTF_CSRF_TIME_LIMIT=None, TRUSTED_HOSTS=[*hosts, *LOOPBACK],
     )  # fmt: skip
     app.wsgi_app = TrustedProxies(app.wsgi_app, proxies)  # type: ignore[method-assign]
-    app.extensions["limits"] = FixedWindowRateLimiter(storage_from_string(limits))
     policy = content_security_policy(form_targets)
 
     @app.before_request
-    def _refuse_what_is_no_form() -> None:
+    def _refuse_other_bodies() -> None:
         if "\x00" in request.path:
-            abort(404)  # No storage can be asked for it.
+            abort(404)  # PostgreSQL accepts no NUL in a text.
         checked = request.routing_exception is None and not request.path.startswith(SIGNED)
         if checked and request.method == "POST" and not _is_form():
             abort(415)
 
     @app.after_request
-    def _hear_out(response: Response) -> Response:
-        left = HEARD_OUT if response.status_code == 413 else 0
+    def _drain(response: Response) -> Response:
+        left = DRAINED if response.status_code == 413 else 0
         while left > 0 and (part := request.environ["wsgi.input"].read(min(left, BODY_LIMIT))):
             left -= len(part)
         return response

@@ -1,4 +1,4 @@
-"""Every setting: its environment variable, type, default, check, and why it is there.
+"""Every setting: its environment variable, type, default, check and purpose.
 
 `Settings.from_environ()` raises `SettingsError` with one line that says what to do.
 """
@@ -6,7 +6,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ INSTANCE = Path(__file__).resolve().parent.parent / "instance"
 
 
 class SettingsError(ValueError):
-    """A setting is missing or makes no sense; the message is one line for whoever starts the program."""
+    """A setting is missing or makes no sense. The message is one line for the person who starts the program."""
 
 
 def _text(value: str) -> str:
@@ -45,7 +45,7 @@ def _seconds(value: str) -> float:
 
 
 def _database(value: str) -> str:
-    """In SQLAlchemy 2.1 `postgresql://` means psycopg 3; the driver here is psycopg2."""
+    """Name the driver, because `postgresql://` means psycopg 3 in SQLAlchemy 2.1, and this program uses psycopg2."""
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value)
     if not re.match(r"^(postgresql\+psycopg2|sqlite)://", url):
         raise ValueError("must begin with postgresql:// or sqlite:///")
@@ -56,7 +56,7 @@ def _origin(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ValueError("must be an origin such as http://127.0.0.1:8010")
-    parts.port  # noqa: B018  (raises ValueError where it is no port)
+    parts.port  # noqa: B018  (raises ValueError if the port is invalid)
     return value.rstrip("/")
 
 
@@ -112,7 +112,7 @@ def _switch(value: str) -> bool:
 def _setting(
     check: Callable[[str], Any], why: str, default: Any = None, required: bool = False, shown: bool = True
 ) -> Any:
-    """`shown=False`: a secret, or an address that may hold one; `repr` leaves it out."""
+    """Declare a setting. `shown=False` keeps a secret, or an address that may contain one, out of `repr`."""
     if required:
         return field(metadata={"check": check, "why": why}, repr=shown)
     return field(default=default, metadata={"check": check, "why": why}, repr=shown)
@@ -120,7 +120,7 @@ def _setting(
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The program's settings; the environment variable of each is its name in capitals."""
+    """The program's settings. Each one's environment variable is its name in capitals."""
 
     secret_key: str = _setting(
         _secret, "signs checkout tokens and cookies; the same on every host", required=True, shown=False
@@ -132,7 +132,7 @@ class Settings:
         _database, "the shop's storage: PostgreSQL, or SQLite for one machine", f"sqlite:///{INSTANCE}/shop.sqlite",
         shown=False,
     )  # fmt: skip
-    payment_gateway: str = _setting(_gateway, "who takes the money: sandbox or stripe", "sandbox")
+    payment_gateway: str = _setting(_gateway, "the payment gateway: sandbox or stripe", "sandbox")
     gateway_deadline: float = _setting(_seconds, "seconds in which the gateway is asked, retries included", 10.0)
     action_window: float = _setting(_seconds, "seconds a shopper has to confirm at the bank", 3600.0)
     sandbox_bank_url: str = _setting(_origin, "where the sandbox bank listens", "http://127.0.0.1:8010")
@@ -169,27 +169,26 @@ class Settings:
 
     @property
     def has_lab(self) -> bool:
-        """Whether /lab is there: as LAB says, else only where no real money can move."""
+        """Return whether /lab is served: as LAB says, else only if no real money can move."""
         return self.payment_gateway == "sandbox" if self.lab is None else self.lab
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read and check them all. An empty variable counts as not set. Raises SettingsError."""
-        values = {}
-        for setting in fields(cls):
-            name = setting.name.upper()
-            if text := environ.get(name, ""):
-                values[setting.name] = _checked(name, text, setting.metadata["check"])
-        if "secret_key" not in values:
+        """Read and check all settings. An empty variable counts as not set. Raises SettingsError."""
+        values = {setting.name: read(setting.name, environ) for setting in fields(cls)}
+        if values["secret_key"] is MISSING:
             raise SettingsError("SECRET_KEY is not set; `make run` makes one, elsewhere set a long random one")
         return cls(**values)
 
 
-def _checked(name: str, text: str, check: Callable[[str], Any]) -> Any:
+def read(name: str, environ: Mapping[str, str] = os.environ) -> Any:
+    """Return one setting, checked, or its default (MISSING if it has none). Raises SettingsError."""
+    setting = next(setting for setting in fields(Settings) if setting.name == name)
+    text = environ.get(name.upper(), "")
     try:
-        return check(text)
+        return setting.metadata["check"](text) if text else setting.default
     except ValueError as error:
-        raise SettingsError(f"{name} {_reason(error)}") from None
+        raise SettingsError(f"{name.upper()} {_reason(error)}") from None
 
 
 def _reason(error: ValueError) -> str:

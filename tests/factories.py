@@ -75,30 +75,30 @@ def change_product(slug: str, **columns: Any) -> None:
         tx.execute(update(Product).where(Product.slug == slug).values(**columns))
 
 
-def order(goods: dict[str, int] | None = None, buyer: UUID | None = None, currency: str = "EUR") -> Token:
+def order(goods: dict[str, int] | None = None, buyer_id: UUID | None = None, currency: str = "EUR") -> Token:
     """An order as if its form had just been shown, inside an app context: its token."""
-    buyer = buyer or uuid4()
+    buyer_id = buyer_id or uuid4()
     with transaction() as tx:
         for slug, quantity in (goods or {MUG: 1}).items():
-            basket.put(tx, buyer, slug, quantity, currency)
-    return show_again(buyer)
+            basket.put(tx, buyer_id, slug, quantity, currency)
+    return show_again(buyer_id)
 
 
-def show_again(buyer: UUID) -> Token:
+def show_again(buyer_id: UUID) -> Token:
     """Another showing of the form of the buyer's order: another token for the same order."""
     with transaction() as tx:
-        found = basket.newest(tx, buyer)
+        found = basket.newest(tx, buyer_id)
         assert found is not None
-        return Token(uuid4(), found.id, found.version, buyer, found.total, found.currency, issued=0)
+        return Token(uuid4(), found.id, found.version, buyer_id, found.total, found.currency, issued=0)
 
 
 def purchase(token: Token, card: str = APPROVES, **changes: Any) -> Purchase:
     """One press of the button of the form with this token."""
-    email = f"{token.buyer.hex}@example.org"
+    email = f"{token.buyer_id.hex}@example.org"
     pressed = {
-        "token": token, "receipt": uuid4(), "email": email, "name": "Ada Example",
+        "token": token, "receipt_id": uuid4(), "email": email, "name": "Ada Example",
         "card": Card(card, "12/49", "123"), "last4": last_four(card), "order_again": False,
-        "link": "http://127.0.0.1/receipts/1", **changes,
+        "receipt_url": "http://127.0.0.1/receipts/1", **changes,
     }  # fmt: skip
     return Purchase(**pressed)
 

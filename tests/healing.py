@@ -20,13 +20,13 @@ def recover(shop: Shop, window: float = WINDOW) -> int:
     """One pass over everything that is open, whether due or not; how many rows were looked after."""
     time_passes(shop)
     with shop.app.app_context():
-        return recovery.run(shop.app.extensions["gateways"], shop.settings().gateway_deadline, window)
+        return recovery.run(shop.gateways, shop.settings().gateway_deadline, window)
 
 
 def audited(shop: Shop) -> Report:
     """The audit against the statement that the shop's own gateway reads."""
     with shop.app.app_context():
-        return audit.audit(shop.app.extensions["gateways"].current.statement(), overdue=audit.GRACE)
+        return audit.audit(shop.gateways.current.statement(), overdue=audit.GRACE)
 
 
 def heal(shop: Shop, *, waiting: int | None = 0) -> Report:

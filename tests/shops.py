@@ -9,14 +9,15 @@ import httpx
 from flask import Flask
 from sqlalchemy import text
 
+import lab
 from app import create_app
 from app.database import db, reading, transaction
-from app.gateways.base import Movement
-from app.gateways.choice import Gateways
-from app.gateways.sandbox.bank import create_bank
-from app.gateways.sandbox.bank.statement import statement
+from app.gateways import registry
+from app.gateways.base import Gateway, Gateways, StatementEntry
 from app.gateways.sandbox.client import SandboxGateway
 from app.settings import Settings
+from sandbox_bank import create_bank
+from sandbox_bank.statement import statement
 from tests.factories import SECRET
 from tests.page import Shopper
 
@@ -24,9 +25,30 @@ ORIGIN = "http://127.0.0.1:8000"
 BANK = "http://127.0.0.1:8010"
 
 
+class ExchangeableGateways:
+    """The gateways that a test hands to the app. A test can exchange them later, for example to break the network."""
+
+    def __init__(self, gateways: Gateways) -> None:
+        self._gateways = gateways
+
+    def use(self, *known: Gateway) -> None:
+        """Use these gateways from now on; the first one takes new charges."""
+        self._gateways = Gateways(known[0], known)
+
+    def use_all(self, gateways: Gateways) -> None:
+        """Use these gateways from now on."""
+        self._gateways = gateways
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._gateways, name)
+
+    def __iter__(self) -> Any:
+        return iter(self._gateways)
+
+
 @dataclass
 class Shop:
-    """A shop, its storage and its bank. `transport` is the way to the bank; replace it to break that way."""
+    """A shop, its database and its bank. `way_to_bank` replaces the transport to the bank."""
 
     database_url: str
     folder: Path
@@ -34,11 +56,20 @@ class Shop:
     bank: Flask = field(init=False)
     app: Flask = field(init=False)
     gateway: SandboxGateway = field(init=False)
+    gateways: ExchangeableGateways = field(init=False)
 
     def __post_init__(self) -> None:
         books = f"sqlite:///{self.folder}/bank/bank.sqlite"
         self.bank = create_bank(books, slow_seconds=0.3, hold_seconds=0.3)
-        self.app = create_app(self.settings())
+        self._create()
+
+    def _create(self) -> None:
+        settings = self.settings()
+        self.gateways = ExchangeableGateways(registry.from_settings(settings))
+        self.app = create_app(settings, self.gateways)  # type: ignore[arg-type]
+        with self.app.app_context():
+            if settings.has_lab:
+                lab.init_app(self.app)
         self.way_to_bank(httpx.WSGITransport(app=self.bank))
 
     def settings(self, **changes: Any) -> Settings:
@@ -49,15 +80,14 @@ class Shop:
     def way_to_bank(self, transport: httpx.BaseTransport) -> None:
         """Ask the bank by this transport from now on."""
         self.gateway = SandboxGateway(BANK, shop="Test shop", transport=transport)
-        self.app.extensions["gateways"] = Gateways(self.gateway, (self.gateway,))
+        self.gateways.use(self.gateway)
 
     def another(self, **changes: Any) -> "Shop":
         """A second shop of the same database and bank, as another host would be; with other settings, if told."""
         other = Shop.__new__(Shop)
         other.database_url, other.folder, other.bank = self.database_url, self.folder, self.bank
         other.changes = self.changes | changes
-        other.app = create_app(other.settings())
-        other.way_to_bank(httpx.WSGITransport(app=self.bank))
+        other._create()
         return other
 
     def shopper(self, origin: str = ORIGIN, like: Shopper | None = None, address: str = "127.0.0.1") -> Shopper:
@@ -66,7 +96,7 @@ class Shop:
         cookies = httpx.Cookies(like.client.cookies) if like else None
         return Shopper(httpx.Client(transport=transport, base_url=origin, cookies=cookies))
 
-    def statement(self) -> list[Movement]:
+    def statement(self) -> list[StatementEntry]:
         """The bank's own statement: the only truth about how often money moved."""
         return list(statement(self.bank.config["BOOKS"]))
 

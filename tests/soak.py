@@ -1,9 +1,9 @@
 """python -m tests.soak: the long runs, one after the other, or only those named. What fails is told at once.
 
-    simulation   every interleaving, also of the scenarios that `make test` has no time for
-    random       random runs for so many minutes (--minutes), from a seed (--seed) on
-    faults       real faults on real processes, ten times as often as in `make test`
-    audit        how long the audit takes for a million payments on PostgreSQL
+simulation   every interleaving, also of the scenarios that `make test` has no time for
+random       random runs for so many minutes (--minutes), from a seed (--seed) on
+faults       real faults on real processes, ten times as often as in `make test`
+audit        how long the audit takes for a million payments on PostgreSQL
 """
 
 import argparse

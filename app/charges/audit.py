@@ -1,7 +1,7 @@
-"""The audit: do the books, the orders, the stock and the bank's own statement say the same?
+"""The audit: compares the books, the orders and the stock with the gateway's own statement.
 
-The statement is streamed into a temporary table, so that each invariant is one set-based query: a million
-charges need no memory here. Whatever is still open is listed apart: it is not known yet, which is no breach.
+The statement is streamed into a temporary table, so that each invariant is one query and a million charges need no
+memory here. Charges and refunds that are still open are listed separately: an open outcome is not a breach.
 """
 
 import re
@@ -18,17 +18,17 @@ from sqlalchemy.engine import Connection
 
 from app.charges.models import Charge
 from app.database import UtcDateTime, from_now, reading
-from app.gateways.base import Movement
+from app.gateways.base import StatementEntry
 
 BATCH = 5_000
 GRACE = 60.0
-"""Seconds beyond the gateway's deadline in which recovery must have found out, or noted why not."""
+"""Seconds beyond the gateway's deadline in which recovery must have found the outcome or noted why not."""
 
 SHOWN = 100
-"""Offenders named for each invariant; more of them would only hide the first."""
+"""Offenders listed per invariant at most."""
 
 BARE_KEY = re.compile(r"\b[0-9a-f]{32}\b")
-"""A key as SQLite has it. It is shown as the bank writes it, so that it can be searched for there."""
+"""A key as SQLite stores it. The report shows keys as the gateway does, so that they can be searched for there."""
 
 statement = Table(
     "bank_statement", MetaData(),
@@ -41,7 +41,7 @@ LIVE = "c.status IN ('processing', 'requires_action', 'in_doubt', 'succeeded')"
 
 
 class Invariant(NamedTuple):
-    """One sentence that must be true; `query` answers the ids of what contradicts it."""
+    """A sentence that must be true. `query` returns the ids of the rows that contradict it."""
 
     number: int
     sentence: str
@@ -58,13 +58,13 @@ INVARIANTS = (
     """),
     Invariant(3, "Every succeeded charge has exactly one bank entry of the same amount and currency.", """
         SELECT 'charge ' || c.id FROM charge c
-        LEFT JOIN bank_statement s ON s.key = c.token AND s.kind = 'charge'
+        LEFT JOIN bank_statement s ON s.key = c.key AND s.kind = 'charge'
         WHERE c.status = 'succeeded' AND c.ended_at < :began
         GROUP BY c.id, c.amount, c.currency
         HAVING count(s.key) <> 1 OR min(s.amount) <> c.amount OR min(s.currency) <> c.currency
     """),
     Invariant(4, "No declined or canceled charge has a bank entry that is not reversed.", """
-        SELECT 'charge ' || c.id FROM bank_statement s JOIN charge c ON c.token = s.key
+        SELECT 'charge ' || c.id FROM bank_statement s JOIN charge c ON c.key = s.key
         WHERE s.kind = 'charge' AND c.status IN ('declined', 'canceled') AND NOT EXISTS (
             SELECT 1 FROM refund r JOIN bank_statement b ON b.key = r.key AND b.kind = 'refund'
             WHERE r.charge_id = c.id AND r.stray AND b.amount = s.amount)
@@ -134,14 +134,14 @@ STRAY = """
 
 FOREIGN = """
     SELECT s.kind || ' ' || coalesce(cast(s.key AS varchar), s.foreign_key) FROM bank_statement s
-    LEFT JOIN charge c ON c.token = s.key LEFT JOIN refund r ON r.key = s.key
+    LEFT JOIN charge c ON c.key = s.key LEFT JOIN refund r ON r.key = s.key
     WHERE c.id IS NULL AND r.id IS NULL
 """
 
 
 @dataclass
 class Report:
-    """What the audit found: offenders by invariant, and what is worth a look although nothing is broken."""
+    """What the audit found: offenders by invariant, and what deserves a look although no invariant is broken."""
 
     broken: dict[int, list[str]] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
@@ -150,20 +150,21 @@ class Report:
 
 
 def accounts() -> set[tuple[str, str]]:
-    """Every gateway and account that a charge was ever made at: theirs are the statements to read."""
+    """Return every gateway and account that a charge was ever made with. Their statements must be read."""
     with reading() as tx:
         return {(name, account) for name, account in tx.execute(select(Charge.gateway, Charge.account).distinct())}
 
 
-def audit(movements: Iterable[Movement], overdue: float) -> Report:
-    """Check every invariant. `overdue` is the seconds after which a charge in doubt must show its reason.
+def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
+    """Check every invariant against the statement's `entries`.
 
-    Charges that ended while the statement was being read are left to the next audit.
+    `overdue` is the number of seconds after which a charge in doubt must show its reason. Charges that ended while
+    the statement was being read are left to the next audit. Raises Unreachable and what reading `entries` raises.
     """
     with reading(together=True) as connection:
         began = connection.execute(select(from_now(0))).scalar_one()
         late = connection.execute(select(from_now(-overdue))).scalar_one()
-        _load(connection, movements)
+        _load(connection, entries)
         report = Report()
         for invariant in INVARIANTS:
             if offenders := _ids(connection, invariant.query, began=began, overdue=late):
@@ -175,7 +176,7 @@ def audit(movements: Iterable[Movement], overdue: float) -> Report:
 
 
 def as_json(report: Report) -> dict[str, object]:
-    """ok, invariants (number, sentence, holds, offenders), and what is open, stray or foreign."""
+    """Return ok, invariants (number, invariant, holds, offenders), open, stray and foreign."""
     invariants = [
         {
             "number": invariant.number,
@@ -192,7 +193,7 @@ def as_json(report: Report) -> dict[str, object]:
 
 
 def as_text(report: Report) -> str:
-    """The same for people."""
+    """Return the report as lines for people."""
     lines = []
     for invariant in INVARIANTS:
         offenders = report.broken.get(invariant.number, [])
@@ -200,18 +201,18 @@ def as_text(report: Report) -> str:
         lines += [f"         {offender}" for offender in offenders]
     for title, found in (
         ("Still open", report.open),
-        ("Money that should not be there", report.stray),
-        ("At the bank under keys that are not ours", report.foreign),
+        ("Stray payments", report.stray),
+        ("At the gateway under keys that are not ours", report.foreign),
     ):
         lines += [f"{title}:", *(f"         {item}" for item in found)] if found else []
     return "\n".join(lines)
 
 
-def _load(connection: Connection, movements: Iterable[Movement]) -> None:
-    """The statement into its table; indexed when it is full, and measured, so that a million lines join quickly."""
+def _load(connection: Connection, entries: Iterable[StatementEntry]) -> None:
+    """Load the statement into its table, then index and analyse it, so that a million lines join quickly."""
     postgresql = connection.dialect.name == "postgresql"
     statement.create(connection)
-    for batch in _batches(map(_row, movements)):
+    for batch in _batches(map(_row, entries)):
         if postgresql:
             _copy(connection, batch)
         else:
@@ -222,7 +223,7 @@ def _load(connection: Connection, movements: Iterable[Movement]) -> None:
 
 
 def _copy(connection: Connection, batch: list[dict[str, object]]) -> None:
-    """PostgreSQL's way for many rows: several times as fast as INSERT."""
+    """Load by COPY, which is several times as fast as INSERT."""
     lines = StringIO()
     writer(lines).writerows(row.values() for row in batch)
     lines.seek(0)
@@ -236,16 +237,16 @@ def _batches(rows: Iterator[dict[str, object]]) -> Iterator[list[dict[str, objec
         yield batch
 
 
-def _row(movement: Movement) -> dict[str, object]:
-    key, foreign = _key(movement.key)
+def _row(entry: StatementEntry) -> dict[str, object]:
+    key, foreign = _key(entry.key)
     return {
-        "key": key, "foreign_key": foreign, "kind": movement.kind,
-        "amount": movement.amount, "currency": movement.currency,
+        "key": key, "foreign_key": foreign, "kind": entry.kind,
+        "amount": entry.amount, "currency": entry.currency,
     }  # fmt: skip
 
 
 def _key(text_: str) -> tuple[UUID | None, str | None]:
-    """Our keys are UUIDs; any other text is somebody else's."""
+    """Our keys are UUIDs. Any other text is not ours."""
     try:
         return UUID(text_), None
     except ValueError:

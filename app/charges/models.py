@@ -1,4 +1,4 @@
-"""Charges, refunds and the guard row of "the same order again". The constraints carry the rules, not the code alone."""
+"""Charges, refunds, and the guard row of "the same order again". Constraints and triggers enforce the rules too."""
 
 from datetime import datetime
 from typing import Any
@@ -9,6 +9,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    Enum,
     ForeignKey,
     Index,
     Integer,
@@ -24,11 +25,20 @@ from app.charges.states import LIVE, PENDING, TRANSITIONS, Status, sql_list
 from app.database import Base, BigId, UtcDateTime, from_now
 
 ARRIVALS_COUNTED = 10
-"""How often the same form's arrivals are counted; beyond, it is "many times" and costs no write."""
+"""Arrivals of one form are counted up to this number. More are "many", and cost no write."""
+
+StatusType = Enum(
+    Status,
+    native_enum=False,
+    length=15,
+    create_constraint=False,
+    values_callable=lambda kind: [each.value for each in kind],
+)
+"""A VARCHAR(15) that is read and written as `Status`. The constraints below list the allowed values."""
 
 
 class Charge(Base):
-    """One claimed token: the shopper's one try to pay one order. `amount` and `refunded` are in minor units."""
+    """One claimed token: one attempt to pay one order. `amount` and `refunded` are in minor units."""
 
     __tablename__ = "charge"
     __table_args__ = (
@@ -43,49 +53,50 @@ class Charge(Base):
         Index("ix_charge_due", "ask_at",
               postgresql_where=text(f"status IN ({sql_list(PENDING)})"),
               sqlite_where=text(f"status IN ({sql_list(PENDING)})")),
-    )
+    )  # fmt: skip
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    token: Mapped[UUID] = mapped_column(Uuid, unique=True)
-    """The one-time token of the form, and the idempotency key at the gateway. Never forgotten."""
-    receipt: Mapped[UUID] = mapped_column(Uuid, unique=True)
-    """Made by the attempt that claims: the unguessable link of the receipt, and the proof of who owns the row."""
+    key: Mapped[UUID] = mapped_column(Uuid, unique=True)
+    """The token's key and the idempotency key at the gateway. Kept permanently."""
+    receipt_id: Mapped[UUID] = mapped_column(Uuid, unique=True)
+    """Made by the request that claims: it identifies the owner of the row and is the receipt's unguessable address."""
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
-    status: Mapped[str] = mapped_column(String(15), default=Status.PROCESSING)
+    status: Mapped[Status] = mapped_column(StatusType, default=Status.PROCESSING)
     amount: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
     refunded: Mapped[int] = mapped_column(BigInteger, default=0)
-    """Given back or promised to be: raised by the claim of a refund, lowered if the gateway refuses it."""
+    """Refunded or promised: raised when a refund is claimed, lowered if the gateway declines it."""
     email: Mapped[str] = mapped_column(String(254))
     name: Mapped[str] = mapped_column(String(100))
     last4: Mapped[str | None] = mapped_column(String(4))
-    link: Mapped[str] = mapped_column(String(300))
-    """The receipt's address as this shopper's browser knows the shop, for the gateway and for letters."""
+    receipt_url: Mapped[str] = mapped_column(String(300))
+    """The receipt's address on the host that this shopper used, for the gateway and for e-mails."""
     arrivals: Mapped[int] = mapped_column(SmallInteger, default=1)
-    """How often this form arrived, and `rivals` how often another form for the same order did."""
-    rivals: Mapped[int] = mapped_column(SmallInteger, default=0)
+    """How often the form of this charge arrived."""
+    other_arrivals: Mapped[int] = mapped_column(SmallInteger, default=0)
+    """How often another form for the same order arrived."""
 
     gateway: Mapped[str] = mapped_column(String(20))
     account: Mapped[str] = mapped_column(String(100))
-    reference: Mapped[str | None] = mapped_column(String(255))
-    """The gateway's own name for it, once learnt."""
-    request: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    gateway_reference: Mapped[str | None] = mapped_column(String(255))
+    """The gateway's own id for the payment, once it is known."""
+    gateway_request: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     """The exact request, for gateways that must be able to repeat it."""
     action_url: Mapped[str | None] = mapped_column(String(2000))
     reason: Mapped[str | None] = mapped_column(String(60))
-    """Why it ended without money: the gateway's code, or our own word."""
+    """Why the charge ended without money: the gateway's code, or one of ours."""
     note: Mapped[str | None] = mapped_column(String(200))
-    """Why it is not known yet how it ends; what the merchant sees."""
+    """Why the outcome is not known yet, for the merchant."""
 
     ask_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When recovery may next ask about it. Taking the lease moves it on; so does the back-off."""
-    asked: Mapped[int] = mapped_column(Integer, default=0)
+    """When recovery may next ask about the charge. A lease and the back-off move it forward."""
+    times_asked: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Refund(Base):
-    """Money on its way back, under a key of its own. `amount` is in minor units of its charge's currency."""
+    """Money on its way back, under a key of its own. `amount` is in minor units of the charge's currency."""
 
     __tablename__ = "refund"
     __table_args__ = (
@@ -98,26 +109,26 @@ class Refund(Base):
         Index("ix_refund_due", "ask_at",
               postgresql_where=text("status IN ('in_doubt', 'processing')"),
               sqlite_where=text("status IN ('in_doubt', 'processing')")),
-    )
+    )  # fmt: skip
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"))
     key: Mapped[UUID] = mapped_column(Uuid, unique=True)
     amount: Mapped[int] = mapped_column(BigInteger)
-    status: Mapped[str] = mapped_column(String(15), default=Status.PROCESSING)
+    status: Mapped[Status] = mapped_column(StatusType, default=Status.PROCESSING)
     stray: Mapped[bool] = mapped_column(default=False)
-    """Gives back money that a charge took although it had ended without money."""
+    """True if it gives a stray payment back."""
     reason: Mapped[str | None] = mapped_column(String(60))
     note: Mapped[str | None] = mapped_column(String(200))
-    reference: Mapped[str | None] = mapped_column(String(255))
+    gateway_reference: Mapped[str | None] = mapped_column(String(255))
     ask_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    asked: Mapped[int] = mapped_column(Integer, default=0)
+    times_asked: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class SameOrder(Base):
-    """The guard row of "the same order again": who last paid for just these goods, total and e-mail address."""
+    """The guard row of "the same order again": the last charge for these goods, this total and this e-mail address."""
 
     __tablename__ = "same_order"
 
@@ -130,7 +141,7 @@ LEGAL = " OR ".join(
 )
 
 CHANGED = "(NEW.{0} <> OLD.{0})"
-FIXED = " OR ".join(CHANGED.format(column) for column in ("token", "receipt", "order_id", "amount", "currency"))
+FIXED = " OR ".join(CHANGED.format(column) for column in ("key", "receipt_id", "order_id", "amount", "currency"))
 
 POSTGRESQL = f"""
 CREATE FUNCTION guard_charge() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -139,10 +150,10 @@ BEGIN
     RAISE EXCEPTION 'a charge is never deleted' USING ERRCODE = 'check_violation';
   END IF;
   IF {FIXED} THEN
-    RAISE EXCEPTION 'what was claimed does not change' USING ERRCODE = 'check_violation';
+    RAISE EXCEPTION 'the claim of a charge does not change' USING ERRCODE = 'check_violation';
   END IF;
   IF NEW.status <> OLD.status AND NOT ({LEGAL}) THEN
-    RAISE EXCEPTION 'no charge goes from %% to %%', OLD.status, NEW.status USING ERRCODE = 'check_violation';
+    RAISE EXCEPTION 'a charge does not change from %% to %%', OLD.status, NEW.status USING ERRCODE = 'check_violation';
   END IF;
   RETURN NEW;
 END $$;
@@ -153,9 +164,9 @@ SQLITE = (
     "CREATE TRIGGER charge_refuse_delete BEFORE DELETE ON charge "
     "BEGIN SELECT RAISE(ABORT, 'a charge is never deleted'); END",
     f"CREATE TRIGGER charge_refuse_change BEFORE UPDATE ON charge WHEN {FIXED} "
-    "BEGIN SELECT RAISE(ABORT, 'what was claimed does not change'); END",
+    "BEGIN SELECT RAISE(ABORT, 'the claim of a charge does not change'); END",
     f"CREATE TRIGGER charge_refuse_transition BEFORE UPDATE ON charge WHEN NEW.status <> OLD.status AND NOT ({LEGAL}) "
-    "BEGIN SELECT RAISE(ABORT, 'no charge goes that way'); END",
+    "BEGIN SELECT RAISE(ABORT, 'a charge does not change that way'); END",
 )
 
 event.listen(Charge.__table__, "after_create", DDL(POSTGRESQL).execute_if(dialect="postgresql"))

@@ -1,6 +1,6 @@
-"""Refunds: claim, ask, record, as for a charge. Each has a key of its own and is claimed before the gateway is asked.
+"""Refunds: claim, ask, record, as for a charge. Each refund has a key of its own, claimed before the gateway is asked.
 
-A refund needs no card, so what is in doubt is simply asked for again under the same key: it moves money once.
+A refund needs no card, so recovery repeats a refund in doubt under the same key. The key moves money once.
 """
 
 from collections.abc import Sequence
@@ -11,31 +11,28 @@ import structlog
 from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.engine import Connection
 
-from app.charges.models import Charge, Refund
-from app.charges.rows import Seen
+from app.charges.models import Charge, Refund, StatusType
+from app.charges.rows import RECOVERY_MARGIN, ChargeSnapshot
 from app.charges.states import DECLINED, IN_DOUBT, PROCESSING, SUCCEEDED, Status
-from app.database import Unreachable, back_off, from_now, insert_once, reading, table, transaction
-from app.gateways.base import Answer, Gateway, NotSent, Outcome, Repayment, Unknown
+from app.database import InsertOnce, back_off, confirmed, from_now, reading, table, transaction
+from app.gateways.base import Answer, Gateway, NotSent, Outcome, RefundRequest, Unknown
 from app.ledger import book
 
 charges, refunds = table(Charge), table(Refund)
-
-UNATTENDED = 5.0
-"""Seconds beyond the time-out before recovery takes a refund for abandoned."""
 
 log = structlog.get_logger()
 
 
 class NotRefundable(Exception):
-    """More than is left of the charge, or a charge that took no money; `left` is in minor units."""
+    """The amount exceeds what is left of the charge, or the charge took no money. `left` is in minor units."""
 
     def __init__(self, left: int) -> None:
         super().__init__(left)
         self.left = left
 
 
-class Owed(NamedTuple):
-    """A refund as we saw it; `amount` in minor units."""
+class RefundSnapshot(NamedTuple):
+    """A refund as this process read it. `amount` is in minor units."""
 
     id: int
     charge_id: int
@@ -43,32 +40,37 @@ class Owed(NamedTuple):
     amount: int
     status: Status
     stray: bool
-    reference: str | None
-    asked: int
+    gateway_reference: str | None
+    times_asked: int
 
 
-COLUMNS = [refunds.c[name] for name in Owed._fields]
+COLUMNS = [refunds.c[name] for name in RefundSnapshot._fields]
 
+CLAIM = InsertOnce(
+    refunds,
+    {name: bindparam(name) for name in ("charge_id", "key", "amount", "stray")}
+    | {"status": PROCESSING, "times_asked": 0, "created_at": from_now(0), "ask_at": from_now(bindparam("ask_in"))},
+)
 PROMISE = (
     update(charges)
     .where(
-        charges.c.id == bindparam("charge"),
+        charges.c.id == bindparam("charge_id"),
         charges.c.status == SUCCEEDED,
         charges.c.refunded + bindparam("more") <= charges.c.amount,
     )
     .values(refunded=charges.c.refunded + bindparam("more"))
 )
-TAKE_BACK = (
+WITHDRAW_PROMISE = (
     update(charges)
-    .where(charges.c.id == bindparam("charge"))
+    .where(charges.c.id == bindparam("charge_id"))
     .values(refunded=charges.c.refunded - bindparam("less"))
 )
 COMPARE_AND_SET = (
     update(refunds)
-    .where(refunds.c.id == bindparam("refund"), refunds.c.status == bindparam("seen"))
+    .where(refunds.c.id == bindparam("refund_id"), refunds.c.status == bindparam("seen"))
     .values(
-        status=bindparam("to_status"),
-        reference=func.coalesce(bindparam("to_reference"), refunds.c.reference),
+        status=bindparam("to_status", type_=StatusType),
+        gateway_reference=func.coalesce(bindparam("to_reference"), refunds.c.gateway_reference),
         reason=bindparam("to_reason"),
         note=bindparam("to_note"),
         ended_at=case((bindparam("ended"), from_now(0)), else_=None),
@@ -77,150 +79,146 @@ COMPARE_AND_SET = (
 )
 
 
-def refund(charge: Seen, amount: int, gateway: Gateway, seconds: float, key: UUID | None = None) -> Status:
-    """Give `amount` (minor units) of a charge back; answers succeeded, declined or in_doubt.
+def refund(charge: ChargeSnapshot, amount: int, gateway: Gateway, seconds: float, key: UUID | None = None) -> Status:
+    """Refund `amount` (minor units) of a charge. Return SUCCEEDED, DECLINED or IN_DOUBT.
 
-    The same `key` refunds once. Raises NotRefundable: nothing was asked.
+    The same `key` refunds once. `seconds` is the deadline for each question to the gateway. Raises NotRefundable:
+    the gateway was not asked.
     """
-    owed = claim(charge, amount, key or uuid4(), seconds)
-    if owed.status is not PROCESSING:
-        return owed.status
-    return settle(owed, charge, gateway, seconds)
+    claimed = claim(charge, amount, key or uuid4(), seconds)
+    if claimed.status is not PROCESSING:
+        return claimed.status
+    return settle(claimed, charge, gateway, seconds)
 
 
-def claim(charge: Seen, amount: int, key: UUID, seconds: float) -> Owed:
-    """One transaction: the key becomes a refund, its amount promised on the charge, so that no sum exceeds it.
+def claim(charge: ChargeSnapshot, amount: int, key: UUID, seconds: float) -> RefundSnapshot:
+    """Insert the refund under its key and promise its amount on the charge, so that refunds never exceed it.
 
-    A commit whose answer is lost is probed by claiming again under the same key.
+    Raises NotRefundable, or Unreachable if it is not known whether the claim was committed.
     """
-    try:
-        return _claim(charge, amount, key, seconds)
-    except Unreachable:
-        return _claim(charge, amount, key, seconds)
+    return confirmed(lambda tx: _claim(tx, charge, amount, key, seconds))
 
 
-def _claim(charge: Seen, amount: int, key: UUID, seconds: float) -> Owed:
-    with transaction() as connection:
-        if amount <= 0:
-            raise NotRefundable(_left(connection, charge.id))
-        if _insert(connection, charge, key, amount, stray=False, ask_in=seconds + UNATTENDED):
-            _promise(connection, charge.id, amount)
-        return _get(connection, key)
+def _claim(connection: Connection, charge: ChargeSnapshot, amount: int, key: UUID, seconds: float) -> RefundSnapshot:
+    if amount <= 0:
+        raise NotRefundable(_left(connection, charge.id))
+    if insert(connection, charge, key, amount, stray=False, ask_in=seconds + RECOVERY_MARGIN):
+        _promise(connection, charge.id, amount)
+    return _get(connection, key)
 
 
-def _promise(connection: Connection, charge: int, amount: int) -> None:
-    """One conditional update: of two refunds at once, the second sees what the first has promised."""
-    if connection.execute(PROMISE, {"charge": charge, "more": amount}).rowcount != 1:
-        raise NotRefundable(_left(connection, charge))
+def _promise(connection: Connection, charge_id: int, amount: int) -> None:
+    """One conditional update: of two refunds at once, the second sees the first one's promise."""
+    if connection.execute(PROMISE, {"charge_id": charge_id, "more": amount}).rowcount != 1:
+        raise NotRefundable(_left(connection, charge_id))
 
 
-def claim_stray(connection: Connection, charge: Seen) -> None:
-    """Money that should not be there: post it, and owe it back. Once a charge, however often it is reported."""
-    if _insert(connection, charge, uuid4(), charge.amount, stray=True, ask_in=0):
-        book.post(connection, charge.id, charge.amount, charge.currency, account=book.UNEXPECTED)
+def take_over(connection: Connection, charge: ChargeSnapshot, key: UUID, amount: int, gateway_reference: str) -> None:
+    """Record a refund that was made by hand at the gateway, in the caller's transaction. Idempotent per key.
 
-
-def take_over(connection: Connection, charge: Seen, key: UUID, amount: int, reference: str) -> None:
-    """A refund that was made at the gateway by hand: promised, posted and ended at once, in the caller's transaction.
-
-    Once a key, however often it is reported. Raises NotRefundable where it exceeds what is left, or the charge
-    took no money here.
+    Raises NotRefundable if it exceeds what is left of the charge, or if the charge took no money here.
     """
-    if not _insert(connection, charge, key, amount, stray=False, ask_in=0):
+    if not insert(connection, charge, key, amount, stray=False, ask_in=0):
         return
     _promise(connection, charge.id, amount)
-    owed = _get(connection, key)
-    _move(connection, owed, SUCCEEDED, answer=Answer(Outcome.SUCCEEDED, reference, "at_the_gateway"))
-    book.post(connection, charge.id, -amount, charge.currency, account=book.SALES, refund=owed.id)
+    taken = _get(connection, key)
+    _move(connection, taken, SUCCEEDED, answer=Answer(Outcome.SUCCEEDED, gateway_reference, "at_the_gateway"))
+    book.post(connection, charge.id, -amount, charge.currency, account=book.SALES, refund_id=taken.id)
 
 
-def unsettled(charge: Seen) -> bool:
-    """Whether a refund of the charge is still on its way: what is left of it may change yet."""
+def is_unsettled(charge: ChargeSnapshot) -> bool:
+    """Return whether a refund of the charge is still open, so that what is left of the charge may change."""
     with reading() as tx:
-        open_ = select(refunds.c.id).where(
+        open_refunds = select(refunds.c.id).where(
             refunds.c.charge_id == charge.id, refunds.c.status.in_([PROCESSING, IN_DOUBT])
         )
-        return tx.execute(open_.limit(1)).first() is not None
+        return tx.execute(open_refunds.limit(1)).first() is not None
 
 
-def settle(owed: Owed, charge: Seen, gateway: Gateway, seconds: float) -> Status:
-    """Ask for the refund, again if need be, and record what became of it."""
-    repayment = Repayment(str(owed.key), owed.amount, charge.payment)
+def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> Status:
+    """Ask for the refund, again if necessary, and record what became of it."""
+    request = RefundRequest(str(refund.key), refund.amount, charge.payment)
     try:
-        answer = _ask(gateway, repayment, first=owed.asked == 0, seconds=seconds)
+        answer = _ask(gateway, request, first=refund.times_asked == 0, seconds=seconds)
     except (NotSent, Unknown) as doubt:
-        return record_doubt(owed, str(doubt))
-    try:
-        return _record(owed, charge, answer)
-    except Unreachable:
-        return _record(owed, charge, answer)
+        return record_doubt(refund, str(doubt))
+    return _record(refund, charge, answer)
 
 
-def _ask(gateway: Gateway, repayment: Repayment, *, first: bool, seconds: float) -> Answer:
-    """Who asks again looks first: a gateway may have forgotten the key, but not the refund."""
-    known = None if first else gateway.lookup_refund(repayment, seconds)
-    return known or gateway.refund(repayment, seconds)
+def _ask(gateway: Gateway, request: RefundRequest, *, first: bool, seconds: float) -> Answer:
+    """From the second time on, look first: the gateway may have forgotten the key, but not the refund."""
+    known = None if first else gateway.lookup_refund(request, seconds)
+    return known or gateway.refund(request, seconds)
 
 
-def _record(owed: Owed, charge: Seen, answer: Answer) -> Status:
+def _record(refund: RefundSnapshot, charge: ChargeSnapshot, answer: Answer) -> Status:
     to = Status(answer.outcome)
-    with transaction() as connection:
-        if not _move(connection, owed, to, answer=answer):
-            return _get(connection, owed.key).status
-        if to is SUCCEEDED:
-            account = book.UNEXPECTED if owed.stray else book.SALES
-            book.post(connection, charge.id, -owed.amount, charge.currency, account=account, refund=owed.id)
-        elif to is DECLINED and not owed.stray:
-            connection.execute(TAKE_BACK, {"charge": charge.id, "less": owed.amount})
-    log.info("refund_" + to, refund=owed.id, amount=owed.amount, currency=charge.currency, stray=owed.stray)
-    return to
+    status, written = confirmed(lambda tx: _record_within(tx, refund, charge, to, answer))
+    if written:
+        log.info(
+            f"refund_{to}", refund_id=refund.id, amount=refund.amount, currency=charge.currency, stray=refund.stray
+        )
+    return status
 
 
-def record_doubt(owed: Owed, note: str) -> Status:
-    """Not known yet whether the money went back: recovery asks again under the same key."""
+def _record_within(
+    connection: Connection, refund: RefundSnapshot, charge: ChargeSnapshot, to: Status, answer: Answer
+) -> tuple[Status, bool]:
+    """Return the refund's state, and whether this process wrote it."""
+    if not _move(connection, refund, to, answer=answer):
+        return _get(connection, refund.key).status, False
+    if to is SUCCEEDED:
+        account = book.UNEXPECTED if refund.stray else book.SALES
+        book.post(connection, charge.id, -refund.amount, charge.currency, account=account, refund_id=refund.id)
+    elif to is DECLINED and not refund.stray:
+        connection.execute(WITHDRAW_PROMISE, {"charge_id": charge.id, "less": refund.amount})
+    return to, True
+
+
+def record_doubt(refund: RefundSnapshot, note: str) -> Status:
+    """Record that it is not known whether the money went back. Recovery asks again under the same key."""
     with transaction() as connection:
-        if not _move(connection, owed, IN_DOUBT, note=note, ask_in=back_off(owed.asked)):
-            return _get(connection, owed.key).status
-    log.warning("refund_in_doubt", refund=owed.id, reason=note)
+        if not _move(connection, refund, IN_DOUBT, note=note, ask_in=back_off(refund.times_asked)):
+            return _get(connection, refund.key).status
+    log.warning("refund_in_doubt", refund_id=refund.id, reason=note)
     return IN_DOUBT
 
 
-def _move(connection: Connection, owed: Owed, to: Status, *, answer: Answer | None = None,
+def _move(connection: Connection, refund: RefundSnapshot, to: Status, *, answer: Answer | None = None,
           note: str | None = None, ask_in: float = 0) -> bool:  # fmt: skip
-    """Compare-and-set, as for a charge. False: it no longer is as we saw it."""
+    """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
     values: dict[str, Any] = {
-        "refund": owed.id, "seen": owed.status, "to_status": to, "to_note": note and note[:200],
-        "to_reference": answer and answer.reference, "to_reason": answer and answer.reason,
+        "refund_id": refund.id, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
+        "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
         "ended": to in {SUCCEEDED, DECLINED}, "ask_in": ask_in,
     }  # fmt: skip
     return connection.execute(COMPARE_AND_SET, values).rowcount == 1
 
 
-def _insert(connection: Connection, charge: Seen, key: UUID, amount: int, *, stray: bool, ask_in: float) -> bool:
-    row = {
-        "charge_id": charge.id, "key": key, "amount": amount, "status": PROCESSING, "stray": stray,
-        "ask_at": from_now(ask_in), "asked": 0, "created_at": from_now(0),
-    }  # fmt: skip
-    return connection.execute(insert_once(refunds).values(**row)).rowcount == 1
+def insert(
+    connection: Connection, charge: ChargeSnapshot, key: UUID, amount: int, *, stray: bool, ask_in: float
+) -> bool:
+    """Insert the refund. Return False if the key exists, or if the charge already has a stray refund."""
+    values = {"charge_id": charge.id, "key": key, "amount": amount, "stray": stray, "ask_in": ask_in}
+    return CLAIM.execute(connection, values).rowcount == 1
 
 
-def _get(connection: Connection, key: UUID) -> Owed:
-    return seen(connection.execute(select(*COLUMNS).where(refunds.c.key == key)).one())
+def _get(connection: Connection, key: UUID) -> RefundSnapshot:
+    return snapshot(connection.execute(select(*COLUMNS).where(refunds.c.key == key)).one())
 
 
-def seen(row: Sequence[Any]) -> Owed:
-    """A row of COLUMNS."""
-    owed = Owed._make(row)
-    return owed._replace(status=Status(owed.status))
+def snapshot(row: Sequence[Any]) -> RefundSnapshot:
+    """Return a row of COLUMNS as a snapshot."""
+    return RefundSnapshot._make(row)
 
 
-def left(charge: Seen) -> int:
-    """Minor units of the charge that can still be refunded."""
+def left(charge: ChargeSnapshot) -> int:
+    """Return the minor units of the charge that can still be refunded."""
     with reading() as tx:
         return _left(tx, charge.id)
 
 
-def _left(connection: Connection, charge: int) -> int:
-    found = connection.execute(select(charges.c.status, charges.c.amount - charges.c.refunded)
-                               .where(charges.c.id == charge)).one()  # fmt: skip
-    return int(found[1]) if found[0] == SUCCEEDED else 0
+def _left(connection: Connection, charge_id: int) -> int:
+    query = select(charges.c.status, charges.c.amount - charges.c.refunded).where(charges.c.id == charge_id)
+    status, amount = connection.execute(query).one()
+    return int(amount) if status is SUCCEEDED else 0

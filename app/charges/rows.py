@@ -1,179 +1,187 @@
-"""The statements that the protocol speaks to the charge table with, each built once and each a single statement."""
+"""Every statement on the `charge` table that the protocol uses. Each is built once, because building costs more
+than running (see docs/decisions/statements-built-once.md).
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnClause, bindparam, case, func, literal_column, or_, select, update
+from sqlalchemy import ColumnClause, bindparam, case, func, literal_column, or_, select, update
 from sqlalchemy.engine import Connection
 
-from app.charges.models import ARRIVALS_COUNTED, Charge
+from app.charges.models import ARRIVALS_COUNTED, Charge, StatusType
 from app.charges.states import LIVE, PENDING, Status
-from app.database import from_now, insert_once, table
+from app.database import InsertOnce, from_now, table
 from app.gateways.base import Answer, Payment
 from app.orders.models import Order
+
+RECOVERY_MARGIN = 5.0
+"""Seconds beyond the gateway's deadline before recovery takes over a charge or refund that nobody finished."""
 
 charges = table(Charge)
 
 
-class Seen(NamedTuple):
-    """A charge as we saw it; what is written next is written only if it still is so."""
+class ChargeSnapshot(NamedTuple):
+    """A charge as this process read it. Writes demand that its status is still the same."""
 
     id: int
-    token: UUID
-    receipt: UUID
+    key: UUID
+    receipt_id: UUID
     order_id: int
     status: Status
     amount: int
     currency: str
     gateway: str
     account: str
-    reference: str | None
-    request: dict[str, object] | None
+    gateway_reference: str | None
+    gateway_request: dict[str, object] | None
     action_url: str | None
-    link: str
+    receipt_url: str
     arrivals: int
-    rivals: int
+    other_arrivals: int
 
     @property
     def payment(self) -> Payment:
-        """What the gateway is asked about, under this charge's own key."""
-        return Payment(str(self.token), self.amount, self.currency, self.link, self.reference, self.request)
+        """The charge as the gateway sees it."""
+        return Payment(
+            str(self.key), self.amount, self.currency, self.receipt_url, self.gateway_reference, self.gateway_request
+        )
 
 
-COLUMNS = [charges.c[name] for name in Seen._fields]
-STATUS: BindParameter[str] = bindparam("to_status")
+COLUMNS = [charges.c[name] for name in ChargeSnapshot._fields]
+STATUS = bindparam("to_status", type_=StatusType)
 
 
-def _spelt(statuses: frozenset[Status]) -> list[ColumnClause[str]]:
-    """For IN: constants, which partial indexes are found by. Parameters would be put together at each execution."""
+def _constants(statuses: frozenset[Status]) -> list[ColumnClause[str]]:
+    """Constants for IN. The planner can match a partial index only with constants, not with parameters."""
     return [literal_column(f"'{status}'") for status in sorted(statuses)]
 
 
-GIVEN = (
-    "token", "receipt", "order_id", "status", "amount", "currency",
-    "email", "name", "last4", "link", "gateway", "account", "request",
+CLAIMED = (
+    "key", "receipt_id", "order_id", "status", "amount", "currency",
+    "email", "name", "last4", "receipt_url", "gateway", "account", "gateway_request",
 )  # fmt: skip
 
-CLAIM = (
-    insert_once(charges)
-    .values(
-        {name: bindparam(name) for name in GIVEN}
-        | {"arrivals": 1, "rivals": 0, "refunded": 0, "asked": 0}
-        | {"created_at": from_now(0), "ask_at": from_now(bindparam("unattended"))}
-    )
-    .returning(*COLUMNS)
+CLAIM = InsertOnce(
+    charges,
+    {name: bindparam(name) for name in CLAIMED}
+    | {"arrivals": 1, "other_arrivals": 0, "refunded": 0, "times_asked": 0}
+    | {"created_at": from_now(0), "ask_at": from_now(bindparam("unattended"))},
+    returning=COLUMNS,
 )
 
-BY_ID = select(*COLUMNS).where(charges.c.id == bindparam("charge"))
+BY_ID = select(*COLUMNS).where(charges.c.id == bindparam("charge_id"))
 
-BY_TOKEN = select(*COLUMNS).where(charges.c.token == bindparam("token"))
+BY_KEY = select(*COLUMNS).where(charges.c.key == bindparam("key"))
 
-BY_TOKEN_OR_ORDER = select(*COLUMNS).where(
+BY_KEY_OR_ORDER = select(*COLUMNS).where(
     or_(
-        charges.c.token == bindparam("token"),
-        (charges.c.order_id == bindparam("order")) & charges.c.status.in_(_spelt(LIVE)),
+        charges.c.key == bindparam("key"),
+        (charges.c.order_id == bindparam("order_id")) & charges.c.status.in_(_constants(LIVE)),
     )
 )
 
-BY_RECEIPT = select(*COLUMNS).where(charges.c.receipt == bindparam("receipt"))
+BY_RECEIPT = select(*COLUMNS).where(charges.c.receipt_id == bindparam("receipt_id"))
 
 NEWEST_ORDER = (
-    select(Order.id).where(Order.buyer == bindparam("buyer")).order_by(Order.id.desc()).limit(1).scalar_subquery()
+    select(Order.id).where(Order.buyer_id == bindparam("buyer_id")).order_by(Order.id.desc()).limit(1).scalar_subquery()
 )
-LIVE_OF_BUYER = select(*COLUMNS).where(charges.c.order_id == NEWEST_ORDER, charges.c.status.in_(_spelt(LIVE)))
+LIVE_OF_BUYER = select(*COLUMNS).where(charges.c.order_id == NEWEST_ORDER, charges.c.status.in_(_constants(LIVE)))
 
 COMPARE_AND_SET = (
     update(charges)
-    .where(charges.c.id == bindparam("charge"), charges.c.status == bindparam("seen"))
+    .where(charges.c.id == bindparam("charge_id"), charges.c.status == bindparam("seen"))
     .values(
         status=STATUS,
-        reference=func.coalesce(bindparam("to_reference"), charges.c.reference),
+        gateway_reference=func.coalesce(bindparam("to_reference"), charges.c.gateway_reference),
         reason=bindparam("to_reason"),
         action_url=bindparam("to_action_url"),
         note=bindparam("to_note"),
-        ended_at=case((STATUS.in_(_spelt(PENDING)), None), else_=from_now(0)),
+        ended_at=case((STATUS.in_(_constants(PENDING)), None), else_=from_now(0)),
         ask_at=from_now(bindparam("ask_in")),
     )
 )
 
 POSTPONE = (
     update(charges)
-    .where(charges.c.id == bindparam("charge"), charges.c.status == bindparam("seen"))
+    .where(charges.c.id == bindparam("charge_id"), charges.c.status == bindparam("seen"))
     .values(status=STATUS, note=bindparam("to_note"), ask_at=from_now(bindparam("ask_in")))
 )
 
-ARRIVED = update(charges).where(charges.c.id == bindparam("charge"), charges.c.arrivals < ARRIVALS_COUNTED).values(
-    arrivals=charges.c.arrivals + 1
-)  # fmt: skip
-RIVALLED = update(charges).where(charges.c.id == bindparam("charge"), charges.c.rivals < ARRIVALS_COUNTED).values(
-    rivals=charges.c.rivals + 1
-)  # fmt: skip
+SAME_FORM_ARRIVED = (
+    update(charges)
+    .where(charges.c.id == bindparam("charge_id"), charges.c.arrivals < ARRIVALS_COUNTED)
+    .values(arrivals=charges.c.arrivals + 1)
+)
+OTHER_FORM_ARRIVED = (
+    update(charges)
+    .where(charges.c.id == bindparam("charge_id"), charges.c.other_arrivals < ARRIVALS_COUNTED)
+    .values(other_arrivals=charges.c.other_arrivals + 1)
+)
 
 
-def insert(connection: Connection, unattended: float, **columns: object) -> Seen | None:
-    """Claim: the new charge, or None where its token or its order is another charge's already.
+def insert(connection: Connection, unattended: float, **columns: object) -> ChargeSnapshot | None:
+    """Claim: return the new charge, or None if another charge has the same key or holds the same order.
 
-    `unattended` is the seconds after which recovery may look after it.
+    `unattended` is the number of seconds after which recovery may take the charge over.
     """
-    row = connection.execute(CLAIM, {"unattended": unattended, **columns}).first()
-    return seen(row) if row else None
+    row = CLAIM.execute(connection, {"unattended": unattended, **columns}).first()
+    return snapshot(row) if row else None
 
 
-def find(connection: Connection, token: UUID, order: int) -> Seen | None:
-    """The charge that holds the token, or else the live one of the order."""
-    found = [seen(row) for row in connection.execute(BY_TOKEN_OR_ORDER, {"token": token, "order": order})]
-    # Two where the token's own was declined and another form pays the order now.
-    return max(found, key=lambda charge: charge.token == token, default=None)
+def find(connection: Connection, key: UUID, order_id: int) -> ChargeSnapshot | None:
+    """Return the charge with this key; failing that, the live charge of the order."""
+    found = map(snapshot, connection.execute(BY_KEY_OR_ORDER, {"key": key, "order_id": order_id}))
+    # There are two if the key's own charge was declined and another form is paying the order now.
+    return max(found, key=lambda charge: charge.key == key, default=None)
 
 
-def of_token(connection: Connection, token: UUID) -> Seen | None:
-    """The charge of this key, None where it is none of ours."""
-    row = connection.execute(BY_TOKEN, {"token": token}).first()
-    return seen(row) if row else None
+def of_key(connection: Connection, key: UUID) -> ChargeSnapshot | None:
+    """Return the charge with this key, or None."""
+    row = connection.execute(BY_KEY, {"key": key}).first()
+    return snapshot(row) if row else None
 
 
-def get(connection: Connection, charge: int) -> Seen:
-    """The charge as it is now."""
-    return seen(connection.execute(BY_ID, {"charge": charge}).one())
+def get(connection: Connection, charge_id: int) -> ChargeSnapshot:
+    """Return the charge as it is now."""
+    return snapshot(connection.execute(BY_ID, {"charge_id": charge_id}).one())
 
 
-def of_receipt(connection: Connection, receipt: UUID) -> Seen | None:
-    """The charge behind a receipt, None where there is no such receipt."""
-    row = connection.execute(BY_RECEIPT, {"receipt": receipt}).first()
-    return seen(row) if row else None
+def of_receipt(connection: Connection, receipt_id: UUID) -> ChargeSnapshot | None:
+    """Return the charge behind a receipt, or None."""
+    row = connection.execute(BY_RECEIPT, {"receipt_id": receipt_id}).first()
+    return snapshot(row) if row else None
 
 
-def live_of_buyer(connection: Connection, buyer: UUID) -> Seen | None:
-    """The one charge that holds the buyer's newest order, if there is one."""
-    row = connection.execute(LIVE_OF_BUYER, {"buyer": buyer}).first()
-    return seen(row) if row else None
+def live_of_buyer(connection: Connection, buyer_id: UUID) -> ChargeSnapshot | None:
+    """Return the live charge of the buyer's newest order, or None."""
+    row = connection.execute(LIVE_OF_BUYER, {"buyer_id": buyer_id}).first()
+    return snapshot(row) if row else None
 
 
-def move(connection: Connection, charge: Seen, to: Status, answer: Answer | None = None, *,
+def move(connection: Connection, charge: ChargeSnapshot, to: Status, answer: Answer | None = None, *,
          note: str | None = None, ask_in: float = 0) -> bool:  # fmt: skip
-    """Compare-and-set: `to` is written only if the charge still is as we saw it. False: it no longer is."""
+    """Compare-and-set: write `to` if the charge still has the status that we read. Return False if it has not."""
     values = {
-        "charge": charge.id, "seen": charge.status, "to_status": to, "to_note": note, "ask_in": ask_in,
-        "to_reference": answer and answer.reference,
+        "charge_id": charge.id, "seen": charge.status, "to_status": to, "to_note": note, "ask_in": ask_in,
+        "to_reference": answer and answer.gateway_reference,
         "to_reason": answer and answer.reason,
         "to_action_url": answer and answer.action_url,
     }  # fmt: skip
     return connection.execute(COMPARE_AND_SET, values).rowcount == 1
 
 
-def count_arrival(connection: Connection, charge: int, *, same_form: bool) -> None:
-    """One more form arrived for a charge that exists. Beyond the first few nothing is written: a flood stays cheap."""
-    connection.execute(ARRIVED if same_form else RIVALLED, {"charge": charge})
-
-
-def postpone(connection: Connection, charge: Seen, to: Status, note: str, ask_in: float) -> bool:
-    """Compare-and-set: still not known, for this reason; ask again in so many seconds."""
-    values = {"charge": charge.id, "seen": charge.status, "to_status": to, "to_note": note[:200], "ask_in": ask_in}
+def postpone(connection: Connection, charge: ChargeSnapshot, to: Status, note: str, ask_in: float) -> bool:
+    """Compare-and-set: note why the outcome is still unknown, and ask again in `ask_in` seconds."""
+    values = {"charge_id": charge.id, "seen": charge.status, "to_status": to, "to_note": note[:200], "ask_in": ask_in}
     return connection.execute(POSTPONE, values).rowcount == 1
 
 
-def seen(row: Sequence[Any]) -> Seen:
-    """A row of COLUMNS."""
-    charge = Seen._make(row)
-    return charge._replace(status=Status(charge.status))
+def count_arrival(connection: Connection, charge_id: int, *, same_form: bool) -> None:
+    """Count one more form that arrived for this charge. Above ARRIVALS_COUNTED nothing is written."""
+    connection.execute(SAME_FORM_ARRIVED if same_form else OTHER_FORM_ARRIVED, {"charge_id": charge_id})
+
+
+def snapshot(row: Sequence[Any]) -> ChargeSnapshot:
+    """Return a row of COLUMNS as a snapshot."""
+    return ChargeSnapshot._make(row)

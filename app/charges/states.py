@@ -1,21 +1,27 @@
 """The states of a charge and the one table of legal transitions.
 
-The compare-and-set in `move` enforces it in the code; triggers made from the same table enforce it in the
-database, for whoever comes by another way.
+The compare-and-set in `rows.move` enforces the table in code. Triggers made from the same table enforce it in the
+database, for every other writer.
 """
 
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a charge stands. The names are those of the receipt's JSON."""
+    """The state of a charge or refund. The values appear in the receipt's JSON."""
 
     PROCESSING = "processing"
+    """Claimed. The request that claimed it may be asking the gateway."""
     REQUIRES_ACTION = "requires_action"
+    """The gateway waits for the shopper, for example on its 3-D Secure page."""
     IN_DOUBT = "in_doubt"
+    """The gateway was asked and gave no definite answer. Money may have moved. Recovery asks until it knows."""
     SUCCEEDED = "succeeded"
+    """The money was taken."""
     DECLINED = "declined"
+    """The gateway refused. No money was taken."""
     CANCELED = "canceled"
+    """Ended before money was taken, and the key can never take money."""
 
 
 PROCESSING, REQUIRES_ACTION, IN_DOUBT, SUCCEEDED, DECLINED, CANCELED = Status
@@ -30,15 +36,15 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 
 PENDING = frozenset({PROCESSING, REQUIRES_ACTION, IN_DOUBT})
-"""Not known yet how it ends: the shopper must wait, recovery looks after it."""
+"""The outcome is not known yet. The order stays frozen, and recovery is responsible for the charge."""
 
 LIVE = PENDING | {SUCCEEDED}
-"""Holds its order and its stock: there is one of these an order at most."""
+"""States that hold the order and its stock. A unique index allows one live charge per order."""
 
 WITHOUT_MONEY = frozenset({DECLINED, CANCELED})
-"""Ended, and nothing was taken: the order opens again."""
+"""Ended without money: the order becomes the shopper's basket again."""
 
 
 def sql_list(statuses: frozenset[Status]) -> str:
-    """For constraints and indexes: 'a', 'b', in a fixed order."""
+    """Return "'a', 'b'" in a fixed order, for constraints and indexes."""
     return ", ".join(f"'{status}'" for status in sorted(statuses))

@@ -1,8 +1,8 @@
-"""What the heart knows of a payment gateway: one small interface and the answers that it may give.
+"""The interface between the core and a payment gateway: questions, answers, and the two ways to have no answer.
 
-Every question carries the idempotency key and a time-out. Every question ends in a definite answer or
-raises: `NotSent` (nothing left this machine) or `Unknown` (money may have moved, or not). There is no
-third way, and "no answer" is never "declined".
+Every question carries the idempotency key and a time-out. It returns a definite answer or raises: `NotSent` (nothing
+left this machine) or `Unknown` (money may have moved, or not). There is no third way, and a missing answer is never
+a decline.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class Outcome(StrEnum):
-    """How a question under a key ended, as far as the gateway is concerned."""
+    """How a question under a key ended, according to the gateway."""
 
     SUCCEEDED = "succeeded"
     DECLINED = "declined"
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Card:
-    """Card data on its way through: never stored, never logged, hence no repr."""
+    """Card data that is passed on to the gateway. It is never stored or logged, so it has no telling repr."""
 
     number: str
     expiry: str
@@ -36,22 +36,22 @@ class Card:
 
 @dataclass(frozen=True)
 class Payment:
-    """What a charge asks of a gateway. `amount` is in minor units of `currency` (ISO 4217)."""
+    """A charge as the gateway sees it. `amount` is in minor units of `currency` (ISO 4217)."""
 
     key: str
     amount: int
     currency: str
     return_url: str = ""
-    """Where the gateway's page sends the shopper back to; only `charge` needs it."""
-    reference: str | None = None
-    """The gateway's own name for it, once learnt."""
-    request: Mapping[str, Any] | None = None
-    """The exact request as stored at the claim, where the gateway's `prepare` made one."""
+    """Where the gateway's page sends the shopper back to. Only `charge` needs it."""
+    gateway_reference: str | None = None
+    """The gateway's own id for the payment, once it is known."""
+    gateway_request: Mapping[str, Any] | None = None
+    """The exact request, stored at the claim, if the gateway has a `prepare` method."""
 
 
 @dataclass(frozen=True)
-class Repayment:
-    """What a refund asks of a gateway: `amount` minor units of `payment` back, under a key of its own."""
+class RefundRequest:
+    """A refund as the gateway sees it: `amount` minor units of `payment`, under a key of its own."""
 
     key: str
     amount: int
@@ -63,14 +63,16 @@ class Answer:
     """A definite answer for one key. `reason` is the gateway's code, such as "insufficient_funds"."""
 
     outcome: Outcome
-    reference: str | None = None
+    gateway_reference: str | None = None
     reason: str | None = None
     action_url: str | None = None
+    this_request_only: bool = False
+    """True if it only tells what this request did: another request under the same key may have taken money."""
 
 
 @dataclass(frozen=True)
-class Movement:
-    """One line of the gateway's statement: `kind` is "charge" or "refund", `amount` in minor units, `at` UTC."""
+class StatementEntry:
+    """One line of the gateway's statement: `kind` is "charge" or "refund", `amount` in minor units, `at` in UTC."""
 
     key: str
     kind: str
@@ -80,11 +82,11 @@ class Movement:
 
 
 class NotSent(Exception):
-    """The connection could not be opened: this attempt took nothing."""
+    """The connection could not be opened: this attempt took no money."""
 
 
 class Unknown(Exception):
-    """The gateway gave no definite answer for this key. `again` says whether asking at once can help."""
+    """The gateway gave no definite answer for this key. `again` tells whether asking again at once can help."""
 
     def __init__(self, reason: str, *, again: bool = True) -> None:
         super().__init__(reason)
@@ -93,10 +95,10 @@ class Unknown(Exception):
 
 
 class NotPayable(Exception):
-    """This total can't be paid at this gateway, so nothing was claimed or asked.
+    """This total can't be paid at this gateway. Nothing was claimed and the gateway was not asked.
 
     `reason` is "too_little" (`limit`: the least that can be paid, in minor units), "too_much" (`limit`: the most),
-    "step" (`limit`: totals must be multiples of it) or "insecure" (the shop was not reached by HTTPS).
+    "step" (`limit`: totals must be multiples of it) or "insecure" (the page was not loaded over HTTPS).
     """
 
     def __init__(self, reason: str, limit: int | None = None) -> None:
@@ -105,17 +107,17 @@ class NotPayable(Exception):
 
 
 class Deadline:
-    """So many seconds from its making, for all the tries under one key together."""
+    """A point in time, `seconds` from now, shared by all tries under one key."""
 
     def __init__(self, seconds: float) -> None:
         self._end = monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left, never negative."""
+        """Return the seconds that are left, never negative."""
         return max(0.0, self._end - monotonic())
 
     def pause(self, seconds: float) -> bool:
-        """Wait before the next try; False, at once, where that would leave no time for one."""
+        """Wait before the next try. Return False at once if that would leave no time for it."""
         if self.left() <= seconds:
             return False
         sleep(seconds)
@@ -123,41 +125,41 @@ class Deadline:
 
 
 class Gateway(Protocol):
-    """A payment gateway. Implementations hold no state that matters to correctness and never retry by themselves.
+    """A payment gateway. Implementations hold no state that correctness depends on, and never retry by themselves.
 
-    Every method but `statement` takes `timeout`: the seconds in which it must have ended, connecting included.
-    Every method raises `NotSent` or `Unknown` where it has no definite answer.
+    Every method but `statement` takes `timeout`, the seconds in which it must end, connecting included.
+    Every method raises `NotSent` or `Unknown` if it has no definite answer.
     """
 
     name: str
     account: str
-    """Which account at the gateway: a charge is only ever recovered with the account that was asked."""
+    """The account at the gateway. A charge is only ever looked up with the account that it was made with."""
     takes_cards: bool
-    """Whether card fields belong on our page (else the gateway has a page of its own)."""
+    """True if card fields belong on our page, False if the gateway has a payment page of its own."""
     page_origin: str | None
-    """The origin that `Answer.action_url` leads to, for the Content-Security-Policy."""
+    """The origin of `Answer.action_url`, for the Content-Security-Policy."""
 
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
-        """Take the money, or say how it ended. The same key and request always get the same answer."""
+        """Take the money and return the outcome. The same key and request always get the same answer."""
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
-        """What became of this key; None when the gateway has never heard of it."""
+        """Return what became of the key; None if the gateway has never seen it."""
 
     def cancel(self, payment: Payment, timeout: float) -> Answer:
-        """Fence the key, so that a request still on its way can never take money; answers whichever outcome won."""
+        """Fence the key, so that a request that arrives later can never take money. Return the outcome that won."""
 
-    def refund(self, repayment: Repayment, timeout: float) -> Answer:
-        """Give money back; `succeeded` or `declined`. The same key moves money once."""
+    def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
+        """Give money back and return SUCCEEDED or DECLINED. The same key moves money once."""
 
-    def lookup_refund(self, repayment: Repayment, timeout: float) -> Answer | None:
-        """What became of this refund's key; None when the gateway has never heard of it."""
+    def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
+        """Return what became of the refund's key; None if the gateway has never seen it."""
 
-    def statement(self) -> Iterator[Movement]:
-        """Every movement of money on the account, streamed in the gateway's own order."""
+    def statement(self) -> Iterator[StatementEntry]:
+        """Yield every movement of money on the account, in the gateway's order."""
 
 
-class Line(NamedTuple):
-    """One line of an order, for the gateway's page. `price` is for one piece, in minor units."""
+class PaymentLine(NamedTuple):
+    """One line of an order, for the gateway's page. `price` is per piece, in minor units."""
 
     name: str
     quantity: int
@@ -165,28 +167,28 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Sale:
-    """All that a request to a gateway with a page of its own is made of. `amount` is in minor units."""
+class HostedPayment:
+    """What a gateway with a payment page of its own needs to know. `amount` is in minor units."""
 
     key: str
     amount: int
     currency: str
-    order: int
+    order_id: int
     email: str
     return_url: str
-    lines: Sequence[Line]
+    lines: Sequence[PaymentLine]
 
 
 @runtime_checkable
-class Hosted(Protocol):
-    """A gateway whose own page takes the card. Its request is stored with the claim, to be repeated exactly."""
+class HostedGateway(Protocol):
+    """A gateway with a payment page of its own. Its request is stored with the claim, to be repeated exactly."""
 
-    def prepare(self, sale: Sale) -> Mapping[str, Any]:
-        """The request, for `Payment.request`; asks nobody. Raises NotPayable."""
+    def prepare(self, payment: HostedPayment) -> Mapping[str, Any]:
+        """Return the request for `Payment.gateway_request` without asking the gateway. Raises NotPayable."""
 
 
-class About(StrEnum):
-    """What a gateway's notice is about, as far as we follow it."""
+class EventSubject(StrEnum):
+    """What an event is about, as far as the shop reacts to it."""
 
     PAYMENT = "payment"
     REFUND = "refund"
@@ -195,44 +197,64 @@ class About(StrEnum):
 
 
 @dataclass(frozen=True)
-class Notice:
-    """That something happened at the gateway. What is so now, the gateway is asked: notices come late and out of order.
+class GatewayEvent:
+    """One event that a gateway sent. Events arrive late and out of order, so the shop then asks for the present state.
 
-    `key` is the payment's, `reference` the gateway's name for it, `text` what a merchant may read; `at` is UTC.
+    `id` and `kind` are the gateway's, `key` is the payment's, `gateway_reference` the gateway's id for the payment,
+    `text` a sentence for the merchant; `at` is in UTC.
     """
 
     id: str
     kind: str
-    about: About
+    subject: EventSubject
     at: datetime
     key: str | None = None
-    reference: str | None = None
+    gateway_reference: str | None = None
     text: str | None = None
 
 
 @dataclass(frozen=True)
-class Refunded:
-    """Money that went back at the gateway, asked for by us or by hand: `amount` in minor units."""
+class GatewayRefund:
+    """A refund that the gateway made, at our request or by hand. `amount` is in minor units."""
 
     key: str
     amount: int
-    reference: str
+    gateway_reference: str
     ours: bool
 
 
-class BadNotice(Exception):
-    """Not from the gateway: unsigned, wrongly or long ago signed, or unreadable."""
+class BadEvent(Exception):
+    """The event is not from the gateway: its signature is missing, wrong or too old, or its body is unreadable."""
 
 
 @runtime_checkable
-class Notifier(Gateway, Protocol):
-    """A gateway that tells by itself when something happens there (webhooks)."""
+class EventSender(Gateway, Protocol):
+    """A gateway that sends events (webhooks)."""
 
-    def read_webhook(self, body: bytes, signature: str) -> Notice:
-        """Check and read what arrived, without asking anybody. Raises BadNotice."""
+    def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent:
+        """Check the signature and read the event, without asking anybody. Raises BadEvent."""
 
-    def key_of(self, notice: Notice, timeout: float) -> str | None:
-        """The key of the payment that the notice is about; None: not one of ours. Raises NotSent or Unknown."""
+    def key_of(self, event: GatewayEvent, timeout: float) -> str | None:
+        """Return the key of the payment that the event is about; None if it is not ours. Raises NotSent or Unknown."""
 
-    def refunds_of(self, payment: Payment, timeout: float) -> list[Refunded]:
-        """All that went back of a payment. Raises NotSent or Unknown."""
+    def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
+        """Return every refund of a payment. Raises NotSent or Unknown."""
+
+
+@dataclass(frozen=True)
+class Gateways:
+    """The gateways of one application. `current` takes new charges."""
+
+    current: Gateway
+    known: tuple[Gateway, ...]
+
+    def of(self, name: str, account: str) -> Gateway | None:
+        """Return the gateway and account that a charge was made with; None if it is no longer configured."""
+        return next((known for known in self.known if (known.name, known.account) == (name, account)), None)
+
+    def event_sender(self, name: str) -> EventSender | None:
+        """Return the gateway of this name if it is configured and sends events."""
+        return next((known for known in self.known if known.name == name and isinstance(known, EventSender)), None)
+
+    def __iter__(self) -> Iterator[Gateway]:
+        return iter(self.known)

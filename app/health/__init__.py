@@ -1,1 +1,1 @@
-"""For machines: is it alive, can it work, how does it do."""
+"""Endpoints for machines: liveness, readiness and metrics."""

@@ -1,4 +1,4 @@
-"""What Prometheus is told: how requests are answered, and which payments wait for an answer, by state and age."""
+"""Metrics for Prometheus: responses by endpoint and status, open charges by state and age."""
 
 from collections.abc import Iterator
 
@@ -12,11 +12,11 @@ from app.charges.models import Charge
 from app.charges.states import PENDING
 from app.database import Unreachable, from_now, reading
 
-ANSWERS = Counter("payonce_answers", "Requests by page and status.", ["endpoint", "status"])
+ANSWERS = Counter("payonce_answers", "Responses by endpoint and status.", ["endpoint", "status"])
 
 
 class OpenCharges(Collector):
-    """Counted in the database at each scrape, by an index that holds open charges only."""
+    """Counts open charges at each scrape, with an index that holds only open charges."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         counts = GaugeMetricFamily("payonce_open_charges", "Charges not ended yet.", labels=["status"])
@@ -26,7 +26,7 @@ class OpenCharges(Collector):
                 counts.add_metric([status], count)
                 oldest.add_metric([status], age)
         except Unreachable:
-            return  # No figure is better than a wrong one; /readyz says why.
+            return  # No figure is better than a wrong one; /readyz gives the reason.
         yield counts
         yield oldest
 
@@ -43,7 +43,7 @@ def _open() -> list[tuple[str, int, float]]:
 
 
 def init_app(app: Flask) -> None:
-    """Count every answer, by the page's name and never by its address: addresses are secrets here."""
+    """Count every response by its endpoint, never by its path: a receipt's path is secret."""
 
     @app.after_request
     def _count(response: Response) -> Response:

@@ -1,4 +1,4 @@
-"""GET /healthz: the process answers. GET /readyz: it can take payments too. GET /metrics: for Prometheus."""
+"""GET /healthz: the process runs. GET /readyz: it can take payments. GET /metrics: for Prometheus."""
 
 import os
 
@@ -10,18 +10,18 @@ from sqlalchemy import text
 from app.database import Unreachable, reading
 from app.health.metrics import OpenCharges
 
-bp = Blueprint("health", __name__)
+blueprint = Blueprint("health", __name__)
 
 
-@bp.get("/healthz")
+@blueprint.get("/healthz")
 def healthz() -> Response:
-    """200 as long as the process answers at all."""
+    """GET /healthz: 200 if the process can answer at all."""
     return _plain("alive")
 
 
-@bp.get("/readyz")
+@blueprint.get("/readyz")
 def readyz() -> Response:
-    """200 when the storage answers, 503 with the reason when it does not."""
+    """GET /readyz: 200 if the database answers, else 503 with the reason."""
     try:
         with reading() as tx:
             tx.execute(text("SELECT 1"))
@@ -30,9 +30,9 @@ def readyz() -> Response:
     return _plain("ready")
 
 
-@bp.get("/metrics")
+@blueprint.get("/metrics")
 def metrics() -> Response:
-    """All workers' figures together where PROMETHEUS_MULTIPROC_DIR is set, else this process's."""
+    """GET /metrics: the figures of all workers if PROMETHEUS_MULTIPROC_DIR is set, else of this process."""
     registry = CollectorRegistry()
     registry.register(OpenCharges())
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

@@ -1,4 +1,4 @@
-"""Ledger entries. Nothing here is ever updated or deleted: a trigger sees to it."""
+"""Ledger entries. Triggers refuse to update or delete them."""
 
 from datetime import datetime
 
@@ -8,16 +8,28 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database import Base, BigId, UtcDateTime, from_now
 
 
-class Entry(Base):
-    """One side of a posting. `amount` is in minor units, debit positive; the entries of a posting sum to zero."""
+class LedgerEntry(Base):
+    """One side of a posting. `amount` is in minor units, debits positive. The entries of a posting sum to zero."""
 
     __tablename__ = "ledger_entry"
     __table_args__ = (
         CheckConstraint("amount <> 0", name="amount_not_zero"),
-        Index("uq_ledger_entry_one_posting_per_charge", "charge_id", "account", unique=True,
-              postgresql_where=text("refund_id IS NULL"), sqlite_where=text("refund_id IS NULL")),
-        Index("uq_ledger_entry_one_posting_per_refund", "refund_id", "account", unique=True,
-              postgresql_where=text("refund_id IS NOT NULL"), sqlite_where=text("refund_id IS NOT NULL")),
+        Index(
+            "uq_ledger_entry_one_posting_per_charge",
+            "charge_id",
+            "account",
+            unique=True,
+            postgresql_where=text("refund_id IS NULL"),
+            sqlite_where=text("refund_id IS NULL"),
+        ),
+        Index(
+            "uq_ledger_entry_one_posting_per_refund",
+            "refund_id",
+            "account",
+            unique=True,
+            postgresql_where=text("refund_id IS NOT NULL"),
+            sqlite_where=text("refund_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -42,6 +54,6 @@ SQLITE = tuple(
     for verb in ("UPDATE", "DELETE")
 )
 
-event.listen(Entry.__table__, "after_create", DDL(POSTGRESQL).execute_if(dialect="postgresql"))
+event.listen(LedgerEntry.__table__, "after_create", DDL(POSTGRESQL).execute_if(dialect="postgresql"))
 for _statement in SQLITE:
-    event.listen(Entry.__table__, "after_create", DDL(_statement).execute_if(dialect="sqlite"))
+    event.listen(LedgerEntry.__table__, "after_create", DDL(_statement).execute_if(dialect="sqlite"))

@@ -1,1 +1,1 @@
-"""Letters to shoppers: written down with what they tell of, sent afterwards."""
+"""E-mails to shoppers: owed in the transaction of the event they report, sent afterwards."""

@@ -1,4 +1,4 @@
-"""The outbox: letters that are owed, and when they went."""
+"""The outbox: e-mails that are owed, and when they were sent."""
 
 from datetime import datetime
 from uuid import UUID
@@ -9,20 +9,20 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database import Base, BigId, UtcDateTime
 
 
-class Letter(Base):
-    """One receipt by e-mail. `message` makes its Message-ID: a letter that goes out twice is known as the same."""
+class OutboxEmail(Base):
+    """One receipt e-mail. `message_id` is part of its Message-ID, so that a repeated e-mail is recognised."""
 
-    __tablename__ = "letter"
+    __tablename__ = "outbox_email"
     __table_args__ = (
-        Index("ix_letter_due", "send_at",
+        Index("ix_outbox_email_due", "send_at",
               postgresql_where=text("sent_at IS NULL"), sqlite_where=text("sent_at IS NULL")),
-    )
+    )  # fmt: skip
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"), unique=True)
-    message: Mapped[UUID] = mapped_column(Uuid)
+    message_id: Mapped[UUID] = mapped_column(Uuid)
     send_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When it may next be tried. Taking the lease moves it on; so does the back-off."""
+    """When it may next be tried. A lease and the back-off move it forward."""
     tries: Mapped[int] = mapped_column(Integer, default=0)
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     note: Mapped[str | None] = mapped_column(String(200))

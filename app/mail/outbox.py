@@ -1,4 +1,4 @@
-"""The outbox: a letter is owed in the same transaction as what it tells of, and sent by one sender at a time.
+"""The outbox: an e-mail is owed in the same transaction as the event it reports, and sent by one sender at a time.
 
 A sender that dies between sending and noting it sends again, under the same Message-ID: never lost, rarely twice.
 """
@@ -12,65 +12,65 @@ from sqlalchemy import bindparam, insert, update
 from sqlalchemy.engine import Connection
 
 from app.database import back_off, from_now, longest_due, table, transaction
-from app.mail.models import Letter
+from app.mail.models import OutboxEmail
 
 LEASE = 60.0
-"""Seconds that one sender has a letter for itself: longer than any sending may take."""
+"""Seconds that one sender has an e-mail to itself. Sending one must take less time."""
 
-letters = table(Letter)
+emails = table(OutboxEmail)
 log = structlog.get_logger()
 
-OWE = insert(letters).values(
-    charge_id=bindparam("charge"), message=bindparam("message"), send_at=from_now(0), tries=0
+OWE = insert(emails).values(
+    charge_id=bindparam("charge"), message_id=bindparam("message"), send_at=from_now(0), tries=0
 )  # fmt: skip
 TAKE = (
-    update(letters)
-    .where(letters.c.id == longest_due(letters.c.id, letters.c.send_at, letters.c.sent_at.is_(None)))
-    .values(send_at=from_now(LEASE), tries=letters.c.tries + 1)
-    .returning(letters.c.id, letters.c.charge_id, letters.c.message, letters.c.tries)
+    update(emails)
+    .where(emails.c.id == longest_due(emails.c.id, emails.c.send_at, emails.c.sent_at.is_(None)))
+    .values(send_at=from_now(LEASE), tries=emails.c.tries + 1)
+    .returning(emails.c.id, emails.c.charge_id, emails.c.message_id, emails.c.tries)
 )
 
 
-class Owed(NamedTuple):
-    """A letter under our lease."""
+class LeasedEmail(NamedTuple):
+    """An e-mail under our lease."""
 
     id: int
-    charge: int
-    message: UUID
+    charge_id: int
+    message_id: UUID
     tries: int
 
 
-def owe(connection: Connection, charge: int) -> None:
-    """The receipt of this charge is to be sent: said in the transaction of its success, so it can't be lost."""
-    connection.execute(OWE, {"charge": charge, "message": uuid4()})
+def owe(connection: Connection, charge_id: int) -> None:
+    """Owe the receipt e-mail of this charge, in the transaction of its success, so that it can't be lost."""
+    connection.execute(OWE, {"charge": charge_id, "message": uuid4()})
 
 
-def run(send: Callable[[Owed], None], stopped: Callable[[], bool] = lambda: False) -> int:
-    """Send what is owed, one by one; answers how many letters were tried. `send` raises OSError where it can't."""
+def run(send: Callable[[LeasedEmail], None], stopped: Callable[[], bool] = lambda: False) -> int:
+    """Send what is owed, one after the other. Return the number of e-mails tried. `send` raises OSError on failure."""
     tried = 0
-    while not stopped() and (owed := _take()):
+    while not stopped() and (email := _take()):
         tried += 1
-        _send(owed, send)
+        _send(email, send)
     return tried
 
 
-def _take() -> Owed | None:
+def _take() -> LeasedEmail | None:
     with transaction() as tx:
         row = tx.execute(TAKE).first()
-    return Owed._make(row) if row else None
+    return LeasedEmail._make(row) if row else None
 
 
-def _send(owed: Owed, send: Callable[[Owed], None]) -> None:
+def _send(email: LeasedEmail, send: Callable[[LeasedEmail], None]) -> None:
     try:
-        send(owed)
-    except OSError as error:  # smtplib's errors are OSErrors too
-        log.warning("letter_waits", letter=owed.id, reason=type(error).__name__)
-        _note(owed, send_at=from_now(back_off(owed.tries)), note=f"{type(error).__name__}: {error}"[:200])
+        send(email)
+    except OSError as error:  # smtplib's errors are OSErrors too.
+        log.warning("email_postponed", email_id=email.id, reason=type(error).__name__)
+        _note(email, send_at=from_now(back_off(email.tries)), note=f"{type(error).__name__}: {error}"[:200])
     else:
-        log.info("letter_sent", letter=owed.id)
-        _note(owed, sent_at=from_now(0), note=None)
+        log.info("email_sent", email_id=email.id)
+        _note(email, sent_at=from_now(0), note=None)
 
 
-def _note(owed: Owed, **values: object) -> None:
+def _note(email: LeasedEmail, **values: object) -> None:
     with transaction() as tx:
-        tx.execute(update(letters).where(letters.c.id == owed.id).values(**values))
+        tx.execute(update(emails).where(emails.c.id == email.id).values(**values))

@@ -9,9 +9,7 @@ LOCK = 7_269_846
 """Any number, as long as it is only ours: two upgrades at once on PostgreSQL go one after the other."""
 
 with db.engine.connect() as connection:
-    context.configure(
-        connection=connection, target_metadata=db.metadata, render_as_batch=True, transactional_ddl=True
-    )
+    context.configure(connection=connection, target_metadata=db.metadata, render_as_batch=True, transactional_ddl=True)
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})

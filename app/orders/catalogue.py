@@ -1,12 +1,12 @@
-"""What the shop sells when it opens: ten pieces of stoneware, as plain values for `seed`."""
+"""The demo catalogue: ten pieces of stoneware, as plain values for `seed`."""
 
 from dataclasses import dataclass
 from decimal import Decimal
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A product before it is stored. `price` is in units of the shop's currency (24 is €24.00 or ¥24)."""
+class CatalogueItem:
+    """A product before it is stored. `price` is in major units: 24.00 is €24.00, and ¥2400 in yen (see `seed`)."""
 
     slug: str
     name: str
@@ -16,12 +16,12 @@ class Piece:
 
     @property
     def image(self) -> str:
-        """The picture's name in static/img/products/."""
+        """Return the name of the picture in static/img/products/."""
         return f"{self.slug}.svg"
 
 
 CATALOGUE = (
-    Piece(
+    CatalogueItem(
         "morning-mug",
         "Morning mug",
         "A mug that holds as much coffee as a slow morning needs, with a handle wide enough for a whole hand. "
@@ -30,7 +30,7 @@ CATALOGUE = (
         Decimal("24.00"),
         200,
     ),
-    Piece(
+    CatalogueItem(
         "teapot-for-two",
         "Teapot for two",
         "Round, honey coloured, and just the size of a conversation. "
@@ -39,7 +39,7 @@ CATALOGUE = (
         Decimal("84.00"),
         40,
     ),
-    Piece(
+    CatalogueItem(
         "espresso-pair",
         "Espresso pair",
         "Two small cups with saucers that are meant to be mixed up: one pine, one cream. "
@@ -48,7 +48,7 @@ CATALOGUE = (
         Decimal("42.00"),
         80,
     ),
-    Piece(
+    CatalogueItem(
         "pour-over",
         "Pour-over cone",
         "One good cup, made by hand in three minutes. "
@@ -57,7 +57,7 @@ CATALOGUE = (
         Decimal("46.00"),
         60,
     ),
-    Piece(
+    CatalogueItem(
         "supper-bowl",
         "Supper bowl",
         "Deep enough for soup, wide enough for noodles, and the right weight to eat from on the sofa. "
@@ -66,7 +66,7 @@ CATALOGUE = (
         Decimal("32.00"),
         120,
     ),
-    Piece(
+    CatalogueItem(
         "everyday-plate",
         "Everyday plate",
         "A plate with a low rim that makes toast look like lunch and lunch look like an occasion. "
@@ -75,7 +75,7 @@ CATALOGUE = (
         Decimal("28.00"),
         150,
     ),
-    Piece(
+    CatalogueItem(
         "table-jug",
         "Table jug",
         "For water at dinner, milk at breakfast and tulips in between. "
@@ -84,7 +84,7 @@ CATALOGUE = (
         Decimal("58.00"),
         50,
     ),
-    Piece(
+    CatalogueItem(
         "butter-dish",
         "Butter dish",
         "Butter that is soft when you want it and safe from the cat. "
@@ -93,7 +93,7 @@ CATALOGUE = (
         Decimal("48.00"),
         45,
     ),
-    Piece(
+    CatalogueItem(
         "bud-vase",
         "Bud vase",
         "A home for the one flower you picked on the way. "
@@ -102,7 +102,7 @@ CATALOGUE = (
         Decimal("26.00"),
         90,
     ),
-    Piece(
+    CatalogueItem(
         "window-planter",
         "Window planter",
         "A pot and saucer for the plant that finally survived. "

@@ -1,4 +1,4 @@
-"""A shop has one currency for good: its products' prices mean nothing in another."""
+"""A shop has one currency permanently, because its products' prices mean nothing in another."""
 
 from sqlalchemy import select
 from sqlalchemy.exc import ProgrammingError
@@ -9,9 +9,9 @@ from app.settings import SettingsError
 
 
 def refuse_other(currency: str) -> None:
-    """Raises SettingsError where products are priced in another currency than this one.
+    """Raise SettingsError if products are priced in another currency than this one.
 
-    A database that is not migrated yet or can't be reached has nothing to say: /readyz and the pages do.
+    Do nothing if the database can't be reached or is not migrated yet: /readyz and the pages report that.
     """
     try:
         with reading() as tx:

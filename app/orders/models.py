@@ -1,4 +1,4 @@
-"""Products, orders and their lines. An order knows that it is open or placed; whether it is paid, its charges know."""
+"""Products, orders and order lines. An order is open or placed; payment status lives on the charge."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,7 +13,7 @@ PLACED = "placed"
 
 
 class Product(Base):
-    """Something to buy. `price` is in minor units; `stocked` was ever put in, `stock` is left to sell."""
+    """Something to buy. `price` is in minor units; `stocked` counts all pieces ever added, `stock` those left."""
 
     __tablename__ = "product"
     __table_args__ = (
@@ -35,19 +35,24 @@ class Product(Base):
 
 
 class Order(Base):
-    """What a buyer means to buy. Open, it is the basket; placed, a claim froze it. Each change raises `version`."""
+    """What a buyer wants to buy. An open order is the basket; a claim makes it placed. Each change raises `version`."""
 
     __tablename__ = "orders"
     __table_args__ = (
         CheckConstraint("state IN ('open', 'placed')", name="state_known"),
         CheckConstraint("version > 0", name="version_positive"),
-        Index("uq_orders_one_open_per_buyer", "buyer", unique=True,
-              postgresql_where=text("state = 'open'"), sqlite_where=text("state = 'open'")),
-        Index("ix_orders_buyer_id", "buyer", "id"),
+        Index(
+            "uq_orders_one_open_per_buyer",
+            "buyer_id",
+            unique=True,
+            postgresql_where=text("state = 'open'"),
+            sqlite_where=text("state = 'open'"),
+        ),
+        Index("ix_orders_buyer_id_id", "buyer_id", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    buyer: Mapped[UUID] = mapped_column(Uuid)
+    buyer_id: Mapped[UUID] = mapped_column(Uuid)
     state: Mapped[str] = mapped_column(String(6), default=OPEN)
     version: Mapped[int] = mapped_column(Integer, default=1)
     currency: Mapped[str] = mapped_column(String(3))
@@ -59,12 +64,12 @@ class Order(Base):
 
     @property
     def total(self) -> int:
-        """Minor units: of the prices of today while open, of the frozen ones once placed."""
+        """Return minor units: today's prices while the order is open, the frozen ones once it is placed."""
         return sum(line.amount for line in self.lines)
 
 
 class OrderLine(Base):
-    """So many of one product. `unit_price` is the price when it was put in, and from the claim on what was paid."""
+    """A number of pieces of one product. `unit_price` is the price when added; the claim sets it to the price paid."""
 
     __tablename__ = "order_line"
     __table_args__ = (
@@ -84,7 +89,7 @@ class OrderLine(Base):
 
     @property
     def price(self) -> int:
-        """Minor units: today's price while the order is open, the frozen one once it is placed."""
+        """Return minor units: today's price while the order is open, the frozen one once it is placed."""
         return self.unit_price if self.order.state == PLACED else self.product.price
 
     @property

@@ -1,4 +1,4 @@
-"""Stock is reserved with the claim and given back when the charge ends without money."""
+"""Stock is reserved in the claim's transaction and given back when the charge ends without money."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,16 @@ from app.orders.models import OrderLine, Product
 
 products, lines = table(Product), table(OrderLine)
 
-# Products are always touched in the order of their ids: two orders for the same goods can't lock each other out.
+# Products are always locked in the order of their ids, so that two orders for the same products can't deadlock.
 LINES = (
     select(lines.c.product_id, lines.c.quantity, lines.c.unit_price)
-    .where(lines.c.order_id == bindparam("order"))
+    .where(lines.c.order_id == bindparam("order_id"))
     .order_by(lines.c.product_id)
 )
 RESERVE = (
     update(products)
     .where(
-        products.c.id == bindparam("product"),
+        products.c.id == bindparam("this_product"),
         products.c.stock >= bindparam("quantity"),
         products.c.on_sale,
     )
@@ -28,44 +28,44 @@ RESERVE = (
 )
 GIVE_BACK = (
     update(products)
-    .where(products.c.id == bindparam("product"))
+    .where(products.c.id == bindparam("this_product"))
     .values(stock=products.c.stock + bindparam("quantity"))
 )
 FREEZE_PRICE = (
     update(lines)
-    .where(lines.c.order_id == bindparam("order"), lines.c.product_id == bindparam("product"))
+    .where(lines.c.order_id == bindparam("this_order"), lines.c.product_id == bindparam("this_product"))
     .values(unit_price=bindparam("price"))
 )
 
 
 class SoldOut(Exception):
-    """A product of the order is gone, or there is less of it than the order asks for."""
+    """A product of the order is not sold any more, or its stock is smaller than the order's quantity."""
 
 
 class Goods(NamedTuple):
-    """So many of one product at one price (minor units)."""
+    """A quantity of one product at one price (minor units per piece)."""
 
-    product: int
+    product_id: int
     quantity: int
     price: int
 
 
-def reserve(connection: Connection, order: int) -> list[Goods]:
-    """Take the order's goods out of stock and freeze their prices of this moment. Raises SoldOut."""
-    held = connection.execute(LINES, {"order": order}).all()
-    return [_reserve(connection, order, *line) for line in held]
+def reserve(connection: Connection, order_id: int) -> list[Goods]:
+    """Take the order's goods out of stock and freeze today's prices on its lines. Raises SoldOut."""
+    held = connection.execute(LINES, {"order_id": order_id}).all()
+    return [_reserve(connection, order_id, *line) for line in held]
 
 
-def _reserve(connection: Connection, order: int, product: int, quantity: int, price_when_added: int) -> Goods:
-    price = connection.execute(RESERVE, {"product": product, "quantity": quantity}).scalar()
+def _reserve(connection: Connection, order_id: int, product_id: int, quantity: int, price_when_added: int) -> Goods:
+    price = connection.execute(RESERVE, {"this_product": product_id, "quantity": quantity}).scalar()
     if price is None:
         raise SoldOut
     if price != price_when_added:
-        connection.execute(FREEZE_PRICE, {"order": order, "product": product, "price": price})
-    return Goods(product, quantity, price)
+        connection.execute(FREEZE_PRICE, {"this_order": order_id, "this_product": product_id, "price": price})
+    return Goods(product_id, quantity, price)
 
 
-def give_back(connection: Connection, order: int) -> None:
-    """Put the order's goods back into stock. Once only: the caller has just ended the charge that held them."""
-    for product, quantity, _ in connection.execute(LINES, {"order": order}).all():
-        connection.execute(GIVE_BACK, {"product": product, "quantity": quantity})
+def give_back(connection: Connection, order_id: int) -> None:
+    """Return the order's goods to stock. Call it once, in the transaction that ends the charge without money."""
+    for product_id, quantity, _ in connection.execute(LINES, {"order_id": order_id}).all():
+        connection.execute(GIVE_BACK, {"this_product": product_id, "quantity": quantity})

@@ -1,67 +1,70 @@
-"""The one form that pays. It is shown with a token; whatever becomes of it, the way leads on to a receipt.
+"""The form that pays. It is shown with a token, and every way through it ends at a receipt.
 
-The order of the checks matters: a token that is claimed already, or whose order is being paid, leads to its
-receipt before anything else about the form is looked at. Who has paid must never read that nothing was charged.
+The order of the checks matters. A token that is already claimed, or whose order is being paid, leads to its receipt
+before anything else in the form is checked: a shopper who has paid must never read that nothing was charged.
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
-from flask import current_app, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 
-from app.charges import protocol, receipts
+from app import current
+from app.charges import arrivals, protocol, receipts
 from app.charges.protocol import Purchase
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.charges.same_order import OrderedBefore
 from app.charges.states import DECLINED, REQUIRES_ACTION
-from app.charges.tokens import BadToken, Token, Tokens
+from app.charges.tokens import BadToken, Token
 from app.errors import refusal_page
-from app.gateways.base import Gateway, Hosted, Line, NotPayable, Sale
+from app.gateways.base import Gateway, HostedGateway, HostedPayment, NotPayable, PaymentLine
 from app.gateways.sandbox.cards import CARDS, last_four
 from app.locale import locale
 from app.orders import basket, stock
 from app.orders.models import Order
-from app.security import TooManyDeclines, buyer, check_declines, count_decline, known_buyer
-from app.settings import Settings
-from app.shop import bp, changes, texts
+from app.security import TooManyDeclines, buyer_id, check_declines, count_decline, known_buyer_id
+from app.shop import changes, texts
+from app.shop.basket import basket_page
 from app.shop.forms import CardCheckoutForm, CheckoutForm
-from app.shop.views import Page, basket_page, open_order, to_receipt
+from app.shop.pages import Page, open_order, to_receipt
+
+blueprint = Blueprint("checkout", __name__)
 
 
-@bp.get("/checkout")
-def checkout() -> Page:
+@blueprint.get("/checkout")
+def show() -> Page:
     """GET /checkout: the order and the form with a new token. Writes nothing."""
-    if live := receipts.live_of_buyer(buyer()):
-        return to_receipt(live.receipt)
+    if live := receipts.live_charge_of_buyer(buyer_id()):
+        return to_receipt(live.receipt_id)
     order = open_order()
     if order is None:
-        return redirect(url_for("shop.show_basket"), 303)
+        return redirect(url_for("basket.show"), 303)
     return _form_page(order, _form(formdata=None), new_token(order))
 
 
-@bp.post("/checkout")
+@blueprint.post("/checkout")
 def pay() -> Page:
-    """POST /checkout: 303 to the receipt of the charge, this request's own or the one that was there before it."""
+    """POST /checkout: 303 to the receipt of the charge, whether this request made it or an earlier one did."""
     try:
-        token = tokens().read(request.form.get("checkout_token", ""))
+        token = current.tokens().read(request.form.get("checkout_token", ""))
     except BadToken:
         return refusal_page("bad_token", 400)
-    if charge := protocol.already(token):
-        return to_receipt(charge.receipt)
-    if token.buyer != known_buyer():
+    if charge := arrivals.record_repeat(token):
+        return to_receipt(charge.receipt_id)
+    if token.buyer_id != known_buyer_id():
         return refusal_page("foreign_token", 403)
     return _pay_with(token, _form())
 
 
 def _pay_with(token: Token, form: CheckoutForm) -> Page:
-    """From the CSRF check on: what fails before the claim shows the form again, with the same token."""
+    """Check CSRF and fields, then pay. What fails before the claim shows the form again, with the same token."""
     if not form.validate():
         return _again(token, form, 400 if form.forged else 422, texts.STALE_FORM if form.forged else None)
     try:
         purchase = _purchase(token, form)
         check_declines()
-        return _answer(purchase, protocol.pay(purchase, gateway(), settings().gateway_deadline))
+        return _after(purchase, protocol.pay(purchase, _gateway(), current.settings().gateway_deadline))
     except TooManyDeclines:
         return _again(token, form, 429, texts.TOO_MANY_DECLINES)
     except NotPayable as refusal:
@@ -74,20 +77,20 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
         return _changed(token, form)
 
 
-def _answer(purchase: Purchase, charge: Seen) -> Page:
-    """Where the shopper goes: to the receipt, or first to the gateway's own page where it just asked for them."""
-    if charge.receipt == purchase.receipt:
+def _after(purchase: Purchase, charge: ChargeSnapshot) -> Page:
+    """Redirect to the receipt, or to the gateway's page if the gateway has just asked for the shopper."""
+    if charge.receipt_id == purchase.receipt_id:
         if charge.status is DECLINED:
             count_decline()
         if charge.status is REQUIRES_ACTION and charge.action_url:
             return redirect(charge.action_url, 303)
-    return to_receipt(charge.receipt)
+    return to_receipt(charge.receipt_id)
 
 
 def _again(
     token: Token, form: CheckoutForm, status: int, problem: str | None = None, before: OrderedBefore | None = None
 ) -> Page:
-    """The form as it was filled in, but for the card, with the token that it came with: still good for one charge."""
+    """Return the form as it was filled in, without the card, and with the same token, which is still unused."""
     order = open_order()
     if order is None or (order.version, order.total) != (token.version, token.amount):
         return _changed(token, form)
@@ -95,76 +98,68 @@ def _again(
 
 
 def _changed(token: Token, form: CheckoutForm) -> Page:
-    """What the form showed is not what would be paid now: say so, and show what would, under a new token."""
-    if charge := protocol.already(token):
-        return to_receipt(charge.receipt)
+    """The order is not what the form showed: say so, and show the present order with a new token."""
+    if charge := arrivals.record_repeat(token):
+        return to_receipt(charge.receipt_id)
     order = open_order()
-    said = changes.since_shown(order, token.version, token.amount, token.currency, locale())
+    notices = changes.since_shown(order, token.version, token.amount, token.currency, locale())
     if order is None or not changes.payable(order):
-        return basket_page(409, said)
-    return _form_page(order, form, new_token(order), 409, said=said)
+        return basket_page(409, notices)
+    return _form_page(order, form, new_token(order), 409, notices=notices)
 
 
 def _form_page(
     order: Order, form: CheckoutForm, token: str, status: int = 200, *,
-    said: list[str] | None = None, problem: str | None = None, before: OrderedBefore | None = None,
+    notices: list[str] | None = None, problem: str | None = None, before: OrderedBefore | None = None,
 ) -> Page:  # fmt: skip
     form.checkout_token.data = token
-    told = before is not None and before.buyer == buyer()
+    told = before is not None and before.buyer_id == buyer_id()
     same = before and {"at": before.at if told else None, "total": before.total if told else None}
     page = render_template(
-        "shop/checkout.html", order=order, form=form, takes_cards=gateway().takes_cards, problem=problem,
-        changes=said if said is not None else changes.since_added(order, locale()), same_order=same,
+        "shop/checkout.html", order=order, form=form, takes_cards=_gateway().takes_cards, problem=problem,
+        changes=notices if notices is not None else changes.since_added(order, locale()), same_order=same,
         test_cards=[(card.number, card.words) for card in CARDS],
     )  # fmt: skip
     return page, status
 
 
 def new_token(order: Order) -> str:
-    """A token for this showing of the form, bound to just what it shows."""
-    return tokens().make(
-        order=order.id, version=order.version, buyer=order.buyer, amount=order.total, currency=order.currency
+    """Return a token for one showing of the form, bound to exactly what it shows."""
+    return current.tokens().make(
+        order_id=order.id, version=order.version, buyer_id=order.buyer_id, amount=order.total, currency=order.currency
     )
 
 
 def _purchase(token: Token, form: CheckoutForm) -> Purchase:
-    receipt, card = uuid4(), form.card
-    link = url_for("shop.receipt", receipt=receipt, _external=True)
+    receipt_id, card = uuid4(), form.card
+    receipt_url = url_for("receipts.show", receipt_id=receipt_id, _external=True)
     email = str(form.email.data)
     return Purchase(
-        token=token, receipt=receipt, email=email, name=str(form.name.data), card=card,
+        token=token, receipt_id=receipt_id, email=email, name=str(form.name.data), card=card,
         last4=last_four(card.number) if card else None, order_again=bool(form.order_again.data),
-        link=link, request=_prepared(token, email, link),
+        receipt_url=receipt_url, gateway_request=_prepared(token, email, receipt_url),
     )  # fmt: skip
 
 
-def _prepared(token: Token, email: str, link: str) -> Mapping[str, Any] | None:
-    """What a gateway with a page of its own must be asked, whole: it is stored with the claim. Raises NotPayable.
+def _prepared(token: Token, email: str, receipt_url: str) -> Mapping[str, Any] | None:
+    """Return the complete request for a gateway with a page of its own; it is stored with the claim. Raises NotPayable.
 
-    Its lines are what the form showed: the claim fails where the order's version is another by then.
+    Its lines are those that the form showed: if the order's version is another by then, the claim fails.
     """
-    current = gateway()
-    if current.takes_cards or not isinstance(current, Hosted):
+    gateway = _gateway()
+    if gateway.takes_cards or not isinstance(gateway, HostedGateway):
         return None
     order = open_order()
-    lines = [Line(line.product.name, line.quantity, line.price) for line in order.lines] if order else []
-    return current.prepare(Sale(str(token.key), token.amount, token.currency, token.order, email, link, lines))
+    lines = [PaymentLine(line.product.name, line.quantity, line.price) for line in order.lines] if order else []
+    payment = HostedPayment(
+        str(token.key), token.amount, token.currency, token.order_id, email, receipt_url, lines
+    )  # fmt: skip
+    return gateway.prepare(payment)
 
 
 def _form(**kwargs: Any) -> CheckoutForm:
-    return CardCheckoutForm(**kwargs) if gateway().takes_cards else CheckoutForm(**kwargs)
+    return CardCheckoutForm(**kwargs) if _gateway().takes_cards else CheckoutForm(**kwargs)
 
 
-def tokens() -> Tokens:
-    made: Tokens = current_app.extensions["tokens"]
-    return made
-
-
-def gateway() -> Gateway:
-    """The gateway that takes new charges."""
-    current: Gateway = current_app.extensions["gateways"].current
-    return current
-
-
-def settings() -> Settings:
-    return cast(Settings, current_app.config["SETTINGS"])
+def _gateway() -> Gateway:
+    return current.gateways().current

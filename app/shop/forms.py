@@ -42,7 +42,7 @@ class BasketForm(Form):
     )
 
 
-class GiveUpForm(Form):
+class CancelForm(Form):
     """Nothing to fill in: the button says it."""
 
 
@@ -94,7 +94,7 @@ class CardCheckoutForm(CheckoutForm):
 
 
 def _expiry(text: str) -> tuple[int, int]:
-    """"4/29", "04/29", "0429", "04 / 2029" → (4, 2029). Raises ValidationError."""
+    """ "4/29", "04/29", "0429", "04 / 2029" → (4, 2029). Raises ValidationError."""
     match = re.fullmatch(r"(0?[1-9]|1[0-2])\s*[/.\- ]\s*(?:20)?([0-9]{2})|(0[1-9]|1[0-2])(?:20)?([0-9]{2})", text)
     if match is None:
         raise ValidationError(texts.CARD_EXPIRY)

@@ -1,76 +1,103 @@
-"""Receipts: the truth about one payment, by an unguessable link, and all payments of this browser."""
+"""Receipts: the truth about one payment, at an unguessable address, and all payments of this browser."""
 
 from datetime import UTC, datetime
 from uuid import UUID
 
-from flask import abort, current_app, jsonify, render_template
+import structlog
+from flask import Blueprint, abort, jsonify, render_template, request
 from werkzeug.wrappers import Response
 
+from app import current
 from app.charges import receipts, recovery
 from app.charges.receipts import Receipt
 from app.charges.states import IN_DOUBT, PROCESSING, REQUIRES_ACTION
-from app.security import known_buyer
-from app.shop import bp
-from app.shop.forms import GiveUpForm
-from app.shop.views import Page, to_receipt
+from app.database import Unreachable
+from app.errors import RECEIPT_AWAY, unavailable
+from app.security import known_buyer_id
+from app.shop.forms import CancelForm
+from app.shop.pages import Page, to_receipt
+
+blueprint = Blueprint("receipts", __name__)
 
 STOP = 900
-"""Seconds after which the waiting page no longer looks again by itself."""
+"""Seconds after which the waiting page no longer reloads itself."""
+
+log = structlog.get_logger()
 
 
-@bp.get("/receipts")
-def receipt_list() -> Page:
-    """GET /receipts: this browser's payments, for those whose redirect was lost."""
-    known = known_buyer()
-    return render_template("shop/receipts.html", charges=receipts.of_buyer(known) if known else [])
+@blueprint.get("/receipts")
+def index() -> Page:
+    """GET /receipts: this browser's payments, for shoppers whose redirect was lost."""
+    buyer_id = known_buyer_id()
+    return render_template("shop/receipts.html", charges=receipts.of_buyer(buyer_id) if buyer_id else [])
 
 
-@bp.get("/receipts/<uuid:receipt>")
-def receipt(receipt: UUID) -> Page:
-    """GET /receipts/<id>: what became of the payment; bare for a browser that is not the buyer's."""
-    found = _asked_about(_found(receipt))
-    return render_template("shop/receipt.html", charge=found, refresh=_refresh(found), give_up_form=GiveUpForm())
+@blueprint.get("/receipts/<uuid:receipt_id>")
+def show(receipt_id: UUID) -> Page:
+    """GET /receipts/<id>: what became of the payment; without details if the browser is not the buyer's."""
+    return _page(_ask_about(_find(receipt_id)))
 
 
-@bp.get("/receipts/<uuid:receipt>.json")
-def receipt_json(receipt: UUID) -> Response:
+@blueprint.get("/receipts/<uuid:receipt_id>.json")
+def show_json(receipt_id: UUID) -> Response:
     """GET /receipts/<id>.json: id, status, amount (minor units), currency and order."""
-    found = _found(receipt)
+    receipt = _find(receipt_id)
     return jsonify(
-        id=str(found.id), status=found.status, amount=found.amount, currency=found.currency, order=found.order
+        id=str(receipt.id),
+        status=receipt.status,
+        amount=receipt.amount,
+        currency=receipt.currency,
+        order=receipt.order_id,
     )
 
 
-@bp.post("/receipts/<uuid:receipt>/give-up")
-def give_up(receipt: UUID) -> Page:
-    """POST /receipts/<id>/give-up: its buyer won't confirm at the bank; cancelled there first, then here."""
-    found = _found(receipt)
-    if not found.mine:
+@blueprint.post("/receipts/<uuid:receipt_id>/give-up")  # The name of earlier versions; open pages still use it.
+@blueprint.post("/receipts/<uuid:receipt_id>/cancel")
+def cancel(receipt_id: UUID) -> Page:
+    """POST /receipts/<id>/cancel: the buyer won't confirm at the gateway. Cancelled there first, then here."""
+    if not _find(receipt_id).mine:
         abort(403)
-    if not GiveUpForm().validate():
+    if not CancelForm().validate():
         abort(400)
-    charge = receipts.seen(receipt)
-    if charge and charge.status is REQUIRES_ACTION:
-        recovery.give_up(charge, current_app.extensions["gateways"], current_app.config["SETTINGS"].gateway_deadline)
-    return to_receipt(receipt)
+    charge = receipts.find_charge(receipt_id)
+    if charge is None or charge.status is not REQUIRES_ACTION:
+        return to_receipt(receipt_id)
+    if recovery.cancel_for_shopper(charge, current.gateways(), current.settings().gateway_deadline):
+        return to_receipt(receipt_id)
+    return _page(_find(receipt_id), 503, cancel_failed=True)
 
 
-def _asked_about(found: Receipt) -> Receipt:
-    """The buyer's look at a payment that waits for them is the moment to ask whether they have confirmed."""
-    if not (found.mine and found.status is REQUIRES_ACTION):
-        return found
-    if charge := receipts.seen(found.id):
-        recovery.look(charge, current_app.extensions["gateways"])
-    return _found(found.id)
+@blueprint.errorhandler(Unreachable)
+def _database_away(error: Unreachable) -> Response:
+    """A receipt that can't be read must not read like a failed payment; the page reloads itself."""
+    log.error("database_unreachable", error=str(error), path=request.path)
+    return unavailable(RECEIPT_AWAY, refresh=5 if request.method == "GET" else None)
 
 
-def _refresh(found: Receipt) -> int | None:
-    """Seconds until the waiting page looks again: often at first, then less, and in the end only when asked to."""
-    waited = (datetime.now(UTC) - found.at).total_seconds()
-    if found.status not in {PROCESSING, IN_DOUBT} or waited > STOP:
+def _page(receipt: Receipt, status: int = 200, *, cancel_failed: bool = False) -> Page:
+    page = render_template(
+        "shop/receipt.html", charge=receipt, refresh=_refresh(receipt), cancel_form=CancelForm(),
+        cancel_failed=cancel_failed,
+    )  # fmt: skip
+    return page, status
+
+
+def _ask_about(receipt: Receipt) -> Receipt:
+    """If the payment waits for its buyer, and the buyer reads the receipt, ask the gateway what became of it."""
+    if not (receipt.mine and receipt.status is REQUIRES_ACTION):
+        return receipt
+    if charge := receipts.find_charge(receipt.id):
+        recovery.look(charge, current.gateways())
+    return _find(receipt.id)
+
+
+def _refresh(receipt: Receipt) -> int | None:
+    """Return the seconds until the waiting page reloads itself: short at first, then longer, and None in the end."""
+    waited = (datetime.now(UTC) - receipt.created_at).total_seconds()
+    if receipt.status not in {PROCESSING, IN_DOUBT} or waited > STOP:
         return None
     return 3 if waited < 60 else 15
 
 
-def _found(receipt: UUID) -> Receipt:
-    return receipts.read(receipt, known_buyer()) or abort(404)
+def _find(receipt_id: UUID) -> Receipt:
+    return receipts.read(receipt_id, known_buyer_id()) or abort(404)

@@ -1,1 +1,1 @@
-"""What gateways tell us by themselves."""
+"""Events that gateways send to the shop (webhooks)."""

@@ -1,4 +1,4 @@
-"""Every event that a gateway told us, once: its row is written in the same transaction as what follows from it."""
+"""Every event that a gateway sent, stored once, in the same transaction as its effect."""
 
 from datetime import datetime
 
@@ -8,21 +8,26 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.database import Base, BigId, UtcDateTime, from_now
 
 
-class Event(Base):
-    """`effect`: recorded (the books say what the gateway says now), noted (`note`, for the merchant), ignored (of no
-    concern), foreign (about a payment that is none of ours). `happened_at` is the gateway's time, UTC."""
+class WebhookEvent(Base):
+    """One event. `effect` is one of
+
+    recorded: the shop's records now agree with the gateway; noted: `note` is for the merchant;
+    ignored: the shop does not react to this kind; foreign: the payment is not ours.
+
+    `happened_at` is the gateway's time, UTC.
+    """
 
     __tablename__ = "webhook_event"
     __table_args__ = (
-        UniqueConstraint("gateway", "event"),
+        UniqueConstraint("gateway", "event_id"),
         CheckConstraint("effect IN ('foreign', 'ignored', 'noted', 'recorded')", name="effect_known"),
         Index("ix_webhook_event_charge_id", "charge_id"),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     gateway: Mapped[str] = mapped_column(String(20))
-    event: Mapped[str] = mapped_column(String(255))
-    """The gateway's own name for it."""
+    event_id: Mapped[str] = mapped_column(String(255))
+    """The gateway's id for the event."""
     kind: Mapped[str] = mapped_column(String(255))
     effect: Mapped[str] = mapped_column(String(10))
     charge_id: Mapped[int | None] = mapped_column(ForeignKey("charge.id"))

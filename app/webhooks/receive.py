@@ -1,7 +1,7 @@
-"""One notice: find out what is so now, then record it together with the event, once.
+"""Receive one event: ask the gateway for the present state, then record it together with the event, once.
 
-A notice is a hint and not a fact: it comes late, twice, out of order, or for somebody else. So the gateway is
-asked, with no transaction open, and what it answers is recorded as everywhere else: by compare-and-set.
+An event is a hint, not a fact: it may come late, twice, out of order, or for a payment that is not ours. So the
+gateway is asked with no transaction open, and the answer is recorded as always, by compare-and-set.
 """
 
 from dataclasses import dataclass, replace
@@ -12,117 +12,124 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
 
 from app.charges import protocol, refunds, rows
+from app.charges.outcomes import Recorded
 from app.charges.refunds import NotRefundable
-from app.charges.rows import Seen
-from app.database import from_now, insert_once, reading, table, transaction
-from app.gateways.base import About, Answer, Notice, Notifier, Refunded
-from app.webhooks.models import Event
+from app.charges.rows import ChargeSnapshot
+from app.database import InsertOnce, from_now, reading, table, transaction
+from app.gateways.base import Answer, EventSender, EventSubject, GatewayEvent, GatewayRefund
+from app.webhooks.models import WebhookEvent
 
-EFFECTS = {About.PAYMENT: "recorded", About.REFUND: "recorded", About.DISPUTE: "noted"}
+EFFECTS = {EventSubject.PAYMENT: "recorded", EventSubject.REFUND: "recorded", EventSubject.DISPUTE: "noted"}
 
-events = table(Event)
-KNOWN = select(events.c.effect).where(events.c.gateway == bindparam("gateway"), events.c.event == bindparam("event"))
+events = table(WebhookEvent)
+KNOWN = select(events.c.effect).where(
+    events.c.gateway == bindparam("gateway"), events.c.event_id == bindparam("event_id")
+)
+STORED = ("gateway", "event_id", "kind", "effect", "charge_id", "note", "happened_at")
+STORE = InsertOnce(events, {name: bindparam(name) for name in STORED} | {"received_at": from_now(0)})
 
 log = structlog.get_logger()
 
 
 class Later(Exception):
-    """It can't be followed yet; the gateway shall tell again."""
+    """The event can't be processed yet. The gateway must send it again."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is so at the gateway, asked after the notice came."""
+    """The present state at the gateway. `refunds` are those that were made there by hand."""
 
     answer: Answer | None
-    refunded: list[Refunded]
+    refunds: list[GatewayRefund]
 
 
-def receive(notice: Notice, gateway: Notifier, seconds: float) -> str:
-    """The effect that the event had, now or when it came first. `seconds` is for each question to the gateway.
+def receive(event: GatewayEvent, gateway: EventSender, seconds: float) -> str:
+    """Return the effect of the event, now or when it first came. `seconds` limits each question to the gateway.
 
-    Raises NotSent, Unknown, Unreachable or Later: nothing was stored, so the event must come again.
+    Raises NotSent, Unknown, Unreachable or Later: nothing was stored, so the gateway must send the event again.
     """
-    if effect := _effect_of(notice, gateway):
+    if effect := _stored_effect(event, gateway):
         return effect
-    if notice.about is About.OTHER:
-        return _store_alone(notice, gateway, None, "ignored")
-    charge = _charge(notice, gateway, seconds)
+    if event.subject is EventSubject.OTHER:
+        return _store_alone(event, gateway, None, "ignored")
+    charge = _find_charge(event, gateway, seconds)
     if charge is None:
-        log.warning("webhook_foreign", kind=notice.kind, event_id=notice.id)
-        return _store_alone(notice, gateway, None, "foreign")
-    return _record(notice, gateway, charge, _find_out(notice, gateway, charge, seconds))
+        log.warning("event_foreign", kind=event.kind, event_id=event.id)
+        return _store_alone(event, gateway, None, "foreign")
+    return _record(event, gateway, charge, _ask(event, gateway, charge, seconds))
 
 
-def _effect_of(notice: Notice, gateway: Notifier) -> str | None:
+def _stored_effect(event: GatewayEvent, gateway: EventSender) -> str | None:
     with reading() as tx:
-        found = tx.execute(KNOWN, {"gateway": gateway.name, "event": notice.id}).scalar()
+        found = tx.execute(KNOWN, {"gateway": gateway.name, "event_id": event.id}).scalar()
     return str(found) if found else None
 
 
-def _charge(notice: Notice, gateway: Notifier, seconds: float) -> Seen | None:
-    """Our charge that it is about, if it is one, and was made at this gateway and account."""
+def _find_charge(event: GatewayEvent, gateway: EventSender, seconds: float) -> ChargeSnapshot | None:
+    """Return the charge that the event is about, if it is ours and was made with this gateway and account."""
     try:
-        key = UUID(gateway.key_of(notice, seconds))
+        key = UUID(gateway.key_of(event, seconds))
     except (ValueError, TypeError):
         return None
     with reading() as tx:
-        charge = rows.of_token(tx, key)
+        charge = rows.of_key(tx, key)
     return charge if charge and (charge.gateway, charge.account) == (gateway.name, gateway.account) else None
 
 
-def _find_out(notice: Notice, gateway: Notifier, charge: Seen, seconds: float) -> Facts:
+def _ask(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, seconds: float) -> Facts:
     payment = charge.payment
-    if payment.reference is None and notice.about is About.PAYMENT:
-        payment = replace(payment, reference=notice.reference)
+    if payment.gateway_reference is None and event.subject is EventSubject.PAYMENT:
+        payment = replace(payment, gateway_reference=event.gateway_reference)
     answer = gateway.lookup(payment, seconds)
-    if answer is not None and answer.reference:
-        payment = replace(payment, reference=answer.reference)
-    refunded = gateway.refunds_of(payment, seconds) if notice.about is About.REFUND else []
+    if answer is not None and answer.gateway_reference:
+        payment = replace(payment, gateway_reference=answer.gateway_reference)
+    refunded = gateway.refunds_of(payment, seconds) if event.subject is EventSubject.REFUND else []
     return Facts(answer, [each for each in refunded if not each.ours])
 
 
-def _record(notice: Notice, gateway: Notifier, charge: Seen, facts: Facts) -> str:
-    effect = EFFECTS[notice.about]
+def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, facts: Facts) -> str:
+    effect = EFFECTS[event.subject]
     try:
         with transaction() as connection:
-            if _store(connection, notice, gateway, charge, effect):
-                after = _follow(connection, charge, facts)
-                log.info("webhook_" + effect, kind=notice.kind, receipt=str(charge.receipt), status=after.status)
+            is_new = _store(connection, event, gateway, charge, effect)
+            recorded = _follow(connection, charge, facts) if is_new else Recorded(charge)
     except NotRefundable:
-        return _not_taken_over(notice, gateway, charge)
+        return _refuse_refund(event, gateway, charge)
+    if is_new:
+        recorded.log()
+        log.info("event_" + effect, kind=event.kind, event_id=event.id, receipt=str(charge.receipt_id))
     return effect
 
 
-def _follow(connection: Connection, charge: Seen, facts: Facts) -> Seen:
-    """Everything that the gateway's facts mean for the books, in the event's own transaction."""
-    if facts.answer:
-        charge = protocol.record_within(connection, charge, facts.answer)
-    for refund in facts.refunded:
-        refunds.take_over(connection, charge, UUID(refund.key), refund.amount, refund.reference)
-    return charge
+def _follow(connection: Connection, charge: ChargeSnapshot, facts: Facts) -> Recorded:
+    """Record what the gateway's state means here, in the event's own transaction."""
+    recorded = protocol.record_within(connection, charge, facts.answer) if facts.answer else Recorded(charge)
+    for refund in facts.refunds:
+        refunds.take_over(connection, recorded.charge, UUID(refund.key), refund.amount, refund.gateway_reference)
+    return recorded
 
 
-def _not_taken_over(notice: Notice, gateway: Notifier, charge: Seen) -> str:
-    """More went back there than is left here: later, while a refund of ours is open; else somebody must look."""
-    if refunds.unsettled(charge):
-        raise Later("a refund of the same payment is still on its way")
-    log.error("webhook_refund_not_ours", kind=notice.kind, receipt=str(charge.receipt))
-    words = "refunded at the gateway, but more than this charge has left; see the audit"
-    return _store_alone(replace(notice, text=words), gateway, charge, "noted")
+def _refuse_refund(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot) -> str:
+    """The gateway refunded more than is left here: wait while a refund of ours is open, else tell the merchant."""
+    if refunds.is_unsettled(charge):
+        raise Later("a refund of the same payment is still open")
+    log.error("refund_exceeds_charge", kind=event.kind, event_id=event.id, receipt=str(charge.receipt_id))
+    text = "refunded at the gateway, but more than this charge has left; see the audit"
+    return _store_alone(replace(event, text=text), gateway, charge, "noted")
 
 
-def _store_alone(notice: Notice, gateway: Notifier, charge: Seen | None, effect: str) -> str:
+def _store_alone(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot | None, effect: str) -> str:
     with transaction() as tx:
-        _store(tx, notice, gateway, charge, effect)
+        _store(tx, event, gateway, charge, effect)
     return effect
 
 
-def _store(connection: Connection, notice: Notice, gateway: Notifier, charge: Seen | None, effect: str) -> bool:
-    """False: a twin of this event was stored first, and has done what is to be done."""
+def _store(
+    connection: Connection, event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot | None, effect: str
+) -> bool:
+    """Store the event. Return False if another request has stored it and done what follows from it."""
     row = {
-        "gateway": gateway.name, "event": notice.id, "kind": notice.kind, "effect": effect,
-        "charge_id": charge and charge.id, "note": notice.text and notice.text[:200],
-        "happened_at": notice.at, "received_at": from_now(0),
+        "gateway": gateway.name, "event_id": event.id, "kind": event.kind, "effect": effect,
+        "charge_id": charge and charge.id, "note": event.text and event.text[:200], "happened_at": event.at,
     }  # fmt: skip
-    return connection.execute(insert_once(events).values(**row)).rowcount == 1
+    return STORE.execute(connection, row).rowcount == 1

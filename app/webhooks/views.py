@@ -1,13 +1,14 @@
-"""POST /webhooks/stripe. Signed, so without CSRF. 2xx only where the gateway may forget the event."""
+"""POST /webhooks/<gateway>: events that a gateway sends. They are signed, so they need no CSRF token."""
 
 import structlog
-from flask import Blueprint, Response, abort, current_app, request
+from flask import Blueprint, Response, abort, request
 
+from app import current
 from app.database import Unreachable
-from app.gateways.base import BadNotice, NotSent, Unknown
+from app.gateways.base import BadEvent, NotSent, Unknown
 from app.webhooks.receive import Later, receive
 
-bp = Blueprint("webhooks", __name__)
+blueprint = Blueprint("webhooks", __name__)
 
 LARGEST = 256 * 1024
 """Bytes of an event that are read."""
@@ -15,22 +16,25 @@ LARGEST = 256 * 1024
 log = structlog.get_logger()
 
 
-@bp.post("/webhooks/stripe")
-def stripe() -> Response:
-    """200: stored, or of no concern. 400: not the provider's. 503: tell it again later."""
-    gateway = current_app.extensions["gateways"].notifier("stripe")
+@blueprint.post("/webhooks/<gateway_name>")
+def receive_event(gateway_name: str) -> Response:
+    """POST /webhooks/<gateway>: 200 stored or ignored, 400 not the gateway's, 404 unknown gateway, 503 send it again.
+
+    A gateway may forget an event only after a 2xx answer.
+    """
+    gateway = current.gateways().event_sender(gateway_name)
     if gateway is None:
         abort(404)
     request.max_content_length = LARGEST
     try:
-        notice = gateway.read_webhook(request.get_data(cache=False), request.headers.get("Stripe-Signature", ""))
-    except BadNotice as bad:
-        return _plain(str(bad), 400)  # Neither a row nor a line in the log: a flood costs a sum over each body.
+        event = gateway.read_event(request.get_data(cache=False), dict(request.headers))
+    except BadEvent as bad:
+        return _plain(str(bad), 400)  # Neither stored nor logged, so that a flood costs only the check.
     try:
-        return _plain(receive(notice, gateway, current_app.config["SETTINGS"].gateway_deadline))
+        return _plain(receive(event, gateway, current.settings().gateway_deadline))
     except (NotSent, Unknown, Unreachable, Later) as doubt:
-        log.warning("webhook_later", kind=notice.kind, reason=str(doubt))
-        return _plain("tell it again later", 503)
+        log.warning("event_postponed", kind=event.kind, event_id=event.id, reason=str(doubt))
+        return _plain("send it again later", 503)
 
 
 def _plain(text: str, status: int = 200) -> Response:

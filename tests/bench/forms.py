@@ -9,22 +9,22 @@ from flask_wtf.csrf import generate_csrf
 from sqlalchemy import text
 from werkzeug.wrappers import Response
 
+from app import current
 from app.database import transaction
-from app.shop.checkout import tokens
 
 # Each wants one of one product; neighbours want different ones, as shoppers of a whole catalogue do.
 ORDERS = text("""
 WITH shelf AS (
   SELECT count(*) AS kinds FROM product
 ), made AS (
-  INSERT INTO orders (buyer, state, version, currency, created_at)
-  SELECT gen_random_uuid(), 'open', 1, 'EUR', now() FROM generate_series(1, :count) RETURNING id, buyer
+  INSERT INTO orders (buyer_id, state, version, currency, created_at)
+  SELECT gen_random_uuid(), 'open', 1, 'EUR', now() FROM generate_series(1, :count) RETURNING id, buyer_id
 ), filled AS (
   INSERT INTO order_line (order_id, product_id, quantity, unit_price)
   SELECT made.id, product.id, 1, product.price
   FROM made CROSS JOIN shelf JOIN product ON product.id = made.id % kinds + 1 RETURNING order_id, unit_price
 )
-SELECT made.id, made.buyer, filled.unit_price AS total
+SELECT made.id, made.buyer_id, filled.unit_price AS total
 FROM made JOIN filled ON filled.order_id = made.id ORDER BY made.id
 """)
 MORE = text("""
@@ -45,7 +45,7 @@ def stock(copies: int) -> None:
 def orders(count: int) -> list[tuple[int, UUID, int]]:
     """So many new baskets: order, buyer, total in minor units."""
     with transaction() as tx:
-        return [(row.id, row.buyer, row.total) for row in tx.execute(ORDERS, {"count": count})]
+        return [(row.id, row.buyer_id, row.total) for row in tx.execute(ORDERS, {"count": count})]
 
 
 def forms(app: Flask, count: int) -> list[bytes]:
@@ -59,8 +59,9 @@ def _post(app: Flask, order: int, buyer: UUID, total: int) -> bytes:
     """One filled form with its browser's cookie."""
     with app.test_request_context():
         session["buyer"], session.permanent = buyer.hex, True
+        token = current.tokens().make(order_id=order, version=1, buyer_id=buyer, amount=total, currency="EUR")
         fields = {
-            "checkout_token": tokens().make(order=order, version=1, buyer=buyer, amount=total, currency="EUR"),
+            "checkout_token": token,
             "csrf_token": generate_csrf(), "email": f"shopper{order}@example.com", "name": "Ada Lovelace",
             "card_number": "4242 4242 4242 4242", "card_expiry": "12/40", "card_cvc": "123",
         }  # fmt: skip

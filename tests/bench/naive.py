@@ -31,11 +31,11 @@ def pay() -> Response:
     payment = Payment(email=form.email.data, name=form.name.data, amount=2400)
     db.session.add(payment)
     db.session.commit()
-    return redirect(url_for("shop.receipt", receipt=payment.id), 303)
+    return redirect(url_for("receipts.show", receipt_id=payment.id), 303)
 
 
 app = create_app()
-app.view_functions["shop.pay"] = pay
+app.view_functions["checkout.pay"] = pay
 with app.app_context():
     table(Payment).create(db.engine)
     db.engine.dispose()

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from time import sleep
 
 from app import create_app
-from app.gateways.base import Answer, Card, Movement, Outcome, Payment, Repayment
-from app.gateways.choice import Gateways
+from app.gateways.base import Answer, Card, Gateways, Outcome, Payment, RefundRequest, StatementEntry
 
 SECONDS = float(os.environ.get("BENCH_BANK_SECONDS", "0"))
 
@@ -25,24 +24,23 @@ class Bank:
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
         if SECONDS:
             sleep(SECONDS)
-        return Answer(Outcome.SUCCEEDED, reference=payment.key)
+        return Answer(Outcome.SUCCEEDED, gateway_reference=payment.key)
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
         return self.cancel(payment, timeout)
 
     def cancel(self, payment: Payment, timeout: float) -> Answer:
-        return Answer(Outcome.SUCCEEDED, reference=payment.key)
+        return Answer(Outcome.SUCCEEDED, gateway_reference=payment.key)
 
-    def refund(self, repayment: Repayment, timeout: float) -> Answer:
-        return Answer(Outcome.SUCCEEDED, reference=repayment.key)
+    def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
+        return Answer(Outcome.SUCCEEDED, gateway_reference=refund_request.key)
 
-    def lookup_refund(self, repayment: Repayment, timeout: float) -> Answer | None:
+    def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         return None
 
-    def statement(self) -> Iterator[Movement]:
+    def statement(self) -> Iterator[StatementEntry]:
         return iter(())
 
 
 bank = Bank()
-app = create_app()
-app.extensions["gateways"] = Gateways(bank, (bank,))
+app = create_app(gateways=Gateways(bank, (bank,)))

@@ -40,7 +40,7 @@ class StripeLive(Live):
         return self.provider.paid()
 
 
-class Hosted(Buyer):
+class HostedGateway(Buyer):
     """One who gives no card to the shop."""
 
     live: StripeLive
@@ -86,10 +86,10 @@ def stripe_live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeLive
 
 
 @pytest.fixture(params=["script", "no script"])
-def buyer(request: pytest.FixtureRequest, browser: Any, stripe_live: StripeLive) -> Iterator[Hosted]:
+def buyer(request: pytest.FixtureRequest, browser: Any, stripe_live: StripeLive) -> Iterator[HostedGateway]:
     context = browser.new_context(base_url=stripe_live.url, java_script_enabled=request.param == "script")
     context.set_default_timeout(20_000)
-    yield Hosted(context, stripe_live, scripted=request.param == "script")
+    yield HostedGateway(context, stripe_live, scripted=request.param == "script")
     context.close()
 
 
@@ -97,7 +97,7 @@ def heading(page: Page, words: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text(words)
 
 
-def test_pay_and_land_on_paid(buyer: Hosted) -> None:
+def test_pay_and_land_on_paid(buyer: HostedGateway) -> None:
     url = buyer.led_to_pay()
     assert url == buyer.session()["url"]
     buyer.pay()
@@ -107,7 +107,7 @@ def test_pay_and_land_on_paid(buyer: Hosted) -> None:
     assert (buyer.page.url, buyer.sent(), buyer.paid()) == (receipt, 1, 1)
 
 
-def test_back_from_the_page_and_pay_again(buyer: Hosted) -> None:
+def test_back_from_the_page_and_pay_again(buyer: HostedGateway) -> None:
     url = buyer.led_to_pay()
     buyer.page.go_back()
     if "/checkout" in buyer.page.url:  # out of the browser's memory: the very form, sent once more
@@ -122,7 +122,7 @@ def test_back_from_the_page_and_pay_again(buyer: Hosted) -> None:
     assert buyer.paid() == 1
 
 
-def test_back_after_it_was_paid(buyer: Hosted) -> None:
+def test_back_after_it_was_paid(buyer: HostedGateway) -> None:
     buyer.led_to_pay()
     buyer.pay()
     receipt = buyer.arrive()
@@ -137,7 +137,7 @@ def test_back_after_it_was_paid(buyer: Hosted) -> None:
     assert buyer.paid() == 1
 
 
-def test_two_tabs(buyer: Hosted) -> None:
+def test_two_tabs(buyer: HostedGateway) -> None:
     """The second is led to the first one's session; both type a card into it."""
     buyer.ready()
     other = buyer.context.new_page()
@@ -159,7 +159,7 @@ def test_two_tabs(buyer: Hosted) -> None:
     assert (buyer.sent(), buyer.paid()) == (2, 1)
 
 
-def test_declined_on_the_page_and_tried_again_there(buyer: Hosted) -> None:
+def test_declined_on_the_page_and_tried_again_there(buyer: HostedGateway) -> None:
     buyer.led_to_pay()
     buyer.pay(DECLINES)
     heading(buyer.page, "declined")
@@ -170,7 +170,7 @@ def test_declined_on_the_page_and_tried_again_there(buyer: Hosted) -> None:
     assert buyer.paid() == 1
 
 
-def test_the_cardholder_s_bank_asks_there(buyer: Hosted) -> None:
+def test_the_cardholder_s_bank_asks_there(buyer: HostedGateway) -> None:
     buyer.led_to_pay()
     buyer.pay(ASKS)
     buyer.page.get_by_role("button", name="Confirm").click()
@@ -179,7 +179,7 @@ def test_the_cardholder_s_bank_asks_there(buyer: Hosted) -> None:
     assert buyer.paid() == 1
 
 
-def test_given_up_on_our_receipt(buyer: Hosted) -> None:
+def test_given_up_on_our_receipt(buyer: HostedGateway) -> None:
     """Another tab still shows the provider's page: nobody can pay there any more. The same goods can be paid anew."""
     url = buyer.led_to_pay()
     left = buyer.context.new_page()
@@ -202,7 +202,7 @@ def test_given_up_on_our_receipt(buyer: Hosted) -> None:
     assert buyer.paid() == 1
 
 
-def test_paid_and_the_tab_closed_before_the_way_back(buyer: Hosted) -> None:
+def test_paid_and_the_tab_closed_before_the_way_back(buyer: HostedGateway) -> None:
     """What the shopper never heard, the provider tells."""
     buyer.led_to_pay()
     session = buyer.session()

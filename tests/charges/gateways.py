@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Any
 
-from app.gateways.base import Answer, Card, Movement, NotSent, Outcome, Payment, Repayment, Unknown
+from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundRequest, StatementEntry, Unknown
 
 APPROVED = Answer(Outcome.SUCCEEDED)
 DECLINED = Answer(Outcome.DECLINED, reason="card_declined")
@@ -46,11 +46,11 @@ class Told:
     def cancel(self, payment: Payment, timeout: float) -> Answer:
         raise LOST
 
-    def refund(self, repayment: Repayment, timeout: float) -> Answer:
+    def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         raise LOST
 
-    def lookup_refund(self, repayment: Repayment, timeout: float) -> Answer | None:
+    def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         raise LOST
 
-    def statement(self) -> Iterator[Movement]:
+    def statement(self) -> Iterator[StatementEntry]:
         return iter(())

@@ -1,6 +1,5 @@
 """Ask: a definite answer, or doubt. "No answer" is never "declined", and "not sent" is said only of the first try."""
 
-
 import pytest
 
 from app.charges.protocol import ask
@@ -34,7 +33,7 @@ def test_after_a_lost_answer_the_same_key_is_asked_again() -> None:
 
 
 def test_what_could_not_be_sent_took_nothing() -> None:
-    assert question(Told(CLOSED)) == Answer(Outcome.CANCELED, reason="not_sent")
+    assert question(Told(CLOSED)) == Answer(Outcome.CANCELED, reason="not_sent", this_request_only=True)
 
 
 def test_not_sent_after_something_was_sent_is_doubt() -> None:

@@ -10,11 +10,10 @@ import pytest
 from flask import Flask
 
 from app.charges import protocol, refunds
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import SUCCEEDED
 from app.database import db, transaction
-from app.gateways.base import Movement, NotSent, Unknown
-from app.gateways.choice import Gateways
+from app.gateways.base import NotSent, StatementEntry, Unknown
 from tests.factories import ASKS, BOWL, DECLINES, MUG, order, purchase
 from tests.shops import Shop
 
@@ -24,15 +23,15 @@ LINK = "http://127.0.0.1:8000/receipts/1"
 class Edited:
     """The sandbox gateway, its statement as somebody wrote it."""
 
-    def __init__(self, shop: Shop, edit: Callable[[list[Movement]], list[Movement]]) -> None:
+    def __init__(self, shop: Shop, edit: Callable[[list[StatementEntry]], list[StatementEntry]]) -> None:
         self.inner: Any = shop.gateway
         self.edit = edit
-        shop.app.extensions["gateways"] = Gateways(self, (self,))  # type: ignore[arg-type]
+        shop.gateways.use(self)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def statement(self) -> Iterator[Movement]:
+    def statement(self) -> Iterator[StatementEntry]:
         yield from self.edit(list(self.inner.statement()))
 
 
@@ -57,17 +56,17 @@ def database_url(database_url: str, engine_name: str, request: pytest.FixtureReq
 
 
 @pytest.fixture
-def charge(app: Flask, shop: Shop) -> Seen:
+def charge(app: Flask, shop: Shop) -> ChargeSnapshot:
     """A shop that has seen a day: paid, paid and refunded in part, declined, waiting at the bank. One that is paid."""
     for card in (DECLINES, ASKS):
-        protocol.pay(purchase(order({BOWL: 2}), card, link=LINK), shop.gateway, 3.0)
-    given_back = protocol.pay(purchase(order(), link=LINK), shop.gateway, 3.0)
+        protocol.pay(purchase(order({BOWL: 2}), card, receipt_url=LINK), shop.gateway, 3.0)
+    given_back = protocol.pay(purchase(order(), receipt_url=LINK), shop.gateway, 3.0)
     refunds.refund(given_back, 1000, shop.gateway, 3.0)
-    return protocol.pay(purchase(order({MUG: 1, BOWL: 1}), link=LINK), shop.gateway, 3.0)
+    return protocol.pay(purchase(order({MUG: 1, BOWL: 1}), receipt_url=LINK), shop.gateway, 3.0)
 
 
 @pytest.fixture
-def by_hand(charge: Seen, shop: Shop) -> Callable[..., None]:
+def by_hand(charge: ChargeSnapshot, shop: Shop) -> Callable[..., None]:
     """Write whatever one likes: constraints, triggers and indexes are gone, as in a database that rotted."""
     postgresql = db.engine.dialect.name == "postgresql"
     with transaction() as connection:
@@ -100,10 +99,10 @@ TRIGGERS = ["charge_refuse_delete", "charge_refuse_change", "charge_refuse_trans
             "ledger_entry_refuse_update", "ledger_entry_refuse_delete"]  # fmt: skip
 
 SECOND = """
-    INSERT INTO charge (token, receipt, order_id, status, amount, currency, refunded, email, name, link, arrivals,
-                        rivals, gateway, account, ask_at, asked, created_at, ended_at)
-    SELECT :token, :receipt, order_id, status, amount, currency, refunded, email, name, link, arrivals,
-           rivals, gateway, account, ask_at, asked, created_at, ended_at FROM charge WHERE id = :id
+    INSERT INTO charge (key, receipt_id, order_id, status, amount, currency, refunded, email, name, receipt_url,
+                        arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at)
+    SELECT :key, :receipt_id, order_id, status, amount, currency, refunded, email, name, receipt_url,
+           arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at FROM charge WHERE id = :id
 """
 
 
@@ -112,11 +111,11 @@ def key(made: UUID) -> Any:
     return made if db.engine.dialect.name == "postgresql" else made.hex
 
 
-def of(lines: list[Movement], charge: Seen, kind: str = "charge") -> Movement:
-    return next(line for line in lines if line.key == str(charge.token) and line.kind == kind)
+def of(lines: list[StatementEntry], charge: ChargeSnapshot, kind: str = "charge") -> StatementEntry:
+    return next(line for line in lines if line.key == str(charge.key) and line.kind == kind)
 
 
-def test_a_shop_that_is_whole(charge: Seen, shop: Shop) -> None:
+def test_a_shop_that_is_whole(charge: ChargeSnapshot, shop: Shop) -> None:
     code, report = command(shop)
     assert (code, report["ok"]) == (0, True)
     assert [each["number"] for each in report["invariants"]] == list(range(1, 10))
@@ -126,21 +125,23 @@ def test_a_shop_that_is_whole(charge: Seen, shop: Shop) -> None:
     assert (words.exit_code, words.output.count("\nholds ") + 1) == (0, 9)
 
 
-def test_1_an_order_paid_twice(charge: Seen, shop: Shop, by_hand: Any) -> None:
-    by_hand(SECOND, token=key(uuid4()), receipt=key(uuid4()), id=charge.id)
+def test_1_an_order_paid_twice(charge: ChargeSnapshot, shop: Shop, by_hand: Any) -> None:
+    by_hand(SECOND, key=key(uuid4()), receipt_id=key(uuid4()), id=charge.id)
     assert broken(shop)[1] == [f"order {charge.order_id}"]
 
 
-def test_2_a_key_that_moved_money_twice(charge: Seen, shop: Shop) -> None:
+def test_2_a_key_that_moved_money_twice(charge: ChargeSnapshot, shop: Shop) -> None:
     Edited(shop, lambda lines: [*lines, of(lines, charge)])
     found = broken(shop)
     assert (list(found), found[3]) == ([2, 3], [f"charge {charge.id}"])
-    assert found[2] == [f"key {charge.token}"], "as the bank's statement spells it"
+    assert found[2] == [f"key {charge.key}"], "as the bank's statement spells it"
 
 
 @pytest.mark.parametrize("change", [None, {"amount": 5599}, {"currency": "USD"}])
-def test_3_a_payment_that_the_bank_does_not_know_so(charge: Seen, shop: Shop, change: dict[str, Any] | None) -> None:
-    def edit(lines: list[Movement]) -> list[Movement]:
+def test_3_a_payment_that_the_bank_does_not_know_so(
+    charge: ChargeSnapshot, shop: Shop, change: dict[str, Any] | None
+) -> None:
+    def edit(lines: list[StatementEntry]) -> list[StatementEntry]:
         mine = of(lines, charge)
         return [line for line in lines if line is not mine] + ([replace(mine, **change)] if change else [])
 
@@ -148,8 +149,8 @@ def test_3_a_payment_that_the_bank_does_not_know_so(charge: Seen, shop: Shop, ch
     assert broken(shop) == {3: [f"charge {charge.id}"]}
 
 
-def test_4_money_for_a_charge_that_was_declined(charge: Seen, shop: Shop) -> None:
-    [(token,)] = shop.rows("SELECT token FROM charge WHERE status = 'declined'")
+def test_4_money_for_a_charge_that_was_declined(charge: ChargeSnapshot, shop: Shop) -> None:
+    [(token,)] = shop.rows("SELECT key FROM charge WHERE status = 'declined'")
     Edited(shop, lambda lines: [*lines, replace(of(lines, charge), key=str(UUID(str(token))))])
     assert broken(shop) == {4: ["charge 1"]}
 
@@ -159,12 +160,12 @@ def test_4_money_for_a_charge_that_was_declined(charge: Seen, shop: Shop) -> Non
     "UPDATE order_line SET quantity = quantity + 1 WHERE order_id = :order",
     "UPDATE orders SET currency = 'USD' WHERE id = :order",
 ])  # fmt: skip
-def test_5_an_order_that_is_not_what_was_paid(charge: Seen, shop: Shop, by_hand: Any, sql: str) -> None:
+def test_5_an_order_that_is_not_what_was_paid(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
     by_hand(sql, order=charge.order_id)
     assert set(broken(shop)[5]) == {f"order {charge.order_id}"}
 
 
-def test_5_an_order_that_is_frozen_for_nobody(charge: Seen, shop: Shop, by_hand: Any) -> None:
+def test_5_an_order_that_is_frozen_for_nobody(charge: ChargeSnapshot, shop: Shop, by_hand: Any) -> None:
     by_hand("UPDATE orders SET state = 'placed' WHERE id = 1")
     assert broken(shop) == {5: ["order 1"]}
 
@@ -174,7 +175,7 @@ def test_5_an_order_that_is_frozen_for_nobody(charge: Seen, shop: Shop, by_hand:
     "DELETE FROM ledger_entry WHERE charge_id = :id",
     "UPDATE ledger_entry SET amount = -amount WHERE charge_id = :id",
 ])  # fmt: skip
-def test_6_books_that_do_not_agree(charge: Seen, shop: Shop, by_hand: Any, sql: str) -> None:
+def test_6_books_that_do_not_agree(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
     by_hand(sql, id=charge.id)
     found = broken(shop)
     assert list(found) == [6]
@@ -187,15 +188,17 @@ def test_6_books_that_do_not_agree(charge: Seen, shop: Shop, by_hand: Any, sql: 
     ("UPDATE refund SET amount = 999", "refund 1"),
     ("UPDATE refund SET status = 'declined'", "refund 1"),
 ])  # fmt: skip
-def test_7_refunds_that_do_not_add_up(charge: Seen, shop: Shop, by_hand: Any, sql: str, offender: str) -> None:
+def test_7_refunds_that_do_not_add_up(
+    charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str, offender: str
+) -> None:
     by_hand(sql)
     assert offender in broken(shop)[7]
 
 
-def test_7_a_refund_that_moved_money_twice_or_never(charge: Seen, shop: Shop) -> None:
+def test_7_a_refund_that_moved_money_twice_or_never(charge: ChargeSnapshot, shop: Shop) -> None:
     Edited(shop, lambda lines: [*lines, *(line for line in lines if line.kind == "refund")])
     assert [offender[:4] for offender in broken(shop)[7]] == ["key "]
-    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    shop.gateways.use(shop.gateway)
     Edited(shop, lambda lines: [line for line in lines if line.kind != "refund"])
     assert broken(shop) == {7: ["refund 1"]}
 
@@ -203,14 +206,14 @@ def test_7_a_refund_that_moved_money_twice_or_never(charge: Seen, shop: Shop) ->
 @pytest.mark.parametrize("sql", ["UPDATE product SET stock = stock - 1 WHERE id = :id",
                                  "UPDATE product SET stocked = stocked + 1 WHERE id = :id",
                                  "UPDATE product SET stock = -1, stocked = 0 WHERE id = :id"])  # fmt: skip
-def test_8_stock_that_is_not_where_it_should_be(charge: Seen, shop: Shop, by_hand: Any, sql: str) -> None:
+def test_8_stock_that_is_not_where_it_should_be(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
     product = shop.value("SELECT id FROM product WHERE slug = :slug", slug=MUG)
     by_hand(sql, id=product)
     assert broken(shop) == {8: [f"product {product}"]}
 
 
-def test_9_doubt_that_nobody_gives_a_reason_for(charge: Seen, shop: Shop) -> None:
-    left = protocol.claim(purchase(order(), link=LINK), shop.gateway, 3.0)
+def test_9_doubt_that_nobody_gives_a_reason_for(charge: ChargeSnapshot, shop: Shop) -> None:
+    left = protocol.claim(purchase(order(), receipt_url=LINK), shop.gateway, 3.0)
     assert broken(shop) == {}
     shop.execute("UPDATE charge SET created_at = '2026-01-01 00:00:00+00:00' WHERE id = :id", id=left.id)
     assert broken(shop) == {9: [f"charge {left.id}"]}
@@ -219,7 +222,7 @@ def test_9_doubt_that_nobody_gives_a_reason_for(charge: Seen, shop: Shop) -> Non
     assert (code, f"charge {left.id} processing: the bank did not answer in time" in report["open"]) == (0, True)
 
 
-def test_money_under_a_key_that_is_not_ours_is_listed_and_left_alone(charge: Seen, shop: Shop) -> None:
+def test_money_under_a_key_that_is_not_ours_is_listed_and_left_alone(charge: ChargeSnapshot, shop: Shop) -> None:
     """A shared account, or a backup that was restored."""
     other = str(uuid4())
     Edited(shop, lambda lines: [*lines, replace(lines[0], key="somebody-elses"), replace(lines[0], key=other)])
@@ -228,8 +231,8 @@ def test_money_under_a_key_that_is_not_ours_is_listed_and_left_alone(charge: See
 
 
 @pytest.mark.parametrize("error", [NotSent("the bank is away"), Unknown("the statement broke off")])
-def test_without_a_statement_nothing_is_checked(charge: Seen, shop: Shop, error: Exception) -> None:
-    def break_off(lines: list[Movement]) -> list[Movement]:
+def test_without_a_statement_nothing_is_checked(charge: ChargeSnapshot, shop: Shop, error: Exception) -> None:
+    def break_off(lines: list[StatementEntry]) -> list[StatementEntry]:
         raise error
 
     Edited(shop, break_off)
@@ -237,7 +240,7 @@ def test_without_a_statement_nothing_is_checked(charge: Seen, shop: Shop, error:
     assert (result.exit_code, result.stderr) == (2, f"Error: nothing was checked: {error}\n")
 
 
-def test_the_audit_changes_nothing(charge: Seen, shop: Shop) -> None:
+def test_the_audit_changes_nothing(charge: ChargeSnapshot, shop: Shop) -> None:
     tables = ("charge", "orders", "order_line", "product", "ledger_entry", "refund")
     before = [shop.rows(f"SELECT * FROM {table} ORDER BY id") for table in tables]
     for _ in range(2):

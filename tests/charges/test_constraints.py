@@ -9,7 +9,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from app.charges import protocol
 from app.charges.models import Charge, Refund
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import LIVE, PENDING, WITHOUT_MONEY, Status
 from app.database import from_now, table, transaction
 from app.gateways.base import Answer, Outcome
@@ -18,48 +18,48 @@ from tests.shops import Shop
 
 
 @pytest.fixture
-def charge(shop: Shop, app: Flask) -> Seen:
+def charge(shop: Shop, app: Flask) -> ChargeSnapshot:
     """One that is being paid."""
     return protocol.claim(purchase(order()), shop.gateway, 3)
 
 
-def add(like: Seen, status: str = Status.PROCESSING, **columns: object) -> None:
+def add(like: ChargeSnapshot, status: str = Status.PROCESSING, **columns: object) -> None:
     """Another charge of the same order, by plain INSERT."""
     row = {
-        "token": uuid4(), "receipt": uuid4(), "order_id": like.order_id, "status": status, "amount": 2400,
-        "currency": "EUR", "refunded": 0, "email": "a@example.org", "name": "A", "link": "x",
-        "arrivals": 1, "rivals": 0,
-        "gateway": "sandbox", "account": "x", "ask_at": from_now(0), "asked": 0, "created_at": from_now(0),
+        "key": uuid4(), "receipt_id": uuid4(), "order_id": like.order_id, "status": status, "amount": 2400,
+        "currency": "EUR", "refunded": 0, "email": "a@example.org", "name": "A", "receipt_url": "x",
+        "arrivals": 1, "other_arrivals": 0,
+        "gateway": "sandbox", "account": "x", "ask_at": from_now(0), "times_asked": 0, "created_at": from_now(0),
         "ended_at": None if status in PENDING else from_now(0), **columns,
     }  # fmt: skip
     with transaction() as tx:
         tx.execute(insert(table(Charge)).values(**row))
 
 
-def test_a_token_is_claimed_once(charge: Seen) -> None:
-    with pytest.raises(IntegrityError, match="token"):
-        add(charge, Status.DECLINED, token=charge.token)
+def test_a_token_is_claimed_once(charge: ChargeSnapshot) -> None:
+    with pytest.raises(IntegrityError, match="key"):
+        add(charge, Status.DECLINED, key=charge.key)
 
 
-def test_a_receipt_is_one_charges(charge: Seen) -> None:
-    with pytest.raises(IntegrityError, match="receipt"):
-        add(charge, Status.DECLINED, receipt=charge.receipt)
+def test_a_receipt_is_one_charges(charge: ChargeSnapshot) -> None:
+    with pytest.raises(IntegrityError, match="receipt_id"):
+        add(charge, Status.DECLINED, receipt_id=charge.receipt_id)
 
 
 @pytest.mark.parametrize("status", sorted(LIVE))
-def test_an_order_has_one_live_charge(charge: Seen, status: Status) -> None:
+def test_an_order_has_one_live_charge(charge: ChargeSnapshot, status: Status) -> None:
     with pytest.raises(IntegrityError, match=r"order_id|one_live_per_order"):
         add(charge, status)
 
 
 @pytest.mark.parametrize("status", sorted(WITHOUT_MONEY))
-def test_an_order_may_have_many_that_took_nothing(shop: Shop, charge: Seen, status: Status) -> None:
+def test_an_order_may_have_many_that_took_nothing(shop: Shop, charge: ChargeSnapshot, status: Status) -> None:
     add(charge, status)
     add(charge, status)
     assert shop.value("SELECT count(*) FROM charge") == 3
 
 
-def test_a_paid_order_stays_paid_for_good(shop: Shop, charge: Seen) -> None:
+def test_a_paid_order_stays_paid_for_good(shop: Shop, charge: ChargeSnapshot) -> None:
     protocol.record(charge, Answer(Outcome.SUCCEEDED))
     shop.execute("UPDATE charge SET refunded = amount")
     with pytest.raises(IntegrityError):
@@ -70,19 +70,19 @@ CHANGES = ("amount = amount + 1", "currency = 'USD'", "order_id = order_id + 1")
 
 
 @pytest.mark.parametrize("verb", ["DELETE FROM charge", *(f"UPDATE charge SET {change}" for change in CHANGES)])
-def test_what_was_claimed_is_neither_changed_nor_deleted(shop: Shop, charge: Seen, verb: str) -> None:
-    with pytest.raises(DatabaseError, match=r"what was claimed does not change|a charge is never deleted"):
+def test_what_was_claimed_is_neither_changed_nor_deleted(shop: Shop, charge: ChargeSnapshot, verb: str) -> None:
+    with pytest.raises(DatabaseError, match=r"the claim of a charge does not change|a charge is never deleted"):
         shop.execute(verb)
     assert shop.rows("SELECT amount, currency, order_id FROM charge") == [(2400, "EUR", charge.order_id)]
 
 
-@pytest.mark.parametrize("column", ["token", "receipt"])
-def test_neither_key_nor_link_changes(charge: Seen, column: str) -> None:
-    with pytest.raises(DatabaseError, match="what was claimed does not change"), transaction() as tx:
+@pytest.mark.parametrize("column", ["key", "receipt_id"])
+def test_neither_key_nor_link_changes(charge: ChargeSnapshot, column: str) -> None:
+    with pytest.raises(DatabaseError, match="the claim of a charge does not change"), transaction() as tx:
         tx.execute(table(Charge).update().values({column: uuid4()}))
 
 
-def test_senseless_charges_are_refused(charge: Seen) -> None:
+def test_senseless_charges_are_refused(charge: ChargeSnapshot) -> None:
     for wrong in ({"amount": 0}, {"amount": -1}, {"refunded": 2401}, {"refunded": -1}, {"status": "paid"}):
         with pytest.raises(IntegrityError, match="ck_charge"):
             add(charge, **{"status": Status.DECLINED, **wrong})
@@ -96,34 +96,34 @@ def test_ended_means_with_a_time(shop: Shop, app: Flask, status: Status, ended_a
         add(free, status, ended_at=ended_at)
 
 
-def test_an_order_that_does_not_exist_can_not_be_charged(charge: Seen) -> None:
+def test_an_order_that_does_not_exist_can_not_be_charged(charge: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError, match=r"FOREIGN KEY|fk_charge_order_id"):
         add(charge, Status.DECLINED, order_id=999_999)
 
 
-def refund(charge: Seen, **columns: object) -> None:
+def refund(charge: ChargeSnapshot, **columns: object) -> None:
     row = {
         "charge_id": charge.id, "key": uuid4(), "amount": 100, "status": "processing", "stray": False,
-        "ask_at": from_now(0), "asked": 0, "created_at": from_now(0), **columns,
+        "ask_at": from_now(0), "times_asked": 0, "created_at": from_now(0), **columns,
     }  # fmt: skip
     with transaction() as tx:
         tx.execute(insert(table(Refund)).values(**row))
 
 
-def test_a_refund_key_is_used_once(charge: Seen) -> None:
+def test_a_refund_key_is_used_once(charge: ChargeSnapshot) -> None:
     refund(charge, key=UUID(int=1))
     with pytest.raises(IntegrityError, match="key"):
         refund(charge, key=UUID(int=1))
 
 
-def test_stray_money_is_given_back_once(charge: Seen) -> None:
+def test_stray_money_is_given_back_once(charge: ChargeSnapshot) -> None:
     refund(charge, stray=True)
     refund(charge, stray=False)
     with pytest.raises(IntegrityError):
         refund(charge, stray=True)
 
 
-def test_senseless_refunds_are_refused(charge: Seen) -> None:
+def test_senseless_refunds_are_refused(charge: ChargeSnapshot) -> None:
     for wrong in ({"amount": 0}, {"status": "lost"}, {"status": "succeeded"}, {"charge_id": 999_999}):
         with pytest.raises(IntegrityError):
             refund(charge, **wrong)

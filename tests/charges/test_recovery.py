@@ -10,11 +10,10 @@ import pytest
 from flask import Flask
 
 from app.charges import protocol, recovery
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import CANCELED, DECLINED, IN_DOUBT, REQUIRES_ACTION, SUCCEEDED
 from app.database import Unreachable, db
-from app.gateways.base import Answer, Card, Gateway, NotSent, Outcome, Payment, Unknown
-from app.gateways.choice import Gateways
+from app.gateways.base import Answer, Card, Gateway, Gateways, NotSent, Outcome, Payment, Unknown
 from app.gateways.sandbox.cards import CARDS, Behaviour
 from tests.factories import ASKS, MUG, order, purchase
 from tests.gateways.bank import at_once
@@ -32,7 +31,7 @@ class Watched:
         self.inner: Any = shop.gateway
         self.asked: Counter[tuple[str, str]] = Counter()
         self.before = before or (lambda name, payment: None)
-        shop.app.extensions["gateways"] = Gateways(self, (self,))  # type: ignore[arg-type]
+        shop.gateways.use(self)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -55,12 +54,14 @@ class Watched:
         return answer
 
 
-def abandoned(gateway: Gateway, goods: dict[str, int] | None = None, card: str = "4242 4242 4242 4242") -> Seen:
+def abandoned(
+    gateway: Gateway, goods: dict[str, int] | None = None, card: str = "4242 4242 4242 4242"
+) -> ChargeSnapshot:
     """A charge whose worker died right after the claim."""
-    return protocol.claim(purchase(order(goods), card, link=LINK), gateway, 3.0)
+    return protocol.claim(purchase(order(goods), card, receipt_url=LINK), gateway, 3.0)
 
 
-def status(shop: Shop, charge: Seen) -> str:
+def status(shop: Shop, charge: ChargeSnapshot) -> str:
     return str(shop.value("SELECT status FROM charge WHERE id = :id", id=charge.id))
 
 
@@ -92,7 +93,7 @@ def test_a_key_that_the_bank_never_heard_of_is_fenced_and_the_order_opens(app: F
 def test_what_a_worker_may_still_be_asking_about_is_left_alone(app: Flask, shop: Shop) -> None:
     charge = abandoned(shop.gateway)
     watched = Watched(shop)
-    assert recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0) == 0
+    assert recovery.run(shop.gateways, 3.0, 3600.0) == 0
     assert (status(shop, charge), watched.asked) == ("processing", Counter())
 
 
@@ -106,14 +107,14 @@ def test_no_answer_is_put_off_with_its_reason_for_longer_each_time(app: Flask, s
     waits = []
     for asked in range(1, 8):
         recover(shop)
-        [row] = shop.rows("SELECT status, note, asked FROM charge")
+        [row] = shop.rows("SELECT status, note, times_asked FROM charge")
         assert row == (IN_DOUBT, str(doubt), asked)
         with shop.app.app_context():
             found = db.session.execute(db.select(recovery.charges.c.ask_at)).scalar_one()
         waits.append((found - datetime.now(UTC)).total_seconds())
         assert 0.4 * min(30, 2**asked) < waits[-1] <= min(30, 2 ** min(asked, 5))
     assert waits[-1] > 10 > waits[0]
-    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    shop.gateways.use(shop.gateway)
     recover(shop)
     assert status(shop, charge) == CANCELED
     heal(shop)
@@ -121,12 +122,12 @@ def test_no_answer_is_put_off_with_its_reason_for_longer_each_time(app: Flask, s
 
 def test_a_charge_of_a_gateway_without_settings_says_so(app: Flask, shop: Shop) -> None:
     abandoned(shop.gateway)
-    known, shop.app.extensions["gateways"] = shop.app.extensions["gateways"], Gateways(shop.gateway, ())
+    shop.gateways.use_all(Gateways(shop.gateway, ()))
     recover(shop)
     assert shop.rows("SELECT status, note FROM charge") == [
-        (IN_DOUBT, "no settings for the gateway and account that were asked")
+        (IN_DOUBT, "the gateway and account of the charge are not configured")
     ]
-    shop.app.extensions["gateways"] = known
+    shop.gateways.use(shop.gateway)
     heal(shop)
 
 
@@ -152,7 +153,7 @@ def test_many_workers_settle_each_charge_once(app: Flask, shop: Shop) -> None:
 
     def worker() -> int:
         with shop.app.app_context():
-            return recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0)
+            return recovery.run(shop.gateways, 3.0, 3600.0)
 
     done = at_once(*[worker] * 5)
     assert sum(done) == 24
@@ -163,7 +164,7 @@ def test_many_workers_settle_each_charge_once(app: Flask, shop: Shop) -> None:
 
 
 @pytest.fixture
-def held(app: Flask, shop: Shop) -> Iterator[tuple[Seen, threading.Event, threading.Thread, list[int]]]:
+def held(app: Flask, shop: Shop) -> Iterator[tuple[ChargeSnapshot, threading.Event, threading.Thread, list[int]]]:
     """One worker that has leased a charge and asks, and asks, until it is let go."""
     charge = abandoned(shop.gateway)
     shop.gateway.charge(charge.payment, CARD, 3.0)
@@ -177,7 +178,7 @@ def held(app: Flask, shop: Shop) -> Iterator[tuple[Seen, threading.Event, thread
 
     def work() -> None:
         with shop.app.app_context():
-            done.append(recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0))
+            done.append(recovery.run(shop.gateways, 3.0, 3600.0))
 
     worker = threading.Thread(target=work)
     Watched(shop, wait)
@@ -190,7 +191,7 @@ def held(app: Flask, shop: Shop) -> Iterator[tuple[Seen, threading.Event, thread
 
 def test_a_lease_keeps_others_away(app: Flask, shop: Shop, held: Any) -> None:
     charge, go_on, worker, done = held
-    assert recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0) == 0
+    assert recovery.run(shop.gateways, 3.0, 3600.0) == 0
     go_on.set()
     worker.join(30)
     assert (done, status(shop, charge)) == ([1], SUCCEEDED)
@@ -221,16 +222,16 @@ def test_a_request_that_lands_between_the_question_and_the_fence_wins(app: Flask
     heal(shop)
 
 
-def confirm(shop: Shop, charge: Seen, decision: str = "confirm") -> int:
+def confirm(shop: Shop, charge: ChargeSnapshot, decision: str = "confirm") -> int:
     """What the shopper does on the bank's page."""
     url = shop.value("SELECT action_url FROM charge WHERE id = :id", id=charge.id)
     answer: int = shop.bank.test_client().post(url, data={"decision": decision}).status_code
     return answer
 
 
-def waiting(shop: Shop) -> Seen:
+def waiting(shop: Shop) -> ChargeSnapshot:
     """A charge that the bank wants the shopper for."""
-    charge = protocol.pay(purchase(order(), ASKS, link=LINK), shop.gateway, 3.0)
+    charge = protocol.pay(purchase(order(), ASKS, receipt_url=LINK), shop.gateway, 3.0)
     assert charge.status is REQUIRES_ACTION
     return charge
 
@@ -287,7 +288,7 @@ ENDS = {
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.behaviour.value)
 def test_every_test_card_ends_in_the_truth(app: Flask, shop: Shop, card: Any) -> None:
-    charge = protocol.pay(purchase(order(), card.number, link=LINK), shop.gateway, 1.0)
+    charge = protocol.pay(purchase(order(), card.number, receipt_url=LINK), shop.gateway, 1.0)
     silent = card.behaviour in (Behaviour.SILENT_TAKES, Behaviour.SILENT_TAKES_NOTHING)
     assert charge.status is (IN_DOUBT if silent else ENDS[card.behaviour])
     recover(shop)

@@ -9,11 +9,10 @@ from flask import Flask
 
 from app.charges import protocol, refunds
 from app.charges.refunds import NotRefundable
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import CANCELED, DECLINED, IN_DOUBT, SUCCEEDED
 from app.database import Unreachable, db
-from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, Repayment, Unknown
-from app.gateways.choice import Gateways
+from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundRequest, Unknown
 from tests.factories import DECLINES, MUG, order, purchase
 from tests.gateways.bank import at_once
 from tests.healing import audited, heal, recover
@@ -25,33 +24,33 @@ LINK = "http://127.0.0.1:8000/receipts/1"
 class Broken:
     """The sandbox gateway whose refunds go through `refund`, given the real one."""
 
-    def __init__(self, shop: Shop, refund: Callable[[Any, Repayment, float], Answer]) -> None:
+    def __init__(self, shop: Shop, refund: Callable[[Any, RefundRequest, float], Answer]) -> None:
         self.inner: Any = shop.gateway
         self.way = refund
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def refund(self, repayment: Repayment, timeout: float) -> Answer:
-        return self.way(self.inner, repayment, timeout)
+    def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
+        return self.way(self.inner, refund_request, timeout)
 
 
-def loses_answer(gateway: Any, repayment: Repayment, timeout: float) -> Answer:
-    gateway.refund(repayment, timeout)
+def loses_answer(gateway: Any, refund_request: RefundRequest, timeout: float) -> Answer:
+    gateway.refund(refund_request, timeout)
     raise Unknown("the bank did not answer in time")
 
 
-def never_arrives(gateway: Any, repayment: Repayment, timeout: float) -> Answer:
+def never_arrives(gateway: Any, refund_request: RefundRequest, timeout: float) -> Answer:
     raise Unknown("the bank did not answer in time")
 
 
-def is_away(gateway: Any, repayment: Repayment, timeout: float) -> Answer:
+def is_away(gateway: Any, refund_request: RefundRequest, timeout: float) -> Answer:
     raise NotSent("the bank could not be reached")
 
 
-def paid(shop: Shop, card: str = "4242 4242 4242 4242") -> Seen:
+def paid(shop: Shop, card: str = "4242 4242 4242 4242") -> ChargeSnapshot:
     """A payment of 24.00."""
-    return protocol.pay(purchase(order({MUG: 1}), card, link=LINK), shop.gateway, 3.0)
+    return protocol.pay(purchase(order({MUG: 1}), card, receipt_url=LINK), shop.gateway, 3.0)
 
 
 def moved(shop: Shop) -> list[tuple[str, int]]:
@@ -155,7 +154,7 @@ def test_a_worker_that_died_after_the_claim_leaves_a_refund_that_is_made(app: Fl
 def test_what_the_bank_refuses_is_not_promised_any_more(app: Flask, shop: Shop) -> None:
     """Somebody refunded at the bank already, past our books: the bank has less left than we believe."""
     charge = paid(shop)
-    shop.gateway.refund(Repayment("made-by-hand", 2000, charge.payment), 3.0)
+    shop.gateway.refund(RefundRequest("made-by-hand", 2000, charge.payment), 3.0)
     assert refunds.refund(charge, 2400, shop.gateway, 3.0) is DECLINED
     assert shop.rows("SELECT status, reason FROM refund") == [(DECLINED, "more_than_is_left")]
     assert (refunds.left(charge), at_gateway(shop)) == (2400, 2400)
@@ -165,9 +164,9 @@ def test_what_the_bank_refuses_is_not_promised_any_more(app: Flask, shop: Shop) 
 def test_no_connection_is_held_while_the_bank_is_asked(app: Flask, shop: Shop) -> None:
     held = []
 
-    def look(gateway: Any, repayment: Repayment, timeout: float) -> Answer:
+    def look(gateway: Any, refund_request: RefundRequest, timeout: float) -> Answer:
         held.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
-        answer: Answer = gateway.refund(repayment, timeout)
+        answer: Answer = gateway.refund(refund_request, timeout)
         return answer
 
     refunds.refund(paid(shop), 2400, Broken(shop, look), 3.0)  # type: ignore[arg-type]
@@ -180,7 +179,7 @@ class Forgetful:
     def __init__(self, shop: Shop, during: Callable[[], Any]) -> None:
         self.inner: Any = shop.gateway
         self.during = during
-        shop.app.extensions["gateways"] = Gateways(self, (self,))  # type: ignore[arg-type]
+        shop.gateways.use(self)  # type: ignore[arg-type]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -197,7 +196,7 @@ class Forgetful:
 def test_money_that_should_not_be_there_is_listed_and_goes_back_by_itself(app: Flask, shop: Shop) -> None:
     """Recovery gives a slow charge up at a gateway that fences nothing; then its money arrives."""
     gateway = Forgetful(shop, lambda: recover(shop))
-    charge = protocol.pay(purchase(order({MUG: 1}), link=LINK), gateway, 3.0)  # type: ignore[arg-type]
+    charge = protocol.pay(purchase(order({MUG: 1}), receipt_url=LINK), gateway, 3.0)  # type: ignore[arg-type]
     assert charge.status is CANCELED
     assert moved(shop) == [("charge", 2400)]
     assert shop.rows("SELECT amount, status, stray FROM refund") == [(2400, "processing", True)]
@@ -207,7 +206,7 @@ def test_money_that_should_not_be_there_is_listed_and_goes_back_by_itself(app: F
 
     recover(shop)
     assert moved(shop) == [("charge", 2400), ("refund", 2400)]
-    assert shop.value("SELECT key FROM refund") != shop.value("SELECT token FROM charge")
+    assert shop.value("SELECT key FROM refund") != shop.value("SELECT key FROM charge")
     report = heal(shop)
     assert report.stray == [f"charge {charge.id} canceled took money; its refund 1 succeeded"]
     assert (at_gateway(shop), shop.value("SELECT state FROM orders")) == (0, "open")
@@ -215,7 +214,7 @@ def test_money_that_should_not_be_there_is_listed_and_goes_back_by_itself(app: F
 
 def test_the_same_stray_money_reported_twice_goes_back_once(app: Flask, shop: Shop) -> None:
     gateway = Forgetful(shop, lambda: recover(shop))
-    charge = protocol.pay(purchase(order(), link=LINK), gateway, 3.0)  # type: ignore[arg-type]
+    charge = protocol.pay(purchase(order(), receipt_url=LINK), gateway, 3.0)  # type: ignore[arg-type]
     for _ in range(2):
         protocol.record(charge, Answer(Outcome.SUCCEEDED))
         heal(shop)
@@ -229,7 +228,7 @@ def command(shop: Shop, *words: str) -> tuple[int, str]:
 
 
 def test_the_command_says_how_it_ended(app: Flask, shop: Shop) -> None:
-    receipt = str(paid(shop).receipt)
+    receipt = str(paid(shop).receipt_id)
     assert command(shop, receipt, "--amount", "4.50") == (0, "€4.50: succeeded")
     assert command(shop, receipt, "--amount", "19.51") == (1, "Error: nothing was refunded: €19.50 can be")
     assert command(shop, receipt, "--amount", "0.005")[0] == 1
@@ -243,12 +242,12 @@ def test_the_command_says_how_it_ended(app: Flask, shop: Shop) -> None:
 def test_the_command_tells_doubt_from_refusal(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
     broken: Any = Broken(shop, never_arrives)
-    shop.app.extensions["gateways"] = Gateways(broken, (broken,))
-    assert command(shop, str(charge.receipt), "--amount", "4") == (3, "€4.00: in_doubt")
-    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    shop.gateways.use(broken)
+    assert command(shop, str(charge.receipt_id), "--amount", "4") == (3, "€4.00: in_doubt")
+    shop.gateways.use(shop.gateway)
     heal(shop)
-    shop.gateway.refund(Repayment("made-by-hand", 1900, charge.payment), 3.0)
-    assert command(shop, str(charge.receipt), "--amount", "20") == (1, "€20.00: declined")
+    shop.gateway.refund(RefundRequest("made-by-hand", 1900, charge.payment), 3.0)
+    assert command(shop, str(charge.receipt_id), "--amount", "20") == (1, "€20.00: declined")
 
 
 @pytest.mark.parametrize("step", ["claim", "_record"])
@@ -263,7 +262,7 @@ def test_the_command_says_that_it_does_not_know_when_the_storage_goes(
         raise Unreachable("OperationalError")
 
     monkeypatch.setattr(refunds, step, goes_away)
-    code, words = command(shop, str(charge.receipt), "--amount", "4")
+    code, words = command(shop, str(charge.receipt_id), "--amount", "4")
     assert (code, "do not repeat" in words) == (3, True)
     monkeypatch.undo()
     heal(shop)

@@ -24,7 +24,7 @@ def test_a_second_device_is_asked(shop: Shop, app: Flask) -> None:
     pay(purchase(first, email=EMAIL), Told(), 3)
     with pytest.raises(OrderedBefore) as told:
         pay(purchase(order({MUG: 2}), email=EMAIL), gateway, 3)
-    assert (told.value.total, told.value.buyer) == (4800, first.buyer)
+    assert (told.value.total, told.value.buyer_id) == (4800, first.buyer_id)
     assert gateway.asked == []
     assert shop.stock(MUG) == 198, "what was reserved is given back"
 

@@ -7,7 +7,7 @@ from flask import Flask
 from sqlalchemy.exc import DatabaseError
 
 from app.charges import protocol, rows
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import LIVE, PENDING, PROCESSING, SUCCEEDED, TRANSITIONS, WITHOUT_MONEY, Status
 from app.database import reading, transaction
 from app.gateways.base import Answer, Outcome
@@ -15,7 +15,7 @@ from tests.factories import order, purchase
 from tests.shops import Shop
 
 
-def charge_in(shop: Shop, state: Status) -> Seen:
+def charge_in(shop: Shop, state: Status) -> ChargeSnapshot:
     """A charge that got to this state by legal steps."""
     bought = purchase(order())
     charge = protocol.claim(bought, shop.gateway, 3)
@@ -25,7 +25,7 @@ def charge_in(shop: Shop, state: Status) -> Seen:
     return charge._replace(status=state)
 
 
-def status_of(charge: Seen) -> Status:
+def status_of(charge: ChargeSnapshot) -> Status:
     with reading() as tx:
         return rows.get(tx, charge.id).status
 
@@ -39,7 +39,7 @@ def test_the_database_allows_just_the_table(shop: Shop, app: Flask) -> None:
         if legal:
             shop.execute(sql, id=charge.id)
         else:
-            with pytest.raises(DatabaseError, match=f"no charge goes (that way|from {before} to {after})"):
+            with pytest.raises(DatabaseError, match=f"a charge does not change (that way|from {before} to {after})"):
                 shop.execute(sql, id=charge.id)
         assert status_of(charge) == (after if legal else before)
 

@@ -198,5 +198,3 @@ def proxied(cluster: Cluster) -> Iterator[PostgresProxy]:
 def sides() -> list[tuple[bytes, str]]:
     """Every transaction that matters, with every side of its COMMIT."""
     return [(statement, side) for statement in (CLAIM, RECORD) for side in ("before", "after", "late")]
-
-

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from app.database import db
-from app.gateways.choice import Gateways
-from app.gateways.deadlines import DeadlineTransport
+from app.gateways.http import DeadlineTransport
 from app.gateways.sandbox.client import SandboxGateway
 from tests.shops import Shop
 
@@ -69,7 +68,7 @@ def _set_trap(point: Point, shop: Shop) -> None:
     else:
         bank = SandboxGateway(str(shop.gateway.page_origin), shop="Test shop", transport=Trapped(point))
         shop.gateway = bank
-        shop.app.extensions["gateways"] = Gateways(bank, (bank,))
+        shop.gateways.use(bank)
 
 
 def _trap_commit(point: Point) -> None:

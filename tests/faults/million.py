@@ -10,24 +10,24 @@ from pathlib import Path
 import psycopg2
 from sqlalchemy import make_url
 
-from app.gateways.sandbox.bank.storage import open_storage
+from sandbox_bank.storage import open_storage
 from tests.conftest import migrate
 from tests.factories import SECRET
 from tests.gateways.bank import ROOT, running_bank
 from tests.postgres import Cluster, private_cluster
 
 SHOP = """
-INSERT INTO orders (id, buyer, state, version, currency, created_at)
+INSERT INTO orders (id, buyer_id, state, version, currency, created_at)
     SELECT i, gen_random_uuid(), 'placed', 1, 'EUR', now() - interval '1 day' FROM generate_series(1, {n}) i;
 INSERT INTO order_line (order_id, product_id, quantity, unit_price)
     SELECT i, 1 + i % 10, 1, 1000 + i % 5000 FROM generate_series(1, {n}) i;
-INSERT INTO charge (id, token, receipt, order_id, status, amount, currency, refunded, email, name, link, last4,
-                    arrivals, rivals, gateway, account, ask_at, asked, created_at, ended_at)
+INSERT INTO charge (id, key, receipt_id, order_id, status, amount, currency, refunded, email, name, receipt_url, last4,
+                    arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at)
     SELECT i, ('00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, gen_random_uuid(), i, 'succeeded',
            1000 + i % 5000, 'EUR', CASE WHEN i % 20 = 0 THEN 500 ELSE 0 END, 'ada' || i || '@example.org',
            'Ada Example', 'http://127.0.0.1/receipts/1', '4242', 1, 0, 'sandbox', 'sandbox', now(), 0,
            now() - interval '1 day', now() - interval '1 day' FROM generate_series(1, {n}) i;
-INSERT INTO refund (charge_id, key, amount, status, stray, ask_at, asked, created_at, ended_at)
+INSERT INTO refund (charge_id, key, amount, status, stray, ask_at, times_asked, created_at, ended_at)
     SELECT i, ('00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0'))::uuid, 500, 'succeeded', false, now(), 0,
            now() - interval '1 hour', now() - interval '1 hour' FROM generate_series(20, {n}, 20) i;
 INSERT INTO ledger_entry (charge_id, account, amount, currency, created_at)

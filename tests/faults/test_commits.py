@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.charges import protocol
+from app.charges import arrivals, protocol
 from app.charges.protocol import ClaimUnknown
 from app.charges.states import CANCELED, PROCESSING, SUCCEEDED
 from app.database import db
@@ -48,9 +48,9 @@ def test_a_lost_commit_charges_once(
             proxy.cut = Cut(statement, side)
             charge = protocol.pay(press, shop.gateway, 3.0)
             assert proxy.cut is None
-            assert (charge.receipt, charge.status) == (press.receipt, SUCCEEDED)
+            assert (charge.receipt_id, charge.status) == (press.receipt_id, SUCCEEDED)
             again = protocol.pay(purchase(press.token), shop.gateway, 3.0)
-            assert (again.receipt, again.status) == (press.receipt, SUCCEEDED)
+            assert (again.receipt_id, again.status) == (press.receipt_id, SUCCEEDED)
         assert (proxy.cuts, shop.charges(), len(shop.statement())) == (EACH, {SUCCEEDED: EACH}, EACH)
         heal(shop)
         no_leak(cluster, database)
@@ -112,7 +112,7 @@ def test_nothing_is_asked_for_a_claim_that_is_not_certain(shop: Shop, proxy: Pos
             protocol.pay(press, shop.gateway, 3.0)
         proxy.come_back()
         assert shop.charges() == {PROCESSING: 1}
-        assert shop.gateway.lookup(protocol.already(press.token).payment, 3.0) is None  # type: ignore[union-attr]
+        assert shop.gateway.lookup(arrivals.record_repeat(press.token).payment, 3.0) is None  # type: ignore[union-attr]
         heal(shop)
         assert (shop.charges(), shop.statement()) == ({CANCELED: 1}, [])
         assert not unsettled(shop)

@@ -16,9 +16,8 @@ from sqlalchemy import make_url
 
 from app.charges import protocol, receipts, recovery, refunds
 from app.charges.protocol import Purchase
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import PENDING
-from app.gateways.choice import Gateways
 from app.gateways.sandbox.cards import CARDS, Behaviour
 from tests.factories import order, purchase
 from tests.faults.kills import Point, commits, dies_at, questions
@@ -45,11 +44,11 @@ class Ledger:
     """What was said to shoppers: once an outcome was final, it must be the same for ever."""
 
     def __init__(self) -> None:
-        self.said: dict[UUID, Seen] = {}
+        self.said: dict[UUID, ChargeSnapshot] = {}
         self.pressed: list[Purchase] = []
 
-    def hear(self, charge: Seen) -> None:
-        self.said[charge.receipt] = charge
+    def hear(self, charge: ChargeSnapshot) -> None:
+        self.said[charge.receipt_id] = charge
 
     def check(self) -> int:
         """Every receipt that somebody was sent to exists and says what it said; how many there are."""
@@ -60,8 +59,8 @@ class Ledger:
         return len(self.said)
 
 
-def _find(receipt: UUID) -> Seen:
-    found = receipts.seen(receipt)
+def _find(receipt: UUID) -> ChargeSnapshot:
+    found = receipts.find_charge(receipt)
     assert found is not None, receipt
     return found
 
@@ -94,7 +93,7 @@ def _one_pass(shop: Shop) -> Callable[[], Any]:
     """Over the newest charge alone: what died before in this round waits until the round is over."""
     shop.execute("UPDATE charge SET ask_at = '2049-01-01 00:00:00+00:00' WHERE ended_at IS NULL")
     shop.execute("UPDATE charge SET ask_at = created_at WHERE id = (SELECT max(id) FROM charge)")
-    return lambda: recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0)
+    return lambda: recovery.run(shop.gateways, 3.0, 3600.0)
 
 
 def refund(shop: Shop) -> Callable[[], Any]:
@@ -109,7 +108,7 @@ def recover_refund(shop: Shop) -> Callable[[], Any]:
     refunds.claim(charge, 700, uuid4(), 3.0)
     shop.execute("UPDATE charge SET ask_at = '2049-01-01 00:00:00+00:00' WHERE ended_at IS NULL")
     shop.execute("UPDATE refund SET ask_at = created_at WHERE charge_id = :id", id=charge.id)
-    return lambda: recovery.run(shop.app.extensions["gateways"], 3.0, 3600.0)
+    return lambda: recovery.run(shop.gateways, 3.0, 3600.0)
 
 
 def acts(ledger: Ledger) -> list[Act]:
@@ -151,7 +150,7 @@ def shop(make_shop: Callable[..., Shop], in_memory: Path, tmp_path: Path) -> Ite
     shop.execute("UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000")
     with running_bank(f"sqlite:///{in_memory}/bank.sqlite", tmp_path) as bank:
         shop.gateway = bank.gateway
-        shop.app.extensions["gateways"] = Gateways(bank.gateway, (bank.gateway,))
+        shop.gateways.use(bank.gateway)
         yield shop
 
 
@@ -159,7 +158,7 @@ def press_again(ledger: Ledger, shop: Shop) -> None:
     """The shoppers whose server died press the button once more: the same token, whatever had become of it."""
     while ledger.pressed:
         again = ledger.pressed.pop()
-        ledger.hear(protocol.pay(replace(again, receipt=uuid4()), shop.gateway, 3.0))
+        ledger.hear(protocol.pay(replace(again, receipt_id=uuid4()), shop.gateway, 3.0))
 
 
 def test_kills_at_every_point_lose_and_double_nothing(app: Flask, shop: Shop, engine_name: str) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.charges import protocol
+from app.charges import protocol, rows
 from app.database import db
-from app.gateways.choice import Gateways
 from tests.factories import order, purchase
 from tests.faults.live import DEADLINE, WORKERS, Processes, served
 from tests.faults.load import Crowd, crowd
@@ -39,7 +38,7 @@ def look(open_shop: Callable[..., Shop], bank: RunningBank) -> Callable[[str], S
     def make(url: str) -> Shop:
         shop = open_shop(url)
         shop.gateway = bank.gateway
-        shop.app.extensions["gateways"] = Gateways(bank.gateway, (bank.gateway,))
+        shop.gateways.use(bank.gateway)
         return shop
 
     return make
@@ -202,7 +201,7 @@ def test_recovery_watches_through_a_time_without_storage(
         shop = Shop(url, tmp_path)
         for _ in range(2):
             with shop.app.app_context():
-                protocol.claim(purchase(order()), bank.gateway, -protocol.MARGIN)
+                protocol.claim(purchase(order()), bank.gateway, -rows.RECOVERY_MARGIN)
             until(lambda: unsettled(shop) == 0, 60)
             cluster.restart("immediate")
             with shop.app.app_context():

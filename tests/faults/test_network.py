@@ -11,7 +11,6 @@ from flask import Flask
 from app.charges import protocol
 from app.charges.states import CANCELED, IN_DOUBT, PENDING, SUCCEEDED
 from app.gateways.base import Outcome
-from app.gateways.choice import Gateways
 from app.gateways.sandbox.client import SandboxGateway
 from tests.factories import checkout_form, order, purchase, ready_to_pay
 from tests.faults import network
@@ -51,7 +50,7 @@ def shop(make_shop: Callable[..., Shop], proxy: BankProxy) -> Shop:
     shop = make_shop(gateway_deadline=1.5)
     shop.execute("UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000")
     shop.gateway = SandboxGateway(proxy.url, shop="Test shop")
-    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    shop.gateways.use(shop.gateway)
     return shop
 
 
@@ -84,7 +83,7 @@ def test_a_request_held_back_in_the_network_takes_nothing_once_its_key_is_fenced
 
 def moved(shop: Shop) -> int:
     """How often the bank took money under keys of this shop."""
-    ours = {str(UUID(str(token))) for (token,) in shop.rows("SELECT token FROM charge")}
+    ours = {str(UUID(str(token))) for (token,) in shop.rows("SELECT key FROM charge")}
     return sum(line.key in ours for line in shop.gateway.statement())
 
 
@@ -119,7 +118,7 @@ def test_a_connection_refused_after_a_lost_answer_proves_nothing(
     assert charge.status is IN_DOUBT
     assert shop.rows("SELECT note FROM charge") == [("the gateway could not be reached again",)]
     shop.gateway = SandboxGateway(bank.url, shop="Test shop")
-    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    shop.gateways.use(shop.gateway)
     heal(shop)
     assert (shop.charges(), moved(shop)) == ({SUCCEEDED: 1}, 1)
 
@@ -131,7 +130,7 @@ def test_a_network_that_does_what_it_likes(app: Flask, shop: Shop, proxy: BankPr
         proxy.rule = lambda request: chance.choice(TROUBLE)
         presses = [purchase(order()) for _ in range(AT_ONCE)]
 
-        def pay(press: protocol.Purchase) -> protocol.Seen:
+        def pay(press: protocol.Purchase) -> protocol.ChargeSnapshot:
             with shop.app.app_context():
                 return protocol.pay(press, shop.gateway, 1.0)
 
@@ -141,7 +140,7 @@ def test_a_network_that_does_what_it_likes(app: Flask, shop: Shop, proxy: BankPr
         proxy.rule = lambda request: network.PASS
         heal(shop)
     for receipt, answer in said.items():
-        now = shop.value("SELECT status FROM charge WHERE token = :token", token=_key(shop, answer.token))
+        now = shop.value("SELECT status FROM charge WHERE key = :token", token=_key(shop, answer.token))
         assert answer.status in PENDING or now == answer.status, receipt
     say(f"network trouble, {engine_name}", payments=len(said), requests=sum(proxy.done.values()),
         **{name.replace(" ", "_"): count for name, count in proxy.done.items()})  # fmt: skip
@@ -157,7 +156,7 @@ def test_a_bank_that_is_away_takes_nothing_and_the_page_says_so(shop: Shop, bank
     form = ready_to_pay(shopper)
     bank.kill()
     shop.gateway = SandboxGateway(bank.url, shop="Test shop")
-    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    shop.gateways.use(shop.gateway)
     page = form.submit()
     assert page.heading == "Nothing was charged"
     assert "never sent" in page.text
@@ -171,12 +170,12 @@ def test_a_bank_that_dies_in_the_middle_is_asked_when_it_is_back(
     app: Flask, shop: Shop, bank: RunningBank, engine_name: str
 ) -> None:
     shop.gateway = SandboxGateway(bank.url, shop="Test shop")
-    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    shop.gateways.use(shop.gateway)
     ended: Counter[str] = Counter()
     for _ in range(ROUNDS):
         presses = [purchase(order()) for _ in range(AT_ONCE)]
 
-        def pay(press: protocol.Purchase) -> protocol.Seen:
+        def pay(press: protocol.Purchase) -> protocol.ChargeSnapshot:
             with shop.app.app_context():
                 return protocol.pay(press, shop.gateway, 1.0)
 

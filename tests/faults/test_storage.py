@@ -51,7 +51,7 @@ def test_a_disk_that_is_full_charges_nobody(shop: Shop) -> None:
         disk.full = True
         with shop.app.app_context():
             try:
-                assert protocol.pay(press, shop.gateway, 3.0).receipt == press.receipt
+                assert protocol.pay(press, shop.gateway, 3.0).receipt_id == press.receipt_id
                 paid += 1  # There was room in the pages that it has.
             except protocol.ClaimUnknown:
                 refused += 1
@@ -130,7 +130,7 @@ def test_a_disk_that_fills_between_claim_and_record_is_settled_later(app: Flask,
         try:
             gateway: Any = FillsTheDisk(shop, Disk(shop), no_more)
             charge = protocol.pay(press, gateway, 3.0)
-            code = 0 if (charge.receipt, charge.status) == (press.receipt, PROCESSING) else 2
+            code = 0 if (charge.receipt_id, charge.status) == (press.receipt_id, PROCESSING) else 2
         finally:
             os._exit(code)
     assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) == 0

@@ -19,17 +19,17 @@ from typing import Any
 
 import httpx
 
-from app.gateways.base import Card, Payment, Repayment
-from app.gateways.sandbox.bank.statement import statement
-from app.gateways.sandbox.bank.storage import open_storage
+from app.gateways.base import Card, Payment, RefundRequest
 from app.gateways.sandbox.cards import CARDS, Behaviour
 from app.gateways.sandbox.client import SandboxGateway
+from sandbox_bank.statement import statement
+from sandbox_bank.storage import open_storage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVE = """
 import sys
-from app.gateways.sandbox.bank import create_bank
-from app.gateways.sandbox.server import serve
+from sandbox_bank import create_bank
+from sandbox_bank.server import serve
 _, books, url, slow, hold = sys.argv
 serve(create_bank(books, slow_seconds=float(slow), hold_seconds=float(hold)), url)
 """
@@ -149,9 +149,9 @@ def payment(amount: int = 2400, currency: str = "EUR", key: str | None = None) -
     return Payment(key or uuid.uuid4().hex, amount, currency, RETURN_URL)
 
 
-def repayment(of: Payment, amount: int, key: str | None = None) -> Repayment:
+def refund_request(of: Payment, amount: int, key: str | None = None) -> RefundRequest:
     """A refund under a new key."""
-    return Repayment(key or uuid.uuid4().hex, amount, of)
+    return RefundRequest(key or uuid.uuid4().hex, amount, of)
 
 
 def card(behaviour: Behaviour = Behaviour.APPROVES) -> Card:

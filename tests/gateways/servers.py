@@ -9,7 +9,7 @@ from typing import Any
 
 from app.gateways.base import Payment
 from app.gateways.sandbox.client import SandboxGateway
-from tests.gateways.bank import card, repayment
+from tests.gateways.bank import card, refund_request
 
 Serve = Callable[[socket.socket], None]
 
@@ -80,7 +80,7 @@ def says(asked: Payment, code: int = 200, **changes: Any) -> Serve:
 
 def ask_all(gateway: SandboxGateway, asked: Payment, timeout: float = 5) -> list[Callable[[], Any]]:
     """Every question there is."""
-    back = repayment(asked, asked.amount)
+    back = refund_request(asked, asked.amount)
     return [
         lambda: gateway.charge(asked, card(), timeout),
         lambda: gateway.lookup(asked, timeout),

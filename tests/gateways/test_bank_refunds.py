@@ -5,7 +5,7 @@ import pytest
 
 from app.gateways.base import Answer, Outcome, Payment
 from app.gateways.sandbox.cards import Behaviour
-from tests.gateways.bank import RunningBank, at_once, card, outcomes, payment, repayment
+from tests.gateways.bank import RunningBank, at_once, card, outcomes, payment, refund_request
 
 TIMEOUT = 20.0
 
@@ -19,7 +19,7 @@ def paid(bank: RunningBank) -> Payment:
 
 def test_in_parts_and_whole_but_never_more(bank: RunningBank, paid: Payment) -> None:
     gateway = bank.gateway
-    first, rest, more = repayment(paid, 400), repayment(paid, 600), repayment(paid, 1)
+    first, rest, more = refund_request(paid, 400), refund_request(paid, 600), refund_request(paid, 1)
     assert gateway.refund(first, TIMEOUT) == gateway.refund(rest, TIMEOUT) == Answer(Outcome.SUCCEEDED)
     assert gateway.refund(more, TIMEOUT) == Answer(Outcome.DECLINED, reason="more_than_is_left")
     assert bank.moved(paid.key, first.key, rest.key, more.key) == [
@@ -30,7 +30,7 @@ def test_in_parts_and_whole_but_never_more(bank: RunningBank, paid: Payment) -> 
 
 
 def test_the_same_key_moves_money_once_and_answers_the_same(bank: RunningBank, paid: Payment) -> None:
-    gateway, asked = bank.gateway, repayment(paid, 400)
+    gateway, asked = bank.gateway, refund_request(paid, 400)
     assert gateway.lookup_refund(asked, TIMEOUT) is None
     answers = at_once(*[lambda: gateway.refund(asked, TIMEOUT)] * 50)
     assert outcomes(answers) == {"succeeded": 50}
@@ -39,21 +39,21 @@ def test_the_same_key_moves_money_once_and_answers_the_same(bank: RunningBank, p
 
 
 def test_a_declined_refund_stays_declined(bank: RunningBank, paid: Payment) -> None:
-    gateway, asked = bank.gateway, repayment(paid, 1001)
+    gateway, asked = bank.gateway, refund_request(paid, 1001)
     answers = {gateway.refund(asked, TIMEOUT), gateway.refund(asked, TIMEOUT), gateway.lookup_refund(asked, TIMEOUT)}
     assert answers == {Answer(Outcome.DECLINED, reason="more_than_is_left")}
     assert bank.moved(asked.key) == []
 
 
 def test_many_at_once_never_give_back_more_than_was_taken(bank: RunningBank, paid: Payment) -> None:
-    gateway, asked = bank.gateway, [repayment(paid, 300) for _ in range(20)]
+    gateway, asked = bank.gateway, [refund_request(paid, 300) for _ in range(20)]
     answers = at_once(*[lambda r=r: gateway.refund(r, TIMEOUT) for r in asked])  # type: ignore[misc]
     assert outcomes(answers) == {"succeeded": 3, "declined": 17}
     assert bank.moved(*(r.key for r in asked)) == [("refund", 300)] * 3
 
 
 def test_the_same_key_for_another_refund_is_refused(bank: RunningBank, paid: Payment) -> None:
-    asked, other = repayment(paid, 400), payment(1000)
+    asked, other = refund_request(paid, 400), payment(1000)
     bank.gateway.refund(asked, TIMEOUT)
     body = {"key": asked.key, "charge": paid.key, "amount": 400, "currency": "EUR"}
     for change in ({"amount": 401}, {"currency": "USD"}, {"charge": other.key}):
@@ -74,13 +74,13 @@ def test_nothing_comes_back_where_nothing_was_taken(bank: RunningBank, behaviour
     asked = payment(1000)
     if behaviour:
         bank.gateway.charge(asked, card(behaviour), TIMEOUT)
-    back = repayment(asked, 1)
+    back = refund_request(asked, 1)
     assert bank.gateway.refund(back, TIMEOUT) == Answer(Outcome.DECLINED, reason="nothing_was_taken")
     assert bank.moved(asked.key, back.key) == []
 
 
 def test_keys_of_refunds_and_charges_are_worlds_apart(bank: RunningBank, paid: Payment) -> None:
-    back = repayment(paid, 1000, key=paid.key)
+    back = refund_request(paid, 1000, key=paid.key)
     assert bank.gateway.lookup_refund(back, TIMEOUT) is None
     assert bank.gateway.refund(back, TIMEOUT).outcome is Outcome.SUCCEEDED
     assert bank.moved(paid.key) == [("charge", 1000), ("refund", 1000)]

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import NullPool, create_engine, inspect, make_url
 
 from app.gateways.base import Outcome, Unknown
-from app.gateways.sandbox.bank.storage import metadata, open_storage
 from app.gateways.sandbox.cards import Behaviour
+from sandbox_bank.storage import metadata, open_storage
 from tests.gateways.bank import at_once, card, charge_body, outcomes, payment, running_bank
 from tests.postgres import Cluster
 

@@ -13,12 +13,11 @@ from flask.testing import FlaskCliRunner
 from sqlalchemy import insert
 
 from app.gateways.base import Unknown
-from app.gateways.sandbox.bank.statement import BATCH, statement
-from app.gateways.sandbox.bank.storage import movements, open_storage
 from app.gateways.sandbox.cards import Behaviour
-from app.gateways.sandbox.commands import sandbox
-from app.settings import Settings
-from tests.gateways.bank import card, payment, repayment, running_bank
+from sandbox_bank.commands import sandbox
+from sandbox_bank.statement import BATCH, statement
+from sandbox_bank.storage import movements, open_storage
+from tests.gateways.bank import card, payment, refund_request, running_bank
 from tests.gateways.servers import read_request, server
 
 MANY = 30_000
@@ -38,9 +37,8 @@ def fill(books: str, count: int) -> None:
 
 def runner(books: str, url: str = "http://127.0.0.1:9") -> FlaskCliRunner:
     app = Flask(__name__)
-    app.config["SETTINGS"] = Settings(secret_key="k" * 32, sandbox_database_url=books, sandbox_bank_url=url)
     app.cli.add_command(sandbox)
-    return app.test_cli_runner()
+    return app.test_cli_runner(env={"SANDBOX_DATABASE_URL": books, "SANDBOX_BANK_URL": url})
 
 
 @pytest.mark.slow
@@ -99,7 +97,7 @@ def test_the_command_prints_json_and_a_table_whether_the_bank_runs_or_not(books:
     with running_bank(books, tmp_path) as bank:
         asked = payment()
         bank.gateway.charge(asked, card(), 20)
-        back = repayment(asked, 400)
+        back = refund_request(asked, 400)
         bank.gateway.refund(back, 20)
         bank.gateway.charge(payment(), card(Behaviour.DECLINES), 20)
         running = runner(books).invoke(args=["sandbox", "statement", "--json"])

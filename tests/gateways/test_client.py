@@ -9,7 +9,7 @@ import pytest
 
 from app.gateways.base import Answer, NotSent, Outcome, Unknown
 from app.gateways.sandbox.client import LARGEST_ANSWER, SandboxGateway
-from tests.gateways.bank import card, free_port, payment, repayment
+from tests.gateways.bank import card, free_port, payment, refund_request
 from tests.gateways.servers import Serve, always, ask_all, read_request, response, says, server
 
 
@@ -188,7 +188,7 @@ def test_any_other_status_is_unknown_even_with_a_right_body(status: int) -> None
 
 def test_never_heard_of_is_only_what_the_bank_itself_says_of_this_key() -> None:
     asked = payment()
-    back = repayment(asked, 1)
+    back = refund_request(asked, 1)
     for body, heard in (
         ({"error": "unknown_key", "key": asked.key}, True),
         ({"error": "unknown_key", "key": "x"}, False),
@@ -207,7 +207,7 @@ def test_never_heard_of_is_only_what_the_bank_itself_says_of_this_key() -> None:
 
 def test_a_refund_answered_for_another_charge_is_unknown() -> None:
     asked = payment()
-    back = repayment(asked, 10)
+    back = refund_request(asked, 10)
     right = {"key": back.key, "charge": asked.key, "status": "succeeded", "amount": 10, "currency": "EUR"}
     with server(always(response(json.dumps(right).encode()))) as gateway:
         assert gateway.refund(back, 5) == Answer(Outcome.SUCCEEDED)

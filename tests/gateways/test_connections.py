@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from app.gateways.base import Answer, Card, NotSent, Outcome, Unknown
-from app.gateways.sandbox.bank import create_bank
-from app.gateways.sandbox.bank.storage import metadata, open_storage, reading
 from app.gateways.sandbox.cards import CARDS, normalise
 from app.gateways.sandbox.client import SandboxGateway
+from sandbox_bank import create_bank
+from sandbox_bank.storage import metadata, open_storage, reading
 from tests.gateways.bank import RunningBank, at_once, card, free_port, payment, running_bank
 from tests.gateways.servers import read_request, response, server
 

@@ -39,5 +39,3 @@ def test_metrics_are_figures(shop: Shop) -> None:
     answer = client.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/plain")
-
-

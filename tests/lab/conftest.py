@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from app.lab import runner
-from app.lab.attacks import ATTACKS
-from app.lab.defences import DEFENCES
+from lab import runner
+from lab.attacks import ATTACKS
+from lab.defences import DEFENCES
 from tests.shops import Shop
 
 

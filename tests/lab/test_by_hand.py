@@ -1,6 +1,5 @@
 """The shops to try by hand: each visitor's own, through the shop's own pages."""
 
-
 import pytest
 
 from tests.factories import fields

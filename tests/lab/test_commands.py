@@ -9,13 +9,13 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from app.gateways.sandbox.bank import create_bank
-from app.gateways.sandbox.bank.statement import statement
-from app.lab import against
-from app.lab.against import NoSuchForm, NotLoopback, Target, check_loopback
-from app.lab.commands import lab
-from app.lab.defences import payonce
-from app.lab.serving import Server
+from lab import against
+from lab.against import NoSuchForm, NotLoopback, Target, check_loopback
+from lab.commands import lab
+from lab.defences import payonce
+from lab.serving import Server
+from sandbox_bank import create_bank
+from sandbox_bank.statement import statement
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lab")]
 
@@ -42,7 +42,8 @@ def test_a_table_for_people() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://192.0.2.1/", "http://[2001:db8::1]:80/", "ftp://127.0.0.1/", "file:///etc/passwd", "127.0.0.1", "http://"]
+    "url",
+    ["http://192.0.2.1/", "http://[2001:db8::1]:80/", "ftp://127.0.0.1/", "file:///etc/passwd", "127.0.0.1", "http://"],
 )
 def test_nothing_but_this_machine_is_attacked(url: str) -> None:
     with pytest.raises(NotLoopback):

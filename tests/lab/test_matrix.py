@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.lab.attacks import ATTACKS, TWINS
-from app.lab.defences import DEFENCES, PAYONCE
-from app.lab.race import verdict
+from lab.attacks import ATTACKS, TWINS
+from lab.defences import DEFENCES, PAYONCE
+from lab.race import verdict
 from tests.lab.conftest import play
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lab"), pytest.mark.timeout(600)]

@@ -3,12 +3,12 @@
 import pytest
 from sqlalchemy import create_engine, text
 
-from app.lab import drawing, excerpts
-from app.lab.attacks import ATTACKS
-from app.lab.bank import Gate
-from app.lab.clock import DAY, Clock
-from app.lab.defences import DEFENCES
-from app.lab.trace import BANK, DATABASE, SHOPPER, Step
+from lab import drawing, excerpts
+from lab.attacks import ATTACKS
+from lab.bank import Gate
+from lab.clock import DAY, Clock
+from lab.defences import DEFENCES
+from lab.trace import BANK, DATABASE, SHOPPER, Step
 
 STEPS = [
     Step(0.0, SHOPPER, "POST /pay", "worker 1"),

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from app.lab import runs as module
-from app.lab.race import Result
-from app.lab.runs import AT_ONCE, KEPT, Full, Runs, folder
-from app.lab.trace import SHOPPER, Step
+from lab import runs as module
+from lab.race import Result
+from lab.runs import AT_ONCE, KEPT, Full, Runs, folder
+from lab.trace import SHOPPER, Step
 
 RESULT = Result(1, 2, 2, "paid", "red", 0.5, [Step(0.1, SHOPPER, "opens the form")])
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.lab import runner
-from app.lab.race import Result
-from app.lab.runs import AT_ONCE, Runs, folder
-from app.lab.trace import BANK, SHOPPER, Step
+from lab import runner
+from lab.race import Result
+from lab.runs import AT_ONCE, Runs, folder
+from lab.trace import BANK, SHOPPER, Step
 from tests.factories import SECRET
 from tests.page import Page, Shopper
 from tests.shops import Shop
@@ -48,9 +48,7 @@ def test_the_matrix_has_a_button_for_each_cell(visitor: Shopper) -> None:
 
 
 @pytest.mark.parametrize(("cells", "count"), [("all", 63), ("4", 9), ("4-3", 1)])
-def test_a_button_starts_a_run_of_its_cells(
-    visitor: Shopper, started: list[str], cells: str, count: int
-) -> None:
+def test_a_button_starts_a_run_of_its_cells(visitor: Shopper, started: list[str], cells: str, count: int) -> None:
     answer = press(visitor, cells)
     assert answer.status_code == 303
     assert [answer.headers["Location"]] == [f"/lab/runs/{run}" for run in started]
@@ -103,7 +101,7 @@ def test_a_trace_marks_where_the_money_was_taken_again(visitor: Shopper, started
     assert "The bank took the money twice" in page.text
     assert "taken again" in page.text
     assert "nothing tells two forms from one" in page.text, "the line that lets it happen"
-    assert "_claim_or_find_rival" in page.text, "the lines that prevent it"
+    assert "_claim_or_find" in page.text, "the lines that prevent it"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +115,7 @@ def test_what_is_not_there_is_not_found(visitor: Shopper, path: str) -> None:
 def test_every_file_that_the_lesson_names_can_be_read(visitor: Shopper) -> None:
     page: Page = visitor.open("/lab")
     linked = {link.attrs["href"] for link in page.root.all("a") if link.attrs["href"].startswith("/lab/code/")}
-    assert {"/lab/code/app/charges/protocol.py", "/lab/code/app/lab/defences/checked.py"} <= linked
+    assert {"/lab/code/app/charges/protocol.py", "/lab/code/lab/defences/checked.py"} <= linked
     assert [href for href in linked if visitor.open(href).status != 200] == []
 
 

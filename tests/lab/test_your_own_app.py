@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from app.gateways.sandbox.bank import create_bank
-from app.gateways.sandbox.bank.statement import statement
-from app.lab import against
-from app.lab.against import Target
-from app.lab.serving import Server
+from lab import against
+from lab.against import Target
+from lab.serving import Server
+from sandbox_bank import create_bank
+from sandbox_bank.statement import statement
 from tests.deployment.test_image import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lab")]

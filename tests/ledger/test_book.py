@@ -5,7 +5,7 @@ from flask import Flask
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from app.charges import protocol
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.database import transaction
 from app.gateways.base import Answer, Outcome
 from app.ledger import book
@@ -17,19 +17,19 @@ SUM = "SELECT sum(amount) FROM ledger_entry"
 
 
 @pytest.fixture
-def paid(shop: Shop, app: Flask) -> Seen:
+def paid(shop: Shop, app: Flask) -> ChargeSnapshot:
     charge = protocol.claim(purchase(order()), Told(), 3)
     return protocol.record(charge, Answer(Outcome.SUCCEEDED))
 
 
-def test_a_posting_sums_to_zero(shop: Shop, paid: Seen) -> None:
+def test_a_posting_sums_to_zero(shop: Shop, paid: ChargeSnapshot) -> None:
     assert shop.value(SUM) == 0
     assert shop.rows("SELECT account, amount, currency, charge_id FROM ledger_entry ORDER BY account") == [
         ("gateway", 2400, "EUR", paid.id), ("sales", -2400, "EUR", paid.id),
     ]  # fmt: skip
 
 
-def test_a_charge_is_posted_once(shop: Shop, paid: Seen) -> None:
+def test_a_charge_is_posted_once(shop: Shop, paid: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError), transaction() as tx:
         book.post(tx, paid.id, paid.amount, paid.currency)
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
@@ -37,20 +37,20 @@ def test_a_charge_is_posted_once(shop: Shop, paid: Seen) -> None:
 
 @pytest.mark.parametrize("sql", ["UPDATE ledger_entry SET amount = 1", "DELETE FROM ledger_entry",
                                  "UPDATE ledger_entry SET account = 'mine' WHERE amount > 0"])  # fmt: skip
-def test_nothing_is_ever_changed(shop: Shop, paid: Seen, sql: str) -> None:
+def test_nothing_is_ever_changed(shop: Shop, paid: ChargeSnapshot, sql: str) -> None:
     with pytest.raises(DatabaseError, match="the ledger is append-only"):
         shop.execute(sql)
     assert shop.value(SUM) == 0
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
 
 
-def test_nor_emptied(shop: Shop, paid: Seen, engine_name: str) -> None:
+def test_nor_emptied(shop: Shop, paid: ChargeSnapshot, engine_name: str) -> None:
     verb = "TRUNCATE ledger_entry CASCADE" if engine_name == "postgresql" else "DELETE FROM ledger_entry WHERE 1"
     with pytest.raises(DatabaseError, match="the ledger is append-only"):
         shop.execute(verb)
 
 
-def test_an_entry_of_nothing_is_refused(shop: Shop, paid: Seen) -> None:
+def test_an_entry_of_nothing_is_refused(shop: Shop, paid: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError, match="amount_not_zero"):
         shop.execute(
             "INSERT INTO ledger_entry (charge_id, account, amount, currency, created_at) "

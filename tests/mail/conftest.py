@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from app.cli import _letter
-from app.mail import outbox, post
+from app.cli import _receipt_email
+from app.mail import outbox, sending
 from tests.factories import fields, ready_to_pay
 from tests.mail.post_office import PostOffice
 from tests.page import Page
 from tests.shops import Shop
 
-Send = Callable[[outbox.Owed], None]
+Send = Callable[[outbox.LeasedEmail], None]
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def post_office() -> Iterator[PostOffice]:
 @pytest.fixture
 def send(post_office: PostOffice) -> Send:
     """Sends a letter by SMTP, as recovery does."""
-    return post.sender(_letter, "Test shop", "receipts@shop.invalid", post_office.url, Path("/nowhere"))
+    return sending.sender(_receipt_email, "Test shop", "receipts@shop.invalid", post_office.url, Path("/nowhere"))
 
 
 @pytest.fixture
@@ -49,4 +49,4 @@ def pay(shop: Shop, **changes: Any) -> Page:
 
 def make_due(shop: Shop) -> None:
     """Leases and pauses run out."""
-    shop.execute("UPDATE letter SET send_at = (SELECT created_at FROM charge WHERE id = charge_id)")
+    shop.execute("UPDATE outbox_email SET send_at = (SELECT created_at FROM charge WHERE id = charge_id)")

@@ -49,7 +49,7 @@ class _Counter(socketserver.StreamRequestHandler):
                 self._say("451 later" if self.server.refuses else "250 yes")
             elif verb == "DATA":
                 self._say("354 go on")
-                self.server.delivered.append(Delivered(to, self._letter()))
+                self.server.delivered.append(Delivered(to, self._receipt_email()))
                 self._say("250 taken")
             elif verb == "QUIT":
                 return self._say("221 bye")
@@ -57,7 +57,7 @@ class _Counter(socketserver.StreamRequestHandler):
                 self._say("250 yes")
         return None
 
-    def _letter(self) -> EmailMessage:
+    def _receipt_email(self) -> EmailMessage:
         lines = []
         while (line := self.rfile.readline()) != b".\r\n":
             lines.append(line.removeprefix(b".") if line.startswith(b"..") else line)

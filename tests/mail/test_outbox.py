@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from app.database import from_now, reading
 from app.mail import outbox
-from app.mail.models import Letter
+from app.mail.models import OutboxEmail
 from tests.factories import DECLINES, ready_to_pay
 from tests.mail.conftest import Send, make_due, pay
 from tests.mail.post_office import PostOffice
@@ -20,13 +20,13 @@ Deliver = Callable[..., int]
 
 
 def owed(shop: Shop) -> int:
-    return int(shop.value("SELECT count(*) FROM letter WHERE sent_at IS NULL"))
+    return int(shop.value("SELECT count(*) FROM outbox_email WHERE sent_at IS NULL"))
 
 
 def test_owed_with_the_success(shop: Shop) -> None:
     pay(shop)
     assert owed(shop) == 1
-    assert shop.value("SELECT count(*) FROM letter l JOIN charge c ON c.id = l.charge_id") == 1
+    assert shop.value("SELECT count(*) FROM outbox_email l JOIN charge c ON c.id = l.charge_id") == 1
 
 
 def test_not_owed_without_money(shop: Shop) -> None:
@@ -62,7 +62,7 @@ def test_one_sender_at_a_time(shop: Shop, send: Send, deliver: Deliver, post_off
     pay(shop)
     sending, go_on = Event(), Event()
 
-    def slow(letter: outbox.Owed) -> None:
+    def slow(letter: outbox.LeasedEmail) -> None:
         sending.set()
         assert go_on.wait(30)
         send(letter)
@@ -89,7 +89,7 @@ def test_a_sender_that_dies_before_noting_it_sends_the_same_letter_again(
 ) -> None:
     pay(shop)
 
-    def send_and_die(letter: outbox.Owed) -> None:
+    def send_and_die(letter: outbox.LeasedEmail) -> None:
         send(letter)
         raise SystemExit
 
@@ -115,20 +115,20 @@ def test_back_off(shop: Shop, deliver: Deliver, post_office: PostOffice) -> None
         waits.append((due(shop) - before).total_seconds())
     assert waits[0] > 0
     assert waits[-1] > 4 * waits[0]
-    assert "451" in shop.value("SELECT note FROM letter")
+    assert "451" in shop.value("SELECT note FROM outbox_email")
     assert deliver() == 0
     post_office.refuses = False
     make_due(shop)
     assert (deliver(), owed(shop), len(post_office.delivered)) == (1, 0, 1)
-    assert shop.value("SELECT note FROM letter") is None
+    assert shop.value("SELECT note FROM outbox_email") is None
 
 
 def test_a_letter_that_fails_does_not_hold_up_the_others(shop: Shop, send: Send, deliver: Deliver) -> None:
     pay(shop, email="first@example.org")
     pay(shop, email="second@example.org")
 
-    def refuse_the_first(letter: outbox.Owed) -> None:
-        if letter.tries == 1 and letter.id == shop.value("SELECT min(id) FROM letter"):
+    def refuse_the_first(letter: outbox.LeasedEmail) -> None:
+        if letter.tries == 1 and letter.id == shop.value("SELECT min(id) FROM outbox_email"):
             raise OSError("full")
         send(letter)
 
@@ -144,4 +144,4 @@ def now(shop: Shop) -> datetime:
 
 def due(shop: Shop) -> datetime:
     with shop.app.app_context(), reading() as tx:
-        return tx.execute(select(Letter.send_at)).scalar_one()
+        return tx.execute(select(OutboxEmail.send_at)).scalar_one()

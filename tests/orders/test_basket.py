@@ -89,7 +89,7 @@ def test_two_first_things_at_one_moment_begin_one_basket(shop: Shop, app: Flask)
         buyer = uuid4()
         ends = at_once(app, [partial(put, slug, 1, None, buyer) for slug in (MUG, BOWL, MUG, BOWL)])
         assert ends == [None] * 4
-        rows = shop.rows("SELECT id, buyer FROM orders")
+        rows = shop.rows("SELECT id, buyer_id FROM orders")
         mine = [id for id, owner in rows if str(owner).replace("-", "") == buyer.hex]
         assert len(mine) == 1
         assert shop.value("SELECT count(*) FROM order_line WHERE order_id = :id", id=mine[0]) == 2
@@ -99,7 +99,7 @@ def test_a_placed_order_is_not_changed_and_none_begins_beside_it(shop: Shop, app
     put(MUG, 1)
     order = newest()
     with transaction() as tx:
-        basket.place(tx, order.id, order.version, order.total)
+        basket.freeze(tx, order.id, order.version, order.total)
     with pytest.raises(basket.OrderPlaced):
         put(BOWL, 1)
     with pytest.raises(basket.OrderPlaced):
@@ -116,7 +116,7 @@ def test_an_order_is_placed_only_as_it_was_shown(shop: Shop, app: Flask, off: tu
     shown = {"id": order.id, "version": order.version, "total": order.total}
     shown[off[0]] += off[1]
     with pytest.raises(basket.OrderChanged), transaction() as tx:
-        basket.place(tx, shown["id"], shown["version"], shown["total"])
+        basket.freeze(tx, shown["id"], shown["version"], shown["total"])
     assert (newest().state, shop.stock(MUG)) == ("open", 200)
 
 
@@ -124,7 +124,7 @@ def test_placed_and_opened_again_is_as_before(shop: Shop, app: Flask) -> None:
     put(MUG, 2)
     order = newest()
     with transaction() as tx:
-        placed = basket.place(tx, order.id, order.version, order.total)
+        placed = basket.freeze(tx, order.id, order.version, order.total)
         assert [(line.quantity, line.price) for line in placed] == [(2, 2400)]
     assert shop.stock(MUG) == 198
     with transaction() as tx:
@@ -138,7 +138,7 @@ def test_the_price_of_today_counts_until_the_claim_freezes_it(shop: Shop, app: F
     order = newest()
     assert order.total == 5000
     with transaction() as tx:
-        basket.place(tx, order.id, order.version, 5000)
+        basket.freeze(tx, order.id, order.version, 5000)
     change_product(MUG, price=9900)
     assert newest().total == 5000
 
@@ -151,8 +151,8 @@ SENSELESS = {
     "unknown product": "UPDATE order_line SET product_id = 99999",
     "state": "UPDATE orders SET state = 'paid'",
     "version": "UPDATE orders SET version = 0",
-    "second open order": "INSERT INTO orders (buyer, state, version, currency, created_at) "
-    "SELECT buyer, state, version, currency, created_at FROM orders",
+    "second open order": "INSERT INTO orders (buyer_id, state, version, currency, created_at) "
+    "SELECT buyer_id, state, version, currency, created_at FROM orders",
     "price": "UPDATE product SET price = 0",
     "stock below zero": "UPDATE product SET stock = -1",
     "more stock than was put in": "UPDATE product SET stock = stocked + 1",

@@ -1,17 +1,17 @@
-"""The program's own text: its modules, what each imports, and the strings of the tests."""
+"""The program's source: its modules, what each imports, and the strings of the tests."""
 
 import ast
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-APP = ROOT / "app"
+PACKAGES = ("app", "lab", "sandbox_bank")
 
 
 @cache
 def modules() -> list[tuple[str, Path]]:
-    """Dotted name and file of every module of the program, migrations left out."""
-    paths = sorted(APP.rglob("*.py"))
+    """Return the dotted name and file of every module of the three packages, without migrations."""
+    paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     named = [(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path) for path in paths]
     return [(name, path) for name, path in named if not name.startswith("app.migrations")]
 
@@ -23,7 +23,7 @@ def tree(path: Path) -> ast.Module:
 
 @cache
 def imports(path: Path) -> set[str]:
-    """Dotted names of all that a file imports; `from a import b` counts as a.b where that is a module."""
+    """Return the dotted names of all that a file imports; `from a import b` counts as a.b if that is a module."""
     known = {name for name, _ in modules()}
     found = set()
     for node in ast.walk(tree(path)):
@@ -38,14 +38,17 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def room(name: str) -> str:
-    """app.charges.rows → charges; app.money → money; app → app."""
+def part(name: str) -> str:
+    """Return the part of the program that a module belongs to.
+
+    app.charges.rows → charges; app.money → money; app → app; lab.views → lab; sandbox_bank.api → sandbox_bank.
+    """
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 else parts[0]
+    return parts[1] if parts[0] == "app" and len(parts) > 1 else parts[0]
 
 
 def strings_of_tests() -> set[str]:
-    """Every text in the tests, with "x" where something is put in."""
+    """Return every string in the tests, with "x" for each placeholder."""
     found = set()
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(tree(path)):

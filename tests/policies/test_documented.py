@@ -23,7 +23,7 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Every address of the shop, such as /products/<slug>."""
     file: Path = tmp_path_factory.mktemp("routes") / "private" / "shop.sqlite"
     app = create_app(Settings(secret_key=SECRET, database_url=f"sqlite:///{file}"))
-    found = {re.sub(r"<\w+:", "<", rule.rule) for rule in app.url_map.iter_rules()}
+    found = {re.sub(r"<\w+:", "<", rule.rule).replace("_id>", ">") for rule in app.url_map.iter_rules()}
     return sorted(found - {"/static/<filename>"})
 
 

@@ -74,7 +74,7 @@ def test_what_the_guarantee_rests_on_is_there(empty_url: str, engine_name: str) 
     made(empty_url, by_upgrade=True)
     told = " ".join(" ".join(part) for part in schema(empty_url))
     live = "status IN ('in_doubt', 'processing', 'requires_action', 'succeeded')"
-    assert "uq_charge_token" in told
+    assert "uq_charge_key" in told
     assert "uq_charge_one_live_per_order" in told
     assert "uq_orders_one_open_per_buyer" in told
     assert "uq_ledger_entry_one_posting_per_charge" in told

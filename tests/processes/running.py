@@ -110,7 +110,7 @@ class Town:
 
     def charges_of(self, email: str) -> list[Any]:
         """The charges under this address: status, amount and token."""
-        return self.rows("SELECT status, amount, token FROM charge WHERE email = :email", email=email)
+        return self.rows("SELECT status, amount, key FROM charge WHERE email = :email", email=email)
 
     def said(self) -> str:
         """All that the two shops ever printed."""

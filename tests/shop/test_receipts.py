@@ -31,7 +31,7 @@ def test_a_bare_receipt_can_do_nothing(shop: Shop) -> None:
     assert bare.status == 200
     assert bare.root.all("form") == []
     assert "http://127.0.0.1:8010" not in bare.answer.text
-    assert foreign.post(f"/receipts/{receipt}/give-up", {}).status_code == 403
+    assert foreign.post(f"/receipts/{receipt}/cancel", {}).status_code == 403
     assert shop.charges() == {"requires_action": 1}
 
 
@@ -84,7 +84,7 @@ def test_money_that_turns_up_after_all_is_not_denied(shop: Shop) -> None:
     receipt = ready_to_pay(shop.shopper(), card_number=DECLINES).submit()
     assert "No money was taken" in receipt.text
     with shop.app.app_context():
-        charge = receipts.seen(UUID(receipt.path.rpartition("/")[2]))
+        charge = receipts.find_charge(UUID(receipt.path.rpartition("/")[2]))
         assert charge is not None
         protocol.record(charge, Answer(Outcome.SUCCEEDED))
     told = receipt.reload()

@@ -21,7 +21,7 @@ def policy(answer: httpx.Response) -> dict[str, str]:
 
 def break_it(shop: Shop) -> None:
     """A mistake of ours behind a page that is there: a 500."""
-    shop.app.view_functions["shop.catalogue"] = lambda: 1 / 0
+    shop.app.view_functions["catalogue.index"] = lambda: 1 / 0
 
 
 def test_every_answer_bears_the_headers(shop: Shop) -> None:
@@ -151,7 +151,10 @@ def test_our_own_hosts(shop: Shop) -> None:
 def test_no_redirect_leads_out(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
     form.fields |= {"next": "https://evil.example", "return_url": "//evil.example"}
-    answers = [form.post(params={"next": "https://evil.example"}), form.post(headers={"Referer": "https://evil.example"})]
+    answers = [
+        form.post(params={"next": "https://evil.example"}),
+        form.post(headers={"Referer": "https://evil.example"}),
+    ]
     assert {answer.headers["Location"].partition("/receipts/")[0] for answer in answers} == {""}
 
 

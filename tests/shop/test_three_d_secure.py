@@ -8,7 +8,6 @@ import httpx
 import pytest
 
 from app.gateways.base import Answer, Payment, Unknown
-from app.gateways.choice import Gateways
 from tests.factories import ASKS, checkout_form, fill_basket, ready_to_pay
 from tests.gateways.bank import at_once
 from tests.healing import heal, recover
@@ -46,7 +45,7 @@ def shopper(shop: Shop) -> Shopper:
 def pay(shop: Shop, shopper: Shopper, **changes: Any) -> tuple[AtBank, str]:
     """Buy a mug with the card that asks: at the bank's page now, and the way back."""
     at_bank = AtBank(shop, ready_to_pay(shopper, card_number=ASKS, **changes).post())
-    newest = shop.value("SELECT receipt FROM charge ORDER BY id DESC LIMIT 1")
+    newest = shop.value("SELECT receipt_id FROM charge ORDER BY id DESC LIMIT 1")
     return at_bank, f"/receipts/{UUID(str(newest))}"
 
 
@@ -183,9 +182,9 @@ def test_who_gives_up_what_is_confirmed_already_has_paid(shop: Shop, shopper: Sh
 def test_giving_up_while_the_bank_is_away_changes_nothing(shop: Shop, shopper: Shopper) -> None:
     at_bank, receipt = pay(shop, shopper)
     page = shopper.open(receipt)
-    shop.app.extensions["gateways"] = Gateways(Away(), (Away(),))  # type: ignore[arg-type]
+    shop.gateways.use(Away())  # type: ignore[arg-type]
     assert page.submit("Give this payment up").heading == WAITING
-    shop.app.extensions["gateways"] = Gateways(shop.gateway, (shop.gateway,))
+    shop.gateways.use(shop.gateway)
     at_bank.decide()
     assert shopper.open(receipt).heading == "Paid: €24.00"
 
@@ -209,8 +208,9 @@ def test_only_the_buyer_goes_on_or_gives_up(shop: Shop, shopper: Shopper) -> Non
     assert at_bank.url not in page.answer.text
     assert "Give this payment up" not in page.text
     mine = shopper.open(receipt).form("Give this payment up")
-    assert stranger.post(f"{receipt}/give-up", mine.fields).status_code == 403
-    assert shopper.post(f"{receipt}/give-up", {}).status_code == 400
+    assert stranger.post(f"{receipt}/cancel", mine.fields).status_code == 403
+    assert shopper.post(f"{receipt}/cancel", {}).status_code == 400
+    assert shopper.post(f"{receipt}/give-up", {}).status_code == 400, "the name of earlier versions"
     assert shop.charges() == {"requires_action": 1}
 
 

@@ -7,13 +7,17 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import bindparam, text, update
 
-from app.charges import protocol, recovery, refunds, rows, same_order
+from app.charges import outcomes, protocol, recovery, refunds, rows, same_order
+from app.charges.outcomes import Recorded
 from app.charges.protocol import Purchase
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PROCESSING, SUCCEEDED, TRANSITIONS, WITHOUT_MONEY, Status
 from app.database import Unreachable, from_now, reading, transaction
-from app.gateways.base import Answer, NotSent, Outcome, Payment, Repayment, Unknown
+from app.gateways.base import Answer, NotSent, Outcome, Payment, RefundRequest, Unknown
 from app.orders import basket, stock
+from lab.stage.steps import PROGRAM
+
+PROGRAM.append(__name__)
 
 
 def without(*words: str) -> Callable[[str], str]:
@@ -34,18 +38,19 @@ NO_TRIGGERS = "CREATE TRIGGER charge_refuse"
 
 # Claim
 
-def ask_then_claim(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
+
+def ask_then_claim(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     token = purchase.token
     answer = protocol.ask(gateway, Payment(str(token.key), token.amount, "EUR"), purchase.card, deadline(seconds))
     charge = protocol.claim(purchase, gateway, seconds)
-    return charge if charge.receipt != purchase.receipt else protocol.record(charge, answer)
+    return charge if charge.receipt_id != purchase.receipt_id else protocol.record(charge, answer)
 
 
 def deadline(seconds: float) -> Any:
     return protocol.Deadline(seconds)
 
 
-def the_loser_asks_too(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
+def the_loser_asks_too(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     charge = protocol.claim(purchase, gateway, seconds)
     if charge.status is not PROCESSING:
         return charge
@@ -55,67 +60,76 @@ def the_loser_asks_too(purchase: Purchase, gateway: Any, seconds: float) -> Seen
 honest_pay, honest_claim, honest_ask = protocol.pay, protocol.claim, protocol.ask
 
 
-def again_until_it_wins(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
+def again_until_it_wins(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     charge = honest_pay(purchase, gateway, seconds)
-    if charge.receipt == purchase.receipt or charge.status not in WITHOUT_MONEY:
+    if charge.receipt_id == purchase.receipt_id or charge.status not in WITHOUT_MONEY:
         return charge
     other = replace(purchase.token, key=uuid5(purchase.token.key, "again"))
     return honest_pay(replace(purchase, token=other), gateway, seconds)
 
 
-def door_without_short_cut(_token: object) -> None:
+def no_short_cut(_token: object) -> None:
     return None
 
 
-def claim_taken_for_granted(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
-    token = purchase.token
+def claim_taken_for_granted(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     try:
-        return protocol._claim(purchase, gateway, seconds)
+        charge = None
+        while charge is None:
+            with transaction() as tx:
+                charge = protocol._claim_or_find(tx, purchase, gateway, seconds)
+        return charge
     except Unreachable:
-        return Seen(0, token.key, purchase.receipt, token.order, PROCESSING, token.amount, "EUR", gateway.name,
-                    gateway.account, None, None, None, purchase.link, 1, 0)  # fmt: skip
+        token = purchase.token
+        return ChargeSnapshot(
+            id=0, key=token.key, receipt_id=purchase.receipt_id, order_id=token.order_id, status=PROCESSING,
+            amount=token.amount, currency="EUR", gateway=gateway.name, account=gateway.account,
+            gateway_reference=None, gateway_request=None, action_url=None, receipt_url=purchase.receipt_url,
+            arrivals=1, other_arrivals=0,
+        )  # fmt: skip
 
 
-def asks_though_recovery_was_there(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
+def asks_though_recovery_was_there(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     charge = protocol.claim(purchase, gateway, seconds)
-    if charge.receipt != purchase.receipt:
+    if charge.receipt_id != purchase.receipt_id:
         return charge
     return protocol._ask_and_record(charge, purchase, gateway, deadline(seconds))
 
 
-def forgets_old_tokens(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
+def forgets_old_tokens(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     with transaction() as tx:
-        old = "UPDATE charge SET token = substr(token, 2) || 'f' WHERE created_at < strftime('', 'now', '-86400 s')"
+        old = "UPDATE charge SET key = substr(key, 2) || 'f' WHERE created_at < strftime('', 'now', '-86400 s')"
         tx.execute(text(old))
     return honest_claim(purchase, gateway, seconds)
 
 
-def asks_within_the_transaction(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
+def asks_within_the_transaction(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     with transaction() as tx:
-        charge = protocol._claim_or_find_rival(tx, purchase, gateway, seconds)
+        charge = protocol._claim_or_find(tx, purchase, gateway, seconds)
         assert charge is not None
-        if charge.receipt != purchase.receipt:
+        if charge.receipt_id != purchase.receipt_id:
             return charge
         answer = protocol.ask(gateway, charge.payment, purchase.card, deadline(seconds))
-        return protocol.record_within(tx, charge, answer)
+        return protocol.record_within(tx, charge, answer).charge
 
 
-def look_beforehand(purchase: Purchase, gateway: Any, seconds: float) -> Seen:
+def look_beforehand(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     with reading() as tx:
         paid = tx.execute(text("SELECT 1 FROM charge WHERE status NOT IN ('declined', 'canceled')")).first()
     if paid:
-        raise same_order.OrderedBefore(None, 0, purchase.token.buyer)  # type: ignore[arg-type]
+        raise same_order.OrderedBefore(None, 0, purchase.token.buyer_id)  # type: ignore[arg-type]
     return honest_pay(purchase, gateway, seconds)
 
 
 # Ask
+
 
 def refused_is_always_nothing_sent(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
     while True:
         try:
             return gateway.charge(payment, card, deadline.left())
         except NotSent:
-            return Answer(Outcome.CANCELED, reason="not_sent")
+            return Answer(Outcome.CANCELED, reason="not_sent", this_request_only=True)
         except Unknown as doubt:
             if not deadline.pause(0.2):
                 raise doubt from None
@@ -141,48 +155,48 @@ def new_key_on_retry(gateway: Any, payment: Payment, card: Any, deadline: Any) -
 
 # Record
 
-def records_onto_anything(connection: Any, charge: Seen, answer: Answer) -> Seen:
+
+def records_onto_anything(connection: Any, charge: ChargeSnapshot, answer: Answer) -> Recorded:
     to = Status(answer.outcome)
     while not rows.move(connection, charge, to, answer):
         charge = rows.get(connection, charge.id)
         if to not in TRANSITIONS[charge.status]:
-            return protocol._recorded_otherwise(connection, charge, to)
-    protocol._follow(connection, charge, to)
-    return charge._replace(status=to)
+            return outcomes.ended_before(connection, charge, to)
+    return outcomes.follow(connection, charge._replace(status=to))
 
 
-def follows_in_any_case(connection: Any, charge: Seen, answer: Answer) -> Seen:
+def follows_in_any_case(connection: Any, charge: ChargeSnapshot, answer: Answer) -> Recorded:
     to = Status(answer.outcome)
     rows.move(connection, charge, to, answer)
     if to in WITHOUT_MONEY:
         basket.reopen(connection, charge.order_id)
     elif to is SUCCEEDED:
-        protocol._follow(connection, charge, to)
-    return charge._replace(status=to)
+        outcomes.follow(connection, charge._replace(status=to))
+    return Recorded(charge._replace(status=to))
 
 
-def doubt_frees_the_order(charge: Seen, reason: str) -> Seen:
+def doubt_frees_the_order(charge: ChargeSnapshot, reason: str) -> ChargeSnapshot:
     with transaction() as tx:
         rows.move(tx, charge, IN_DOUBT, note=reason)
         basket.reopen(tx, charge.order_id)
     return charge._replace(status=IN_DOUBT)
 
 
-def reopens_without_stock(connection: Any, order: int) -> None:
-    connection.execute(basket.REOPEN, {"order": order})
+def reopens_without_stock(connection: Any, order_id: int) -> None:
+    connection.execute(basket.REOPEN, {"order_id": order_id})
 
 
-def reserves_nothing(connection: Any, order: int) -> list[stock.Goods]:
-    return [stock.Goods(*line) for line in connection.execute(stock.LINES, {"order": order}).all()]
+def reserves_nothing(connection: Any, order_id: int) -> list[stock.Goods]:
+    return [stock.Goods(*line) for line in connection.execute(stock.LINES, {"order_id": order_id}).all()]
 
 
-honest_follow, honest_reserve, honest_give_back = protocol._follow, stock.reserve, stock.give_back
+honest_follow, honest_reserve, honest_give_back = outcomes.follow, stock.reserve, stock.give_back
 
 
-def reserves_at_last(connection: Any, charge: Seen, to: Status) -> None:
-    if to is SUCCEEDED:
+def reserves_at_last(connection: Any, charge: ChargeSnapshot) -> Recorded:
+    if charge.status is SUCCEEDED:
         honest_reserve(connection, charge.order_id)
-    honest_follow(connection, charge, to)
+    return honest_follow(connection, charge)
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -191,7 +205,8 @@ def nothing(*_: Any, **__: Any) -> None:
 
 # Recovery and refunds
 
-def cancels_in_the_books_only(charge: Seen, gateway: Any, seconds: float, reason: str) -> Answer:
+
+def cancels_in_the_books_only(charge: ChargeSnapshot, gateway: Any, seconds: float, reason: str) -> Answer:
     return Answer(Outcome.CANCELED, reason=reason)
 
 
@@ -205,20 +220,20 @@ def no_answer_is_canceled(due: Any, gateway: Any, seconds: float) -> Answer:
 honest_find_out = recovery.find_out
 
 
-def ignores_late_money(connection: Any, charge: Seen, to: Status) -> Seen:
-    return charge
+def ignores_late_money(connection: Any, charge: ChargeSnapshot, to: Status) -> Recorded:
+    return Recorded(charge)
 
 
-def refunds_under_new_keys(gateway: Any, repayment: Repayment, *, first: bool, seconds: float) -> Answer:
-    key = repayment.key if first else str(uuid5(UUID(repayment.key), "again"))
-    return gateway.refund(replace(repayment, key=key), seconds)
+def refunds_under_new_keys(gateway: Any, request: RefundRequest, *, first: bool, seconds: float) -> Answer:
+    key = request.key if first else str(uuid5(UUID(request.key), "again"))
+    return gateway.refund(replace(request, key=key), seconds)
 
 
-ANY_STATE = update(rows.charges).where(rows.charges.c.id == bindparam("charge"), bindparam("seen") != "")
+ANY_STATE = update(rows.charges).where(rows.charges.c.id == bindparam("charge_id"), bindparam("seen") != "")
 CAS_DROPPED = ANY_STATE.values(dict(rows.COMPARE_AND_SET._values))
 PROMISE_UNCHECKED = (
     update(refunds.charges)
-    .where(refunds.charges.c.id == bindparam("charge"))
+    .where(refunds.charges.c.id == bindparam("charge_id"))
     .values(refunded=refunds.charges.c.refunded + bindparam("more"))
 )
-NO_LEASE = recovery.LEASE.values(ask_at=from_now(bindparam("lease") * 0))
+NO_LEASE = recovery.LEASE_CHARGE.values(ask_at=from_now(bindparam("lease") * 0))

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from lab.stage.scenario import Scenario
+from lab.stage.stage import Stage
+from lab.stage.steps import Choice
 from tests.simulation import invariants
 from tests.simulation.knowledge import Knowledge, State
-from tests.simulation.scenarios import Scenario
-from tests.simulation.stage import Stage
-from tests.simulation.steps import Choice
 
 WHOLE = 20
 """Of so many states, one is also come to by its whole schedule, from the beginning."""

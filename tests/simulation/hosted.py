@@ -21,18 +21,21 @@ from app.charges.protocol import Purchase
 from app.charges.states import Status
 from app.charges.tokens import Token
 from app.database import Unreachable
-from app.gateways.base import About, Line, Movement, Notice, NotSent, Sale, Unknown
+from app.gateways.base import EventSubject, GatewayEvent, HostedPayment, NotSent, PaymentLine, StatementEntry, Unknown
 from app.gateways.stripe.gateway import StripeGateway
 from app.gateways.stripe.requests import KEY, LEAST_AHEAD, SLACK
 from app.webhooks.receive import Later, receive
-from tests.simulation import actors
-from tests.simulation.actors import SECONDS, WINDOW, Story
+from lab.stage import actors
+from lab.stage.actors import SECONDS, WINDOW, Story
+from lab.stage.steps import PROGRAM
 from tests.stripe.provider import payments
 from tests.stripe.provider.questions import Asked, Fault, answer, nested
 from tests.stripe.provider.state import API_KEY, APPROVES, KEY_LIFE, Object, Refusal, State
 
 if TYPE_CHECKING:
-    from tests.simulation.stage import Stage
+    from lab.stage.stage import Stage
+
+PROGRAM.append(__name__)
 
 ORIGIN = "http://provider"
 ENDS = WINDOW + LEAST_AHEAD + SLACK
@@ -125,9 +128,9 @@ class Provider:
         """How often money was taken, by key."""
         return Counter(each["metadata"][KEY] for each in self.books.charges.values() if each["paid"])
 
-    def statement(self) -> Iterator[Movement]:
+    def statement(self) -> Iterator[StatementEntry]:
         for each in self.books.charges.values():
-            yield Movement(each["metadata"][KEY], "charge", each["amount"], "EUR", datetime.now(UTC))
+            yield StatementEntry(each["metadata"][KEY], "charge", each["amount"], "EUR", datetime.now(UTC))
 
     def state(self) -> object:
         """All that decides how it answers from now on, and what it did."""
@@ -171,8 +174,10 @@ class Gateway(StripeGateway):
     def request(self, token: Token) -> Any:
         """The request of this form, always the same: whoever comes late had it open all the time."""
         if token.key not in self._requests:
-            lines = [Line("Thing", 1, token.amount)]
-            sale = Sale(str(token.key), token.amount, token.currency, token.order, "", "http://shop/receipts/1", lines)
+            lines = [PaymentLine("Thing", 1, token.amount)]
+            sale = HostedPayment(
+                str(token.key), token.amount, token.currency, token.order_id, "", "http://shop/receipts/1", lines
+            )
             self._requests[token.key] = self.prepare(sale)
         return self._requests[token.key]
 
@@ -189,8 +194,9 @@ def provider(stage: "Stage") -> tuple[Provider, Gateway]:
 def shopper(stage: "Stage", name: str, token: Token) -> Story:
     """Sends the form of this token, which has no card."""
     purchase = Purchase(
-        token=token, receipt=UUID(int=0), email="ada@example.org", name="Ada", card=None, last4=None, order_again=False,
-        link="http://shop/receipts/1", request=stage.line.request(token),
+        token=token, receipt_id=UUID(int=0), email="ada@example.org", name="Ada", card=None, last4=None,
+        order_again=False,
+        receipt_url="http://shop/receipts/1", gateway_request=stage.line.request(token),
     )  # fmt: skip
     return actors.sends(stage, name, purchase)
 
@@ -210,7 +216,7 @@ def payer(stage: "Stage", key: UUID) -> Story:
 
 def led(stage: "Stage", key: UUID) -> bool:
     """Whether the session's address may be known outside of the shop."""
-    return bool(stage.storage.rows("SELECT 1 FROM charge WHERE token = ? AND reference IS NOT NULL", key.hex))
+    return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ? AND gateway_reference IS NOT NULL", key.hex))
 
 
 def teller(stage: "Stage", key: UUID, times: int = 1) -> Story:
@@ -228,9 +234,11 @@ def teller(stage: "Stage", key: UUID, times: int = 1) -> Story:
 def tell(stage: "Stage", key: UUID) -> None:
     (session,) = stage.bank.sessions(str(key))
     at = datetime.fromtimestamp(0, UTC)
-    notice = Notice(f"event {key}", "checkout", About.PAYMENT, at, key=str(key), reference=session["id"])
+    event = GatewayEvent(
+        f"event {key}", "checkout", EventSubject.PAYMENT, at, key=str(key), gateway_reference=session["id"]
+    )
     try:
-        receive(notice, stage.line, SECONDS)
+        receive(event, stage.line, SECONDS)
     except (NotSent, Unknown, Unreachable, Later):
         return
 
@@ -245,7 +253,7 @@ def gives_up(stage: "Stage", key: UUID) -> Story:
         except Unreachable:
             return None
         if charge is not None and charge.status is Status.REQUIRES_ACTION:
-            recovery.give_up(charge, stage.line, SECONDS)
+            recovery.cancel_for_shopper(charge, stage.line, SECONDS)
         return None
 
     return story
@@ -263,4 +271,4 @@ def next_day(stage: "Stage", key: UUID) -> Story:
 
 
 def claimed(stage: "Stage", key: UUID) -> bool:
-    return bool(stage.storage.rows("SELECT 1 FROM charge WHERE token = ?", key.hex))
+    return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ?", key.hex))

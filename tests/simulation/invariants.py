@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from app.charges import audit, recovery
 from app.charges.audit import GRACE
 from app.charges.states import PENDING, SUCCEEDED, WITHOUT_MONEY, Status
-from tests.simulation import actors
-from tests.simulation.actors import SECONDS, WINDOW, Led, Looked, Refused, Turns
-from tests.simulation.forms import form
-from tests.simulation.scenarios import Scenario
-from tests.simulation.steps import Actor, Broken, Stop
+from lab.stage import actors
+from lab.stage.actors import SECONDS, WINDOW, Led, Looked, Refused, Turns
+from lab.stage.forms import form
+from lab.stage.scenario import Scenario
+from lab.stage.steps import Actor, Broken, Stop
 
 if TYPE_CHECKING:
-    from tests.simulation.stage import Stage
+    from lab.stage.stage import Stage
 
 ROUNDS = 200
 """Passes of recovery, with all the time between them that it takes, after which nothing may be in doubt any more."""
@@ -62,7 +62,7 @@ def facts(stage: "Stage") -> Facts:
 
 
 def charges(stage: "Stage") -> dict[int, Row]:
-    found = stage.storage.rows("SELECT id, lower(token), lower(receipt), order_id, status FROM charge")
+    found = stage.storage.rows("SELECT id, lower(key), lower(receipt_id), order_id, status FROM charge")
     return {row[0]: Row(*row[:4], Status(row[4])) for row in found}
 
 

@@ -10,11 +10,11 @@ Where that leads elsewhere than was foreseen, something is forgotten in what mak
 from itertools import permutations
 from typing import NamedTuple
 
+from lab.stage.stage import Saved, Stage
+from lab.stage.states import position as position_of
+from lab.stage.states import stored as stored_in
+from lab.stage.steps import Actor, Choice, Stop
 from tests.simulation.invariants import Facts, Stand, facts
-from tests.simulation.stage import Saved, Stage
-from tests.simulation.states import position as position_of
-from tests.simulation.states import stored as stored_in
-from tests.simulation.steps import Actor, Choice, Stop
 
 
 class State(NamedTuple):

@@ -11,11 +11,12 @@ from math import inf
 from typing import Any
 from unittest.mock import patch
 
-from app.charges import protocol, recovery, refunds, rows, same_order
+from app.charges import arrivals, outcomes, protocol, recovery, refunds, rows, same_order
 from app.orders import basket, stock
+from lab.stage.scenario import Scenario
 from tests.simulation import broken
 from tests.simulation.explorer import Caught, explore
-from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.scenarios import SCENARIOS
 
 Patch = tuple[object, str, Any]
 
@@ -55,7 +56,7 @@ WORKERS, TWINS, TABS, OTHER = "workers", "twins", "tabs", "other card"
 
 MUTANTS = (
     Mutant("claims only after it has asked", TABS, ((protocol, "pay", broken.ask_then_claim),)),
-    Mutant("token not unique", OTHER, schema=broken.without(", \n\tCONSTRAINT uq_charge_token UNIQUE (token)")),
+    Mutant("token not unique", OTHER, schema=broken.without(", \n\tCONSTRAINT uq_charge_key UNIQUE (\"key\")")),
     Mutant("no index of one live charge an order", TABS, schema=broken.without("uq_charge_one_live_per_order")),
     Mutant("compare-and-set dropped", WORKERS, ((rows, "COMPARE_AND_SET", broken.CAS_DROPPED),)),
     Mutant("compare-and-set and triggers dropped", WORKERS, ((rows, "COMPARE_AND_SET", broken.CAS_DROPPED),),
@@ -73,12 +74,12 @@ MUTANTS = (
     Mutant("stock not given back", OTHER, ((basket, "reopen", broken.reopens_without_stock),)),
     Mutant("stock taken when it is paid, not when it is claimed", "last item",
            ((stock, "reserve", broken.reserves_nothing), (stock, "give_back", broken.nothing),
-            (protocol, "_follow", broken.reserves_at_last))),
+            (outcomes, "follow", broken.reserves_at_last))),
     Mutant("the whole request again after a conflict", OTHER, ((protocol, "pay", broken.again_until_it_wins),)),
     Mutant("the loser asks as well", "twins, keys ignored", ((protocol, "pay", broken.the_loser_asks_too),)),
-    Mutant("recovery takes no lease", "one look", ((recovery, "LEASE", broken.NO_LEASE),)),
+    Mutant("recovery takes no lease", "one look", ((recovery, "LEASE_CHARGE", broken.NO_LEASE),)),
     Mutant("token forgotten after a day", "much later",
-           ((protocol, "claim", broken.forgets_old_tokens), (protocol, "already", broken.door_without_short_cut)),
+           ((protocol, "claim", broken.forgets_old_tokens), (arrivals, "record_repeat", broken.no_short_cut)),
            schema=broken.without(broken.NO_TRIGGERS)),
     Mutant("refunds' sum not checked", "refund rivals", ((refunds, "PROMISE", broken.PROMISE_UNCHECKED),),
            schema=broken.without(" AND refunded <= amount")),
@@ -91,7 +92,7 @@ MUTANTS = (
            ((protocol, "claim", broken.claim_taken_for_granted),)),
     Mutant("a claim found by its probe is asked about though recovery was there", "workers, storage",
            ((protocol, "pay", broken.asks_though_recovery_was_there),), changes={"bank_faults": inf}),
-    Mutant("late money is ignored", "two-faced", ((protocol, "_recorded_otherwise", broken.ignores_late_money),)),
+    Mutant("late money is ignored", "two-faced", ((outcomes, "ended_before", broken.ignores_late_money),)),
     Mutant("what has ended is recorded again", "refusal", ((protocol, "record_within", broken.records_onto_anything),),
            changes={"bank_faults": 0}),
     Mutant("what follows is done whether it was recorded or not", WORKERS,

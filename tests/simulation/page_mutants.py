@@ -15,7 +15,7 @@ honest_ask, honest_make = protocol.ask, StripeGateway._make
 
 def not_sent_in_any_case(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
     """As if nobody else could have asked."""
-    return replace(honest_ask(gateway, payment, card, deadline))
+    return replace(honest_ask(gateway, payment, card, deadline), this_request_only=False)
 
 
 def key_made_anew(self: Any, payment: Payment) -> dict[str, Any]:
@@ -26,9 +26,9 @@ def key_made_anew(self: Any, payment: Payment) -> dict[str, Any]:
 
 def ends_what_it_saw_open(self: Any, payment: Payment, timeout: float) -> Answer:
     """Whatever the provider answers to it."""
-    if payment.reference:
-        self._expire(payment.reference)
-    return Answer(Outcome.CANCELED, payment.reference)
+    if payment.gateway_reference:
+        self._expire(payment.gateway_reference)
+    return Answer(Outcome.CANCELED, payment.gateway_reference)
 
 
 PAGE_MUTANTS = (

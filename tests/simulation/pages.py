@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from tests.simulation import actors, hosted
-from tests.simulation.actors import Story
-from tests.simulation.forms import form
+from lab.stage import actors
+from lab.stage.actors import Story
+from lab.stage.forms import form
+from tests.simulation import hosted
 
 if TYPE_CHECKING:
-    from tests.simulation.stage import Stage
+    from lab.stage.stage import Stage
 
 
 def twins(stage: "Stage") -> dict[str, Story]:

@@ -14,14 +14,15 @@ from uuid import uuid5
 from app.charges.tokens import Token
 from app.database import reading
 from app.orders import basket
-from tests.simulation import actors, invariants
-from tests.simulation.actors import Story
-from tests.simulation.bank import APPROVES, ASKS, DECLINES
-from tests.simulation.forms import BUYERS, FORMS
+from lab.stage import actors
+from lab.stage.actors import Story
+from lab.stage.bank import APPROVES, ASKS, DECLINES
+from lab.stage.forms import BUYERS, FORMS
+from lab.stage.scenario import Scenario
+from lab.stage.stage import Stage
+from lab.stage.steps import Actor, Choice
+from tests.simulation import invariants
 from tests.simulation.invariants import Facts, Stand
-from tests.simulation.scenarios import Scenario
-from tests.simulation.stage import Stage
-from tests.simulation.steps import Actor, Choice
 
 ORDERS, STOCK, CROWD = 12, 9, 8
 """Buyers with a basket each, pieces in stock, and how many may be on stage at once."""
@@ -144,10 +145,10 @@ class Run:
         """With a new form of some order, or with one that was sent before."""
         token = self.random.choice(self.forms) if self.forms and self.random.random() < 0.4 else self._new_form()
         # Two buyers share an address: the same order from two devices.
-        email = f"buyer{token.order % (ORDERS - 1)}@example.org"
+        email = f"buyer{token.order_id % (ORDERS - 1)}@example.org"
         again = self.random.random() < 0.5
         card = self.random.choice(CARDS)
-        name = f"shopper of {token.order}"
+        name = f"shopper of {token.order_id}"
         story = actors.shopper(self.stage, f"{name} {self.tally.came}", token, card, email=email, again=again)
         return name, story
 
@@ -189,7 +190,7 @@ class Run:
 
     def _form_in(self, status: str) -> Token | None:
         """A form whose charge stands like that."""
-        found = {key for (key,) in self.stage.storage.rows("SELECT token FROM charge WHERE status = ?", status)}
+        found = {key for (key,) in self.stage.storage.rows("SELECT key FROM charge WHERE status = ?", status)}
         forms = [token for token in self.forms if token.key.hex in found]
         return self.random.choice(forms) if forms else None
 

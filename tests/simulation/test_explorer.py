@@ -4,11 +4,12 @@ from unittest.mock import patch
 
 import pytest
 
-from tests.simulation import states
+from lab.stage import states
+from lab.stage.scenario import Scenario
+from lab.stage.stage import Stage
 from tests.simulation.explorer import Caught, explore, replay, ways
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.scenarios import SCENARIOS, SHORT, Scenario
-from tests.simulation.stage import Stage
+from tests.simulation.scenarios import SCENARIOS, SHORT
 
 
 @pytest.mark.slow

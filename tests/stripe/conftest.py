@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.charges import recovery
-from app.gateways.base import Notifier
-from app.gateways.choice import choose
+from app.gateways.base import EventSender
+from app.gateways.registry import from_settings
 from app.gateways.stripe.gateway import StripeGateway
 from tests.shops import Shop
 from tests.stripe.provider.server import Provider, running_provider
@@ -26,14 +26,14 @@ def shop(make_shop: Callable[..., Shop], provider: Provider) -> Shop:
         payment_gateway="stripe", stripe_secret_key=API_KEY, stripe_webhook_secret=(SECRET,),
         stripe_api_base=provider.origin, gateway_deadline=2.0,
     )  # fmt: skip
-    shop.app.extensions["gateways"] = choose(shop.settings())
+    shop.gateways.use_all(from_settings(shop.settings()))
     return shop
 
 
 @pytest.fixture
 def gateway(shop: Shop) -> StripeGateway:
-    current = shop.app.extensions["gateways"].current
-    assert isinstance(current, Notifier) and isinstance(current, StripeGateway)
+    current = shop.gateways.current
+    assert isinstance(current, EventSender) and isinstance(current, StripeGateway)
     return current
 
 
@@ -45,6 +45,6 @@ def recover(shop: Shop) -> Callable[..., int]:
         for name in ("charge", "refund"):
             shop.execute(f"UPDATE {name} SET ask_at = created_at WHERE ended_at IS NULL")
         with shop.app.app_context():
-            return recovery.run(shop.app.extensions["gateways"], 2.0, window)
+            return recovery.run(shop.gateways, 2.0, window)
 
     return run

@@ -66,7 +66,7 @@ class Buying:
 
     def number(self) -> UUID:
         """Of the latest receipt, which is this shopper's."""
-        return UUID(str(self.shop.value("SELECT receipt FROM charge ORDER BY id DESC LIMIT 1")))
+        return UUID(str(self.shop.value("SELECT receipt_id FROM charge ORDER BY id DESC LIMIT 1")))
 
     def pays(self) -> None:
         """If there is a page to pay on: nobody else can lead them there."""
@@ -114,9 +114,9 @@ def refunding(buying: Buying, email: str, pays: bool) -> None:
     assert buying.receipt().title.startswith("Paid")
     buying.breaks(REFUND)
     with buying.shop.app.app_context():
-        charge = receipts.seen(buying.number())
+        charge = receipts.find_charge(buying.number())
         assert charge is not None
-        gateway = buying.shop.app.extensions["gateways"].of(charge.gateway, charge.account)
+        gateway = buying.shop.gateways.of(charge.gateway, charge.account)
         refunds.refund(charge, 900 if pays else charge.amount, gateway, 2)
 
 
@@ -156,7 +156,7 @@ def test_once_or_not_at_all_and_nothing_left_in_doubt(shop: Shop, provider: Prov
 def agree(shop: Shop, provider: Provider) -> None:
     """Ours and theirs: who is paid here has paid there, once, and the other way round."""
     taken = Counter(charge["metadata"]["payonce_charge"] for charge in provider.paid())
-    booked = {str(UUID(str(key))) for (key,) in shop.rows("SELECT token FROM charge WHERE status = 'succeeded'")}
+    booked = {str(UUID(str(key))) for (key,) in shop.rows("SELECT key FROM charge WHERE status = 'succeeded'")}
     assert dict(taken) == dict.fromkeys(booked, 1)
     assert shop.value("SELECT coalesce(sum(refunded), 0) FROM charge") == sum(
         refund["amount"] for refund in provider.state.refunds.values()

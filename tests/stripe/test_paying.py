@@ -204,7 +204,7 @@ def test_a_remembered_failure_is_asked_for_twice_and_then_waited_out(
 
 
 def test_a_provider_that_was_never_reached_took_nothing(shop: Shop, provider: Provider) -> None:
-    shop.app.extensions["gateways"].current._client._requestor._options.base_addresses["api"] = "http://127.0.0.1:9"
+    shop.gateways.current._client._requestor._options.base_addresses["api"] = "http://127.0.0.1:9"
     shopper = shop.shopper()
     page = form_of(shopper).submit()
     assert (page.heading, shop.charges()) == ("Nothing was charged", {"canceled": 1})
@@ -241,10 +241,10 @@ def test_the_stored_request_is_what_was_sent(shop: Shop, provider: Provider) -> 
     (_, _, key, params) = provider.asked[-1]
     with shop.app.app_context():
         link = provider.session["success_url"]
-        seen = receipts.seen(UUID(link.rsplit("/", 1)[1]))
-    assert seen is not None and seen.request is not None
-    assert (str(seen.token), seen.request["version"]) == (key, "2026-10-28.endive")
-    kept = seen.request["params"]
+        seen = receipts.find_charge(UUID(link.rsplit("/", 1)[1]))
+    assert seen is not None and seen.gateway_request is not None
+    assert (str(seen.key), seen.gateway_request["version"]) == (key, "2026-10-28.endive")
+    kept = seen.gateway_request["params"]
     assert isinstance(kept, dict)
     assert (str(kept["expires_at"]), kept["success_url"]) == (params["expires_at"], params["success_url"])
     assert kept["line_items"][0]["price_data"]["product_data"]["name"] == "Morning mug"

@@ -13,7 +13,7 @@ from stripe.params import RefundCreateParams, RefundListParams
 from stripe.params._charge_list_params import ChargeListParams
 from stripe.params.checkout import SessionCreateParams, SessionListParams
 
-from app.gateways.base import About, Notice, Repayment
+from app.gateways.base import EventSubject, GatewayEvent, RefundRequest
 from app.gateways.stripe import gateway as module
 from app.gateways.stripe.gateway import StripeGateway
 from app.gateways.stripe.requests import prepare
@@ -60,7 +60,7 @@ def test_what_we_ask_for_is_declared(provider: Provider, name: str) -> None:
     gateway = StripeGateway(API_KEY, window=3600, api_base=provider.origin, page_origin=provider.origin)
     paid = charged(gateway, payment(gateway))
     provider.pay()
-    gateway.refund(Repayment("r", 100, paid), 5)
+    gateway.refund(RefundRequest("r", 100, paid), 5)
     list(gateway.statement())
     gateway.key_of(_notice(provider), 5)
     types = {
@@ -75,9 +75,11 @@ def test_what_we_ask_for_is_declared(provider: Provider, name: str) -> None:
     assert [list(strangers(params, declared)) for params in asked] == [[]] * len(asked)
 
 
-def _notice(provider: Provider) -> Notice:
+def _notice(provider: Provider) -> GatewayEvent:
     intent = provider.session["payment_intent"]
-    return Notice("e", "charge.dispute.created", About.DISPUTE, datetime.now(UTC), reference=intent)
+    return GatewayEvent(
+        "e", "charge.dispute.created", EventSubject.DISPUTE, datetime.now(UTC), gateway_reference=intent
+    )
 
 
 def test_what_our_stand_in_answers_is_declared(provider: Provider) -> None:

@@ -11,8 +11,8 @@ import pytest
 from stripe._api_version import _ApiVersion
 
 from app import create_app
-from app.gateways.base import NotPayable, Sale
-from app.gateways.choice import Gateways, choose
+from app.gateways.base import Gateways, HostedPayment, NotPayable
+from app.gateways.registry import from_settings
 from app.gateways.stripe.gateway import VERSION, StripeGateway
 from app.settings import Settings, SettingsError
 from tests.factories import SECRET
@@ -29,7 +29,7 @@ LIVE = {"STRIPE_SECRET_KEY": LIVE_KEY, "STRIPE_WEBHOOK_SECRET": HOOK, "TRUSTED_P
 def started(**environ: str) -> Gateways:
     """What a start with this environment chooses; SettingsError where it refuses."""
     given = {"SECRET_KEY": SECRET, "PAYMENT_GATEWAY": "stripe", "STRIPE_SECRET_KEY": TEST_KEY, **environ}
-    return choose(Settings.from_environ(given))
+    return from_settings(Settings.from_environ(given))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_live_shop_takes_nothing_over_http() -> None:
     """Its proxy ends TLS; a shopper who came around it is refused before anything is claimed."""
     gateway = started(**LIVE).current
     assert isinstance(gateway, StripeGateway) and gateway.live
-    sale = Sale("k", 5000, "EUR", 1, "a@example.org", "http://shop.example/receipts/1", [])
+    sale = HostedPayment("k", 5000, "EUR", 1, "a@example.org", "http://shop.example/receipts/1", [])
     with pytest.raises(NotPayable, match="insecure"):
         gateway.prepare(sale)
 
@@ -120,9 +120,9 @@ class TestSecrets:
 
     def test_not_in_any_repr(self, tmp_path: Path) -> None:
         settings = self.settings()
-        gateways = choose(settings)
+        gateways = from_settings(settings)
         app = create_app(self.settings(database_url=f"sqlite:///{tmp_path}/x/shop.sqlite"))
-        shown = " ".join(map(repr, (settings, gateways, gateways.current, app, app.extensions["gateways"])))
+        shown = " ".join(map(repr, (settings, gateways, gateways.current, app, app.extensions)))
         assert not [secret for secret in self.SECRETS if secret in shown]
 
     def test_not_in_logs_pages_or_storage(
@@ -133,7 +133,7 @@ class TestSecrets:
             payment_gateway="stripe", stripe_secret_key=TEST_KEY, stripe_webhook_secret=(HOOK,),
             stripe_api_base=provider.origin, gateway_deadline=1.0,
         )  # fmt: skip
-        gateway = shop.app.extensions["gateways"] = choose(shop.settings())
+        shop.gateways.use_all(gateway := from_settings(shop.settings()))
         shopper = shop.shopper()
         page = form_of(shopper).submit()
         assert shop.charges() == {"in_doubt": 1}

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from app.gateways.base import Answer, Deadline, Line, NotSent, Outcome, Payment, Sale, Unknown
+from app.gateways.base import Answer, Deadline, HostedPayment, NotSent, Outcome, Payment, PaymentLine, Unknown
 from app.gateways.stripe import start
 from app.gateways.stripe.answers import Refused
 from app.gateways.stripe.gateway import StripeGateway
@@ -60,7 +60,7 @@ class Trial:
 
     def makes(self) -> None:
         answer = self.gateway.charge(self.sent, None, TIMEOUT)
-        self.made = replace(self.sent, reference=answer.reference)
+        self.made = replace(self.sent, gateway_reference=answer.gateway_reference)
         page = urlsplit(_open(answer).action_url or "")
         if f"{page.scheme}://{page.netloc}" != self.gateway.page_origin:
             raise Odd(f"its page is at {page.netloc}, where the security policy lets no form lead to")
@@ -100,26 +100,26 @@ class Trial:
         list(islice(self.gateway.statement(), 3))
 
     def _payment(self) -> Payment:
-        sale = Sale(
-            key=str(uuid4()), amount=AMOUNT, currency=self.currency, order=1, email="ada@example.com",
-            return_url="https://shop.example.com/receipts/1", lines=[Line("Morning mug", 1, AMOUNT)],
+        sale = HostedPayment(
+            key=str(uuid4()), amount=AMOUNT, currency=self.currency, order_id=1, email="ada@example.com",
+            return_url="https://shop.example.com/receipts/1", lines=[PaymentLine("Morning mug", 1, AMOUNT)],
         )  # fmt: skip
-        return Payment(sale.key, sale.amount, sale.currency, request=self.gateway.prepare(sale))
+        return Payment(sale.key, sale.amount, sale.currency, gateway_request=self.gateway.prepare(sale))
 
     @staticmethod
     def _ending(payment: Payment, seconds: float) -> Payment:
         """The same, but its session ends so many seconds from now."""
-        kept: Mapping[str, Any] = payment.request or {}
+        kept: Mapping[str, Any] = payment.gateway_request or {}
         params = {**kept["params"], "expires_at": int(time() + seconds)}
-        return replace(payment, request={**kept, "params": params})
+        return replace(payment, gateway_request={**kept, "params": params})
 
     def _the_one(self, answer: Answer | None) -> None:
-        if _open(answer).reference != self.made.reference:
+        if _open(answer).gateway_reference != self.made.gateway_reference:
             self._not_wanted(self.sent, answer, "another session")
 
     def _not_wanted(self, payment: Payment, answer: Answer | None, what: str) -> None:
         """A session that should not be there must not stay."""
-        self.gateway.cancel(replace(payment, reference=answer and answer.reference), TIMEOUT)
+        self.gateway.cancel(replace(payment, gateway_reference=answer and answer.gateway_reference), TIMEOUT)
         raise Odd(what)
 
     def _refused(self, payment: Payment, code: str | None = None) -> None:

@@ -12,9 +12,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from app.gateways.base import Answer, Card, Movement, NotSent, Outcome, Payment, Repayment, Unknown
-from app.gateways.deadlines import deadline
-from app.gateways.http import NEVER_SENT, Clients, told_apart, whole
+from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundRequest, StatementEntry, Unknown
+from app.gateways.http import NEVER_SENT, Clients, deadline, gateway_errors, read_bounded
 from app.gateways.sandbox.cards import find_card
 
 LARGEST_ANSWER = 64 * 1024
@@ -66,24 +65,24 @@ class SandboxGateway:
         path = f"/v1/charges/{_in_path(payment.key)}/cancel"
         return self._charge_answer(payment, *self._ask("POST", path, timeout))
 
-    def refund(self, repayment: Repayment, timeout: float) -> Answer:
+    def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back, once a key."""
         body = {
-            "key": repayment.key,
-            "charge": repayment.payment.key,
-            "amount": repayment.amount,
-            "currency": repayment.payment.currency,
+            "key": refund_request.key,
+            "charge": refund_request.payment.key,
+            "amount": refund_request.amount,
+            "currency": refund_request.payment.currency,
         }
-        return _refund_answer(repayment, *self._ask("POST", "/v1/refunds", timeout, body))
+        return _refund_answer(refund_request, *self._ask("POST", "/v1/refunds", timeout, body))
 
-    def lookup_refund(self, repayment: Repayment, timeout: float) -> Answer | None:
+    def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         """What became of the refund's key; None only where the bank itself says that it never heard of it."""
-        status, fields = self._ask("GET", f"/v1/refunds/{_in_path(repayment.key)}", timeout)
-        if _is_never_heard_of(status, fields, repayment.key):
+        status, fields = self._ask("GET", f"/v1/refunds/{_in_path(refund_request.key)}", timeout)
+        if _is_never_heard_of(status, fields, refund_request.key):
             return None
-        return _refund_answer(repayment, status, fields)
+        return _refund_answer(refund_request, status, fields)
 
-    def statement(self) -> Iterator[Movement]:
+    def statement(self) -> Iterator[StatementEntry]:
         """Every movement at the bank, oldest first, streamed. Raises NotSent or Unknown, also half-way."""
         try:
             with self._clients.here().stream("GET", "/v1/statement", timeout=STATEMENT_TIMEOUT) as response:
@@ -101,14 +100,14 @@ class SandboxGateway:
 
     def _ask(self, method: str, path: str, timeout: float, body: Any = None) -> tuple[int, dict[str, Any]]:
         """One question, one answer, or NotSent or Unknown. Says nothing of the body: it may hold a card."""
-        with told_apart(BANK), deadline(timeout):
+        with gateway_errors(BANK), deadline(timeout):
             return self._exchange(method, path, timeout, body)
 
     def _exchange(self, method: str, path: str, timeout: float, body: Any) -> tuple[int, dict[str, Any]]:
         headers = {"Accept-Encoding": "identity"}
         with self._clients.here().stream(method, path, json=body, headers=headers, timeout=timeout) as response:
             return response.status_code, _fields(
-                response.status_code, whole(response.iter_raw(), LARGEST_ANSWER, BANK)
+                response.status_code, read_bounded(response.iter_raw(), LARGEST_ANSWER, BANK)
             )
 
     def _charge_answer(self, payment: Payment, status: int, fields: dict[str, Any]) -> Answer:
@@ -162,11 +161,11 @@ def _check_money(fields: dict[str, Any], amount: int, currency: str) -> None:
         raise Unknown("the bank answered for another amount", again=False)
 
 
-def _refund_answer(repayment: Repayment, status: int, fields: dict[str, Any]) -> Answer:
-    outcome = _outcome(status, fields, repayment.key)
-    if outcome not in (Outcome.SUCCEEDED, Outcome.DECLINED) or fields.get("charge") != repayment.payment.key:
+def _refund_answer(refund_request: RefundRequest, status: int, fields: dict[str, Any]) -> Answer:
+    outcome = _outcome(status, fields, refund_request.key)
+    if outcome not in (Outcome.SUCCEEDED, Outcome.DECLINED) or fields.get("charge") != refund_request.payment.key:
         raise Unknown("the bank answered for another refund", again=False)
-    _check_money(fields, repayment.amount, repayment.payment.currency)
+    _check_money(fields, refund_request.amount, refund_request.payment.currency)
     return Answer(outcome, reason=_reason(fields))
 
 
@@ -176,7 +175,7 @@ def _reason(fields: dict[str, Any]) -> str | None:
     return reason if isinstance(reason, str) and reason.isidentifier() and len(reason) <= 40 else None
 
 
-def _movement(line: str) -> Movement:
+def _movement(line: str) -> StatementEntry:
     fields = json.loads(line)
     at = datetime.fromisoformat(fields["at"])
-    return Movement(fields["key"], fields["kind"], int(fields["amount"]), fields["currency"], at)
+    return StatementEntry(fields["key"], fields["kind"], int(fields["amount"]), fields["currency"], at)

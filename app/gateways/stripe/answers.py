@@ -6,7 +6,7 @@ from typing import Any
 
 import stripe
 
-from app.gateways.base import Answer, Outcome, Payment, Repayment, Unknown
+from app.gateways.base import Answer, Outcome, Payment, RefundRequest, Unknown
 from app.gateways.stripe import currencies
 from app.gateways.stripe.requests import REFUND_KEY
 
@@ -69,10 +69,10 @@ def of_session(session: Fields, payment: Payment) -> Answer:
             raise Unknown(f"the provider says {_word(status)} and {_word(paid)}", again=False)
 
 
-def of_refund(refund: Fields, repayment: Repayment) -> Answer:
+def of_refund(refund: Fields, refund_request: RefundRequest) -> Answer:
     """What a refund says of ours."""
-    _same((refund.get("metadata") or {}).get(REFUND_KEY), repayment.key, "another refund")
-    _same_money(refund.get("amount"), refund.get("currency"), repayment.amount, repayment.payment.currency)
+    _same((refund.get("metadata") or {}).get(REFUND_KEY), refund_request.key, "another refund")
+    _same_money(refund.get("amount"), refund.get("currency"), refund_request.amount, refund_request.payment.currency)
     match refund.get("status"):
         case "succeeded":
             return Answer(Outcome.SUCCEEDED, id_of(refund))

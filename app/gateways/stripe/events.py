@@ -7,7 +7,7 @@ from typing import Any
 
 import stripe
 
-from app.gateways.base import About, BadNotice, Notice
+from app.gateways.base import BadEvent, EventSubject, GatewayEvent
 from app.gateways.stripe.requests import KEY
 
 TOLERANCE = 300
@@ -17,32 +17,32 @@ MOST_SIGNATURES = 1000
 """Characters of the signature's header: a true one has some 150, one more for each secret in use."""
 
 ABOUT = {
-    "checkout.session.completed": About.PAYMENT,
-    "checkout.session.expired": About.PAYMENT,
-    "checkout.session.async_payment_succeeded": About.PAYMENT,
-    "checkout.session.async_payment_failed": About.PAYMENT,
-    "charge.refunded": About.REFUND,
-    "charge.refund.updated": About.REFUND,
-    "refund.created": About.REFUND,
-    "refund.updated": About.REFUND,
-    "refund.failed": About.REFUND,
-    "charge.dispute.created": About.DISPUTE,
-    "charge.dispute.updated": About.DISPUTE,
-    "charge.dispute.closed": About.DISPUTE,
-    "charge.dispute.funds_withdrawn": About.DISPUTE,
-    "charge.dispute.funds_reinstated": About.DISPUTE,
+    "checkout.session.completed": EventSubject.PAYMENT,
+    "checkout.session.expired": EventSubject.PAYMENT,
+    "checkout.session.async_payment_succeeded": EventSubject.PAYMENT,
+    "checkout.session.async_payment_failed": EventSubject.PAYMENT,
+    "charge.refunded": EventSubject.REFUND,
+    "charge.refund.updated": EventSubject.REFUND,
+    "refund.created": EventSubject.REFUND,
+    "refund.updated": EventSubject.REFUND,
+    "refund.failed": EventSubject.REFUND,
+    "charge.dispute.created": EventSubject.DISPUTE,
+    "charge.dispute.updated": EventSubject.DISPUTE,
+    "charge.dispute.closed": EventSubject.DISPUTE,
+    "charge.dispute.funds_withdrawn": EventSubject.DISPUTE,
+    "charge.dispute.funds_reinstated": EventSubject.DISPUTE,
 }
 
 
-def read(body: bytes, signature: str, secrets: Iterable[str], *, live: bool) -> Notice:
-    """The notice in a signed body. Raises BadNotice; costs nothing but a sum over the body until it is found true."""
+def read(body: bytes, signature: str, secrets: Iterable[str], *, live: bool) -> GatewayEvent:
+    """The event in a signed body. Raises BadEvent; costs nothing but a sum over the body until it is found true."""
     if len(signature) > MOST_SIGNATURES or not any(_signed(body, signature, secret) for secret in secrets):
-        raise BadNotice("not signed by the provider")
+        raise BadEvent("not signed by the provider")
     try:
         event = json.loads(body)
         return _notice(event, event["data"]["object"], live)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise BadNotice(f"unreadable: {type(error).__name__}") from None
+        raise BadEvent(f"unreadable: {type(error).__name__}") from None
 
 
 def _signed(body: bytes, signature: str, secret: str) -> bool:
@@ -52,13 +52,13 @@ def _signed(body: bytes, signature: str, secret: str) -> bool:
         return False
 
 
-def _notice(event: Any, about: Any, live: bool) -> Notice:
+def _notice(event: Any, about: Any, live: bool) -> GatewayEvent:
     kind = str(event["type"])
-    what = ABOUT.get(kind, About.OTHER) if event["livemode"] is live else About.OTHER
-    return Notice(
-        id=_short(event["id"]), kind=_short(kind), about=what, at=datetime.fromtimestamp(event["created"], UTC),
-        key=_text((about.get("metadata") or {}).get(KEY)), reference=_reference(about),
-        text=_dispute(about) if what is About.DISPUTE else None,
+    what = ABOUT.get(kind, EventSubject.OTHER) if event["livemode"] is live else EventSubject.OTHER
+    return GatewayEvent(
+        id=_short(event["id"]), kind=_short(kind), subject=what, at=datetime.fromtimestamp(event["created"], UTC),
+        key=_text((about.get("metadata") or {}).get(KEY)), gateway_reference=_reference(about),
+        text=_dispute(about) if what is EventSubject.DISPUTE else None,
     )  # fmt: skip
 
 

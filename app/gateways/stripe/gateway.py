@@ -5,7 +5,7 @@ is recorded. `cancel` ends the session, and answers with what won. Where the id 
 request is repeated under its key while that can be done, and later the provider's list is searched for our key.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -17,16 +17,16 @@ import stripe
 from app.gateways.base import (
     Answer,
     Card,
-    Movement,
-    Notice,
+    GatewayEvent,
+    GatewayRefund,
+    HostedPayment,
     Outcome,
     Payment,
-    Refunded,
-    Repayment,
-    Sale,
+    RefundRequest,
+    StatementEntry,
     Unknown,
 )
-from app.gateways.deadlines import deadline
+from app.gateways.http import deadline
 from app.gateways.stripe import answers, currencies, events, requests
 from app.gateways.stripe.answers import Refused, ask, readable
 from app.gateways.stripe.requests import KEY, REFUND_KEY, Kept
@@ -68,9 +68,9 @@ class StripeGateway:
             http_client=Way(transport),
         ).v1  # fmt: skip
 
-    def prepare(self, sale: Sale) -> dict[str, Any]:
+    def prepare(self, payment: HostedPayment) -> dict[str, Any]:
         """The request to store with the claim. Raises NotPayable."""
-        return requests.prepare(sale, version=VERSION, live=self.live, window=self._window)
+        return requests.prepare(payment, version=VERSION, live=self.live, window=self._window)
 
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
         """Make the session: the shopper is needed on its page. One request, so NotSent means that nothing was sent."""
@@ -101,23 +101,23 @@ class StripeGateway:
             raise Unknown("the provider has not ended the session yet")
         return answer
 
-    def refund(self, repayment: Repayment, timeout: float) -> Answer:
+    def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back, once a key."""
         with readable(), deadline(timeout):
-            intent = self._intent(repayment.payment)
+            intent = self._intent(refund_request.payment)
             try:
-                refund = ask(lambda: self._client.refunds.create(*_refund_request(repayment, intent)))
+                refund = ask(lambda: self._client.refunds.create(*_refund_request(refund_request, intent)))
             except Refused as refused:
-                return self._not_refunded(repayment, intent, refused)
-            return answers.of_refund(refund, repayment)
+                return self._not_refunded(refund_request, intent, refused)
+            return answers.of_refund(refund, refund_request)
 
-    def lookup_refund(self, repayment: Repayment, timeout: float) -> Answer | None:
+    def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         """What became of the refund's key; None where the payment has no such refund."""
         with readable(), deadline(timeout):
-            refund = self._refund(repayment, self._intent(repayment.payment))
-            return None if refund is None else answers.of_refund(refund, repayment)
+            refund = self._refund(refund_request, self._intent(refund_request.payment))
+            return None if refund is None else answers.of_refund(refund, refund_request)
 
-    def statement(self) -> Iterator[Movement]:
+    def statement(self) -> Iterator[StatementEntry]:
         """Every charge and refund that moved money on the account, newest first. Raises NotSent or Unknown."""
         with readable():
             for charge in _each(self._client.charges.list, {"limit": PAGE}):
@@ -128,20 +128,20 @@ class StripeGateway:
                 if refund.get("status") == "succeeded":
                     yield _movement(_refund_key(refund), "refund", refund, refund["amount"])
 
-    def read_webhook(self, body: bytes, signature: str) -> Notice:
-        """Check the signature by any of our secrets, and read. Raises BadNotice."""
-        return events.read(body, signature, self._webhook_secrets, live=self.live)
+    def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent:
+        """Check the signature by any of our secrets, and read. Raises BadEvent."""
+        return events.read(body, headers.get("Stripe-Signature", ""), self._webhook_secrets, live=self.live)
 
-    def key_of(self, notice: Notice, timeout: float) -> str | None:
-        """Our key, from the notice itself or else from the session that its payment came from."""
-        if notice.key or not notice.reference or not notice.reference.startswith("pi_"):
-            return notice.key
+    def key_of(self, event: GatewayEvent, timeout: float) -> str | None:
+        """Our key, from the event itself or else from the session that its payment came from."""
+        if event.key or not event.gateway_reference or not event.gateway_reference.startswith("pi_"):
+            return event.key
         with readable(), deadline(timeout):
-            of_payment = {"payment_intent": notice.reference, "limit": 1}
+            of_payment = {"payment_intent": event.gateway_reference, "limit": 1}
             found = next(_each(self._client.checkout.sessions.list, of_payment), None)
             return _ours(found, KEY) if found else None
 
-    def refunds_of(self, payment: Payment, timeout: float) -> list[Refunded]:
+    def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
         """Every refund of the payment that has gone through."""
         with readable(), deadline(timeout):
             of_payment = {"payment_intent": self._intent(payment), "limit": PAGE}
@@ -157,8 +157,8 @@ class StripeGateway:
 
     def _session(self, payment: Payment) -> dict[str, Any] | None:
         """The session as it is now. None: there is none, and none can come to be any more."""
-        if payment.reference:
-            return self._read(payment.reference)
+        if payment.gateway_reference:
+            return self._read(payment.gateway_reference)
         kept = Kept.of(payment)
         if kept.repeatable():
             try:
@@ -197,17 +197,17 @@ class StripeGateway:
             raise Unknown("the provider knows no payment for it", again=False)
         return intent
 
-    def _refund(self, repayment: Repayment, intent: str) -> dict[str, Any] | None:
+    def _refund(self, refund_request: RefundRequest, intent: str) -> dict[str, Any] | None:
         refunds = _each(self._client.refunds.list, {"payment_intent": intent, "limit": PAGE})
-        return next((each for each in refunds if _ours(each, REFUND_KEY) == repayment.key), None)
+        return next((each for each in refunds if _ours(each, REFUND_KEY) == refund_request.key), None)
 
-    def _not_refunded(self, repayment: Repayment, intent: str, refused: Refused) -> Answer:
+    def _not_refunded(self, refund_request: RefundRequest, intent: str, refused: Refused) -> Answer:
         """Refused: by an earlier try under this key, which then is in the list; or because too little is left."""
         if refused.status != 400 or refused.code == "idempotency_error":
             raise refused
-        if found := self._refund(repayment, intent):
-            return answers.of_refund(found, repayment)
-        if self._left(intent) < currencies.to_provider(repayment.amount, repayment.payment.currency):
+        if found := self._refund(refund_request, intent):
+            return answers.of_refund(found, refund_request)
+        if self._left(intent) < currencies.to_provider(refund_request.amount, refund_request.payment.currency):
             return Answer(Outcome.DECLINED, reason="not_enough_left")
         raise refused
 
@@ -235,26 +235,26 @@ def _ours(fields: Any, name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _refund_request(repayment: Repayment, intent: str) -> tuple[Any, Any]:
-    payment = repayment.payment
+def _refund_request(refund_request: RefundRequest, intent: str) -> tuple[Any, Any]:
+    payment = refund_request.payment
     params = {
         "payment_intent": intent,
-        "amount": currencies.to_provider(repayment.amount, payment.currency),
-        "metadata": {KEY: payment.key, REFUND_KEY: repayment.key},
+        "amount": currencies.to_provider(refund_request.amount, payment.currency),
+        "metadata": {KEY: payment.key, REFUND_KEY: refund_request.key},
     }
-    return params, {"idempotency_key": repayment.key}
+    return params, {"idempotency_key": refund_request.key}
 
 
 def _refund_key(refund: Any) -> str:
     return _ours(refund, REFUND_KEY) or str(uuid5(REFUND_NAMES, str(refund["id"])))
 
 
-def _refunded(refund: Any) -> Refunded:
+def _refunded(refund: Any) -> GatewayRefund:
     amount = currencies.from_provider(refund["amount"], str(refund["currency"]).upper())
-    return Refunded(_refund_key(refund), amount, str(refund["id"]), _ours(refund, REFUND_KEY) is not None)
+    return GatewayRefund(_refund_key(refund), amount, str(refund["id"]), _ours(refund, REFUND_KEY) is not None)
 
 
-def _movement(key: str, kind: str, fields: Any, amount: int) -> Movement:
+def _movement(key: str, kind: str, fields: Any, amount: int) -> StatementEntry:
     currency = str(fields["currency"]).upper()
     at = datetime.fromtimestamp(fields["created"], UTC)
-    return Movement(key, kind, currencies.from_provider(amount, currency), currency, at)
+    return StatementEntry(key, kind, currencies.from_provider(amount, currency), currency, at)

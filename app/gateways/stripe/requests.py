@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from app.gateways.base import NotPayable, Payment, Sale, Unknown
+from app.gateways.base import HostedPayment, NotPayable, Payment, Unknown
 from app.gateways.stripe import currencies
 
 LEAST_AHEAD = 30 * 60
@@ -41,7 +41,7 @@ class Kept:
     def of(cls, payment: Payment) -> "Kept":
         """Raises Unknown where none was stored, as for a charge of another gateway."""
         try:
-            kept = payment.request or {}
+            kept = payment.gateway_request or {}
             return cls(kept["version"], kept["made"], kept["params"])
         except KeyError:
             raise Unknown("its request was not stored", again=False) from None
@@ -60,46 +60,46 @@ class Kept:
         return time() > self.ends - LEAST_AHEAD + SLACK
 
 
-def prepare(sale: Sale, *, version: str, live: bool, window: float) -> dict[str, Any]:
+def prepare(payment: HostedPayment, *, version: str, live: bool, window: float) -> dict[str, Any]:
     """The whole request. `window` is how long (seconds) the shopper has; the session outlives it, we end it ourselves.
 
     Raises NotPayable.
     """
-    currencies.check(sale.amount, sale.currency)
-    if live and not sale.return_url.startswith("https://"):
+    currencies.check(payment.amount, payment.currency)
+    if live and not payment.return_url.startswith("https://"):
         raise NotPayable("insecure")
     made = int(time())
     ends = made + int(window) + LEAST_AHEAD + SLACK
-    return {"version": version, "made": made, "params": _params(sale, ends)}
+    return {"version": version, "made": made, "params": _params(payment, ends)}
 
 
-def _params(sale: Sale, ends: int) -> dict[str, Any]:
-    ours = {KEY: sale.key}
+def _params(payment: HostedPayment, ends: int) -> dict[str, Any]:
+    ours = {KEY: payment.key}
     params = {
         "mode": "payment",
         # Cards, and wallets that hold cards: nothing that settles days later.
         "allowed_payment_method_types": ["card"],
         # The price is what the form showed, in the shop's currency.
         "adaptive_pricing": {"enabled": False},
-        "client_reference_id": sale.key,
+        "client_reference_id": payment.key,
         "metadata": ours,
-        "payment_intent_data": {"metadata": ours, "description": f"Order {sale.order}"},
-        "line_items": _line_items(sale),
-        "success_url": sale.return_url,
-        "cancel_url": sale.return_url,
+        "payment_intent_data": {"metadata": ours, "description": f"Order {payment.order_id}"},
+        "line_items": _line_items(payment),
+        "success_url": payment.return_url,
+        "cancel_url": payment.return_url,
         "expires_at": ends,
     }
     # Addresses with other letters are valid, but refused there; the shopper can type one on the page.
-    return params | ({"customer_email": sale.email} if sale.email.isascii() else {})
+    return params | ({"customer_email": payment.email} if payment.email.isascii() else {})
 
 
-def _line_items(sale: Sale) -> list[dict[str, Any]]:
+def _line_items(payment: HostedPayment) -> list[dict[str, Any]]:
     """The order's lines; the order as one line where the provider would not add them up to what is paid."""
-    items = [(line.name, line.quantity, line.price) for line in sale.lines]
-    payable = all(currencies.in_steps(price, sale.currency) for _, _, price in items)
-    if not payable or sum(quantity * price for _, quantity, price in items) != sale.amount:
-        items = [(f"Order {sale.order}", 1, sale.amount)]
-    return [_item(name, quantity, price, sale.currency) for name, quantity, price in items]
+    items = [(line.name, line.quantity, line.price) for line in payment.lines]
+    payable = all(currencies.in_steps(price, payment.currency) for _, _, price in items)
+    if not payable or sum(quantity * price for _, quantity, price in items) != payment.amount:
+        items = [(f"Order {payment.order_id}", 1, payment.amount)]
+    return [_item(name, quantity, price, payment.currency) for name, quantity, price in items]
 
 
 def _item(name: str, quantity: int, price: int, currency: str) -> dict[str, Any]:

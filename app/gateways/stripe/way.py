@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import stripe
 
-from app.gateways.http import Clients, told_apart, whole
+from app.gateways.http import Clients, gateway_errors, read_bounded
 
 LARGEST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer that are read; a page of a hundred sessions has half a million."""
@@ -35,10 +35,10 @@ class Way(stripe.HTTPClient):
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """One question, one answer; raises NotSent or Unknown, and says nothing of headers or body."""
         with (
-            told_apart(PROVIDER),
+            gateway_errors(PROVIDER),
             self._clients.here().stream(method, url, headers=headers, content=post_data) as response,
         ):
-            return whole(response.iter_bytes(), LARGEST_ANSWER, PROVIDER), response.status_code, response.headers
+            return read_bounded(response.iter_bytes(), LARGEST_ANSWER, PROVIDER), response.status_code, response.headers
 
     def close(self) -> None:
         """Close this process's idle connections; the next question opens new ones."""

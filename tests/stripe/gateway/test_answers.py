@@ -50,7 +50,7 @@ def test_the_statement_is_read_page_by_page(
     keys = []
     for _ in range(7):
         made = charged(gateway, payment(gateway))
-        provider.pay(provider.state.sessions[str(made.reference)])
+        provider.pay(provider.state.sessions[str(made.gateway_reference)])
         keys.append(made.key)
     assert [line.key for line in gateway.statement()] == keys[::-1]
     assert provider.calls("GET /v1/charges") == 3

@@ -20,7 +20,7 @@ def test_cancel_fences_a_request_that_is_still_on_its_way(provider: Provider, ga
         assert gateway.cancel(made, 5).outcome is Outcome.CANCELED
         held.go.set()
         late = first.result()
-    assert late.reference == provider.session["id"]
+    assert late.gateway_reference == provider.session["id"]
     assert (provider.session["status"], provider.pay()) == ("expired", "over")
 
 

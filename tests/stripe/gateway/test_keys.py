@@ -84,15 +84,25 @@ def test_twins_of_one_request_make_one_session(provider: Provider, gateway: Stri
         with pytest.raises(Unknown, match="409") as twin:
             gateway.charge(made, None, 5)
         slow.go.set()
-        assert first.result().reference == gateway.charge(made, None, 5).reference == provider.session["id"]
+        assert (
+            first.result().gateway_reference
+            == gateway.charge(made, None, 5).gateway_reference
+            == provider.session["id"]
+        )
     assert twin.value.again
 
 
 def test_the_same_key_with_another_request_is_doubt(provider: Provider, gateway: StripeGateway) -> None:
     made = payment(gateway)
     gateway.charge(made, None, 5)
-    assert made.request is not None
-    other = replace(made, request={**made.request, "params": {**made.request["params"], "cancel_url": "http://x/"}})
+    assert made.gateway_request is not None
+    other = replace(
+        made,
+        gateway_request={
+            **made.gateway_request,
+            "params": {**made.gateway_request["params"], "cancel_url": "http://x/"},
+        },
+    )
     with pytest.raises(Unknown, match="idempotency_error") as refusal:
         gateway.charge(other, None, 5)
     assert not refusal.value.again
@@ -103,9 +113,11 @@ def test_the_request_is_repeated_as_it_was_stored_not_as_it_would_be_made_now(
 ) -> None:
     """Claimed ten minutes ago, by a shop with other words and an earlier version of the library."""
     made = payment(gateway)
-    assert made.request is not None
-    params = {**made.request["params"], "expires_at": made.request["params"]["expires_at"] - 600}
-    kept = replace(made, request={**made.request, "made": made.request["made"] - 600, "params": params})
+    assert made.gateway_request is not None
+    params = {**made.gateway_request["params"], "expires_at": made.gateway_request["params"]["expires_at"] - 600}
+    kept = replace(
+        made, gateway_request={**made.gateway_request, "made": made.gateway_request["made"] - 600, "params": params}
+    )
     gateway.charge(kept, None, 5)
     gateway.lookup(kept, 5)
     first, again = (asked for asked in provider.asked if asked.method == "POST")
@@ -126,7 +138,7 @@ def test_the_request_is_repeated_under_the_version_that_it_was_written_for() -> 
     made = payment(gateway)
     for ask in (gateway.lookup, gateway.cancel):
         with pytest.raises(Unknown):
-            ask(replace(made, request={**(made.request or {}), "version": "2020-08-27"}), 5)
+            ask(replace(made, gateway_request={**(made.gateway_request or {}), "version": "2020-08-27"}), 5)
     assert seen == ["2020-08-27"] * 2
 
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from app.gateways.base import Outcome, Payment, Repayment, Unknown
+from app.gateways.base import Outcome, Payment, RefundRequest, Unknown
 from app.gateways.stripe.gateway import StripeGateway
 from tests.stripe.gateway.asking import charged, payment
 from tests.stripe.provider.server import Provider
@@ -19,7 +19,7 @@ def paid(provider: Provider, gateway: StripeGateway) -> Payment:
 
 
 def test_a_refund_moves_money_once_a_key(provider: Provider, gateway: StripeGateway, paid: Payment) -> None:
-    part = Repayment(str(uuid4()), 1000, paid)
+    part = RefundRequest(str(uuid4()), 1000, paid)
     assert gateway.lookup_refund(part, 5) is None
     first = gateway.refund(part, 5)
     assert first == gateway.refund(part, 5) == gateway.lookup_refund(part, 5)
@@ -34,7 +34,7 @@ def test_a_refund_moves_money_once_a_key(provider: Provider, gateway: StripeGate
 def test_no_answer_is_doubt(
     provider: Provider, gateway: StripeGateway, paid: Payment, kind: str, wait: Callable[[float], None]
 ) -> None:
-    all_ = Repayment(str(uuid4()), 4800, paid)
+    all_ = RefundRequest(str(uuid4()), 4800, paid)
     provider.fault("POST /v1/refunds", kind)
     with pytest.raises(Unknown):
         gateway.refund(all_, 5)
@@ -51,17 +51,17 @@ def test_what_the_provider_has_given_back_already_is_declined(
     provider: Provider, gateway: StripeGateway, paid: Payment
 ) -> None:
     provider.refund_by_hand(4000)
-    assert gateway.refund(Repayment(str(uuid4()), 1000, paid), 5).outcome is Outcome.DECLINED
-    assert gateway.refund(Repayment(str(uuid4()), 800, paid), 5).outcome is Outcome.SUCCEEDED
-    assert gateway.refund(Repayment(str(uuid4()), 1, paid), 5).outcome is Outcome.DECLINED
+    assert gateway.refund(RefundRequest(str(uuid4()), 1000, paid), 5).outcome is Outcome.DECLINED
+    assert gateway.refund(RefundRequest(str(uuid4()), 800, paid), 5).outcome is Outcome.SUCCEEDED
+    assert gateway.refund(RefundRequest(str(uuid4()), 1, paid), 5).outcome is Outcome.DECLINED
 
 
 def test_a_refund_that_fails_or_waits(provider: Provider, gateway: StripeGateway, paid: Payment) -> None:
     provider.state.refund_status = "failed"
-    failed = gateway.refund(Repayment(str(uuid4()), 1000, paid), 5)
+    failed = gateway.refund(RefundRequest(str(uuid4()), 1000, paid), 5)
     assert (failed.outcome, failed.reason) == (Outcome.DECLINED, "lost_or_stolen_card")
     provider.state.refund_status = "pending"
-    waiting = Repayment(str(uuid4()), 1000, paid)
+    waiting = RefundRequest(str(uuid4()), 1000, paid)
     for ask in (gateway.refund, gateway.lookup_refund):
         with pytest.raises(Unknown, match="pending"):
             ask(waiting, 5)
@@ -72,11 +72,11 @@ def test_a_refund_that_fails_or_waits(provider: Provider, gateway: StripeGateway
 
 
 def test_refunds_by_hand_have_a_key_of_their_own(provider: Provider, gateway: StripeGateway, paid: Payment) -> None:
-    ours = Repayment(str(uuid4()), 1000, paid)
+    ours = RefundRequest(str(uuid4()), 1000, paid)
     gateway.refund(ours, 5)
     by_hand = provider.refund_by_hand(300)
     found = {each.key: each for each in gateway.refunds_of(paid, 5)}
     assert (found.pop(ours.key).ours, len(found)) == (True, 1)
     (other,) = found.values()
-    assert (other.ours, other.amount, other.reference) == (False, 300, by_hand["id"])
+    assert (other.ours, other.amount, other.gateway_reference) == (False, 300, by_hand["id"])
     assert {line.key for line in gateway.statement() if line.kind == "refund"} == {ours.key, other.key}

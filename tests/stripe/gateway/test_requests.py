@@ -4,7 +4,7 @@ from time import time
 
 import pytest
 
-from app.gateways.base import Answer, Line, NotPayable, Outcome
+from app.gateways.base import Answer, NotPayable, Outcome, PaymentLine
 from app.gateways.stripe.gateway import StripeGateway
 from tests.stripe.gateway.asking import CREATE, WINDOW, charged, payment
 from tests.stripe.provider.server import Provider
@@ -35,11 +35,13 @@ def test_the_request_says_all_that_binds_the_session_to_the_charge(provider: Pro
 def test_amounts_have_the_providers_exponent(
     provider: Provider, gateway: StripeGateway, currency: str, ours: int, theirs: int
 ) -> None:
-    answer = gateway.charge(payment(gateway, amount=ours, currency=currency, lines=[Line("x", 1, ours)]), None, 5)
+    answer = gateway.charge(
+        payment(gateway, amount=ours, currency=currency, lines=[PaymentLine("x", 1, ours)]), None, 5
+    )
     assert answer.outcome is Outcome.REQUIRES_ACTION
     assert (provider.session["amount_total"], provider.session["currency"]) == (theirs, currency.lower())
-    made = payment(gateway, amount=ours, currency=currency, lines=[Line("x", 1, ours)])
-    del provider.state.sessions[str(answer.reference)]
+    made = payment(gateway, amount=ours, currency=currency, lines=[PaymentLine("x", 1, ours)])
+    del provider.state.sessions[str(answer.gateway_reference)]
     charged(gateway, made)
     provider.pay()
     assert [(line.amount, line.currency) for line in gateway.statement()] == [(ours, currency)]
@@ -65,7 +67,7 @@ def test_an_amount_that_only_the_provider_knows_to_be_too_small(provider: Provid
 
 
 def test_lines_that_do_not_add_up_go_as_one(provider: Provider, gateway: StripeGateway) -> None:
-    gateway.charge(payment(gateway, lines=[Line("Morning mug", 1, 1)]), None, 5)
+    gateway.charge(payment(gateway, lines=[PaymentLine("Morning mug", 1, 1)]), None, 5)
     assert provider.session["amount_total"] == 4800
 
 

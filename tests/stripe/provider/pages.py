@@ -17,9 +17,9 @@ PAGE = """<!doctype html><html lang="en"><head><title>Pay</title></head><body><m
 
 def blueprint(state: State) -> Blueprint:
     """GET and POST /c/pay/<session>."""
-    bp = Blueprint("pages", __name__)
+    blueprint = Blueprint("pages", __name__)
 
-    @bp.get("/c/pay/<session>")
+    @blueprint.get("/c/pay/<session>")
     def show(session: str) -> str:
         found = state.sessions.get(session) or abort(404)
         state.age()
@@ -27,7 +27,7 @@ def blueprint(state: State) -> Blueprint:
             return _page("card", "Pay by card", found)
         return _page("over", "This page has ended", found)
 
-    @bp.post("/c/pay/<session>")
+    @blueprint.post("/c/pay/<session>")
     def pay(session: str) -> AnyResponse:
         found = state.sessions.get(session) or abort(404)
         if answer := request.form.get("answer"):
@@ -40,7 +40,7 @@ def blueprint(state: State) -> Blueprint:
             return Response(_page("asks", "Your bank asks whether it is you", found))
         return Response(_page("card" if came_to == "declined" else "over", f"Your card: {came_to}", found))
 
-    return bp
+    return blueprint
 
 
 def _page(kind: str, heading: str, session: dict[str, str]) -> str:

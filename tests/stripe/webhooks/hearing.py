@@ -15,7 +15,7 @@ def events(shop: Shop) -> list[tuple[str, str]]:
 
 def paid_once(shop: Shop, provider: Provider) -> bool:
     with shop.app.app_context():
-        report = audit.audit(shop.app.extensions["gateways"].current.statement(), overdue=60)
+        report = audit.audit(shop.gateways.current.statement(), overdue=60)
     assert report.broken == {}, report
     return shop.charges() == {"succeeded": 1} and len(provider.paid()) == 1
 

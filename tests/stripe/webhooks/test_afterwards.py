@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app.charges import refunds, rows
-from app.charges.rows import Seen
+from app.charges.rows import ChargeSnapshot
 from app.database import reading
 from app.gateways.stripe.gateway import StripeGateway
 from tests.page import Shopper
@@ -24,7 +24,7 @@ def paid(shop: Shop, provider: Provider, shopper: Shopper, hook: httpx.Client) -
 
 
 @pytest.fixture
-def charge(shop: Shop) -> Seen:
+def charge(shop: Shop) -> ChargeSnapshot:
     with shop.app.app_context(), reading() as tx:
         return rows.get(tx, shop.value("SELECT id FROM charge"))
 
@@ -68,7 +68,7 @@ def test_a_refund_told_before_the_payment(
 
 
 def test_our_own_refunds_are_told_back_and_counted_once(
-    shop: Shop, provider: Provider, hook: httpx.Client, charge: Seen, gateway: StripeGateway
+    shop: Shop, provider: Provider, hook: httpx.Client, charge: ChargeSnapshot, gateway: StripeGateway
 ) -> None:
     with shop.app.app_context():
         assert refunds.refund(charge, 900, gateway, 2) == "succeeded"
@@ -83,7 +83,7 @@ def test_our_own_refunds_are_told_back_and_counted_once(
 
 @pytest.mark.parametrize("kind", ["lost", "unheard", "fell_late", "busy", "in_use", "garbage"])
 def test_a_refund_in_doubt_is_recovered(
-    shop: Shop, provider: Provider, charge: Seen, gateway: StripeGateway, recover: Callable[..., int],
+    shop: Shop, provider: Provider, charge: ChargeSnapshot, gateway: StripeGateway, recover: Callable[..., int],
     kind: str,
 ) -> None:  # fmt: skip
     provider.fault("POST /v1/refunds", kind)
@@ -96,7 +96,7 @@ def test_a_refund_in_doubt_is_recovered(
 
 
 def test_by_hand_while_ours_is_on_its_way_comes_again_later(
-    shop: Shop, provider: Provider, hook: httpx.Client, charge: Seen, gateway: StripeGateway,
+    shop: Shop, provider: Provider, hook: httpx.Client, charge: ChargeSnapshot, gateway: StripeGateway,
     recover: Callable[..., int],
 ) -> None:  # fmt: skip
     provider.fault("POST /v1/refunds", "unheard")

@@ -49,7 +49,7 @@ def test_a_repeated_event_asks_nobody(
     assert deliver(hook, provider.event(ENDED)) == 200
     assert len(provider.asked) == asked
     followed: list[object] = []
-    monkeypatch.setattr(receive, "_effect_of", lambda *_: None)
+    monkeypatch.setattr(receive, "_stored_effect", lambda *_: None)
     monkeypatch.setattr(receive, "_follow", lambda *given: followed.append(given))
     assert deliver(hook, provider.event(ENDED)) == 200
     assert (followed, len(events(shop))) == ([], 1)
@@ -182,5 +182,5 @@ def test_money_for_a_charge_that_had_ended_is_owed_back(
     recover()
     assert shop.rows("SELECT status FROM refund") == [("succeeded",)]
     with shop.app.app_context():
-        report = audit.audit(shop.app.extensions["gateways"].current.statement(), overdue=60)
+        report = audit.audit(shop.gateways.current.statement(), overdue=60)
     assert (report.broken, len(report.stray)) == ({}, 1)

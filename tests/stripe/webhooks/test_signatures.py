@@ -10,8 +10,8 @@ from sqlalchemy import event as listening
 from stripe import WebhookSignature
 
 from app.database import db
-from app.gateways.base import BadNotice
-from app.gateways.choice import choose
+from app.gateways.base import BadEvent
+from app.gateways.registry import from_settings
 from app.gateways.stripe.gateway import StripeGateway
 from tests.page import Shopper
 from tests.shops import Shop
@@ -41,8 +41,8 @@ def test_what_is_not_signed_is_refused_without_a_look_at_the_storage(
 
 @pytest.mark.parametrize(("body", "header"), [(b"{}", "t=1,v1=ü"), (b"\xff\xfe", "t=1,v1=" + "0" * 64)])
 def test_letters_that_no_signature_has(gateway: StripeGateway, body: bytes, header: str) -> None:
-    with pytest.raises(BadNotice):
-        gateway.read_webhook(body, header)
+    with pytest.raises(BadEvent):
+        gateway.read_event(body, {"Stripe-Signature": header})
 
 
 def test_another_secret_another_body_or_an_old_one(
@@ -63,7 +63,7 @@ def test_while_the_secret_is_rolled_both_are_good(
 ) -> None:
     new = "whsec_" + "n" * 32
     rolled = make_shop(stripe_webhook_secret=(new, SECRET))
-    rolled.app.extensions["gateways"] = choose(rolled.settings())
+    rolled.gateways.use_all(from_settings(rolled.settings()))
     provider.pay()
     assert [deliver(rolled.shopper().client, told, secret) for told, secret in (
         (provider.event(ENDED), new), (provider.event("charge.succeeded"), SECRET),

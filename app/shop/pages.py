@@ -1,0 +1,46 @@
+"""What the modules of this package share: page types, the redirect to a receipt, and this browser's basket."""
+
+from flask import Blueprint, Flask, redirect, url_for
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.wrappers import Response
+
+from app.database import Unreachable, reading
+from app.orders import basket
+from app.orders.models import OPEN, Order
+from app.security import known_buyer_id
+
+Page = Response | str | tuple[str, int]
+
+
+def to_receipt(receipt_id: object) -> Response:
+    """Redirect to the receipt: the answer to a POST that paid, to all its copies, and to everything that comes late."""
+    return redirect(url_for("receipts.show", receipt_id=receipt_id), 303)
+
+
+def open_order() -> Order | None:
+    """Return this browser's basket if there is something in it."""
+    buyer_id = known_buyer_id()
+    if buyer_id is None:
+        return None
+    with reading() as tx:
+        order = basket.newest(tx, buyer_id)
+    return order if order and order.state == OPEN and order.lines else None
+
+
+def basket_count() -> int:
+    """Return the number of pieces in this browser's basket, for the page header."""
+    buyer_id = known_buyer_id()
+    if buyer_id is None:
+        return 0
+    try:
+        with reading() as tx:
+            return basket.pieces(tx, buyer_id)
+    except (Unreachable, SQLAlchemyError):
+        return 0  # Error pages have a header too, also when the database is away.
+
+
+def register(app: Flask, *blueprints: Blueprint) -> None:
+    """Add the views. Templates call `basket_count()`, so that only pages which show it ask the database."""
+    app.jinja_env.globals["basket_count"] = basket_count
+    for blueprint in blueprints:
+        app.register_blueprint(blueprint)

@@ -1,0 +1,202 @@
+"""A bank of the simulation's own, in a page of Python: it can forget what keys are for, and its line can fail.
+
+What happens to a question on its way, its *fate*, the schedule decides:
+
+    ok        it arrives, and so does the answer
+    lost      it arrives, the answer does not (a time-out, a cut connection, a 500 after the money was taken)
+    late      no answer; the question is held back in the network and arrives at any later step
+    before    a 500 before anything was done
+    refused   the connection could not be opened
+"""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from app.gateways.base import (
+    Answer,
+    Card,
+    EventSubject,
+    GatewayEvent,
+    GatewayRefund,
+    NotSent,
+    Outcome,
+    Payment,
+    RefundRequest,
+    StatementEntry,
+    Unknown,
+)
+
+APPROVES, DECLINES, ASKS, TWO_FACED = "4242424242424242", "4000000000000002", "4000002500003155", "0000"
+"""Cards. TWO_FACED is no test card of the shop's: the bank says declined and takes the money all the same."""
+
+BY_CARD = {
+    APPROVES: Answer(Outcome.SUCCEEDED), DECLINES: Answer(Outcome.DECLINED),
+    ASKS: Answer(Outcome.REQUIRES_ACTION, action_url="http://bank/"), TWO_FACED: Answer(Outcome.DECLINED),
+}  # fmt: skip
+NOBODY_KNOWS = "no answer"
+
+
+class Question(NamedTuple):
+    """What may be held back in the network."""
+
+    verb: str
+    key: str
+    amount: int = 0
+    card: str = ""
+
+
+@dataclass
+class Bank:
+    """Its books: how each key ended, and every movement of money."""
+
+    honours_keys: bool = True
+    fences: bool = True
+    """Whether `cancel` is a tombstone. Only a broken bank's isn't."""
+    outcomes: dict[str, Answer] = field(default_factory=dict)
+    moved: list[Question] = field(default_factory=list)
+    waiting: dict[str, Question] = field(default_factory=dict)
+    """What the shopper is asked to confirm on the bank's page, by key."""
+    held: list[Question] = field(default_factory=list)
+    """Questions in the network that have not arrived yet. The same one twice is there once: it would not differ."""
+
+    def copy(self) -> "Bank":
+        books = dict(self.outcomes), list(self.moved), dict(self.waiting), list(self.held)
+        return Bank(self.honours_keys, self.fences, *books)
+
+    def hold_back(self, question: Question) -> None:
+        if question not in self.held:
+            insort(self.held, question)
+
+    def arrive(self, question: Question) -> Answer:
+        """The question reaches the bank: what it does, and what it would answer."""
+        return {"charge": self._charge, "cancel": self._cancel, "refund": self._refund}[question.verb](question)
+
+    def _charge(self, question: Question) -> Answer:
+        known = self.outcomes.get(question.key)
+        if known and (self.honours_keys or known.outcome is Outcome.CANCELED):
+            return known
+        answer = BY_CARD[question.card]
+        if answer.outcome is Outcome.SUCCEEDED or question.card == TWO_FACED:
+            self._take(question)
+        if answer.outcome is Outcome.REQUIRES_ACTION:
+            self.waiting[question.key] = question
+        self.outcomes[question.key] = answer
+        return answer
+
+    def _take(self, question: Question) -> None:
+        self.moved.append(question._replace(card=""))
+
+    def _cancel(self, question: Question) -> Answer:
+        known = self.outcomes.get(question.key)
+        if known and known.outcome is not Outcome.REQUIRES_ACTION:
+            return known
+        canceled = Answer(Outcome.CANCELED)
+        if self.fences or known:
+            self.outcomes[question.key] = canceled
+        return canceled
+
+    def _refund(self, question: Question) -> Answer:
+        if not self.honours_keys or question.key not in self.outcomes:
+            self._take(question)
+            self.outcomes[question.key] = Answer(Outcome.SUCCEEDED)
+        return self.outcomes[question.key]
+
+    def visit(self, key: str, *, confirm: bool) -> None:
+        """The shopper on the bank's own page."""
+        known = self.outcomes.get(key)
+        if known and known.outcome is Outcome.REQUIRES_ACTION:
+            self.outcomes[key] = Answer(Outcome.SUCCEEDED if confirm else Outcome.DECLINED)
+            if confirm:
+                self._take(self.waiting[key])
+
+    def everybody_pays(self) -> None:
+        """Who was ever asked to confirm still does."""
+        for key in self.waiting:
+            self.visit(key, confirm=True)
+
+    def own_up(self) -> None:
+        """The bank finds that it took money under keys that it had called declined."""
+        self.outcomes.update({key: Answer(Outcome.SUCCEEDED) for key in self.taken()})
+
+    def taken(self) -> Counter[str]:
+        """How often money was taken, by key."""
+        return Counter(question.key for question in self.moved if question.verb == "charge")
+
+    def statement(self) -> Iterator[StatementEntry]:
+        for question in self.moved:
+            yield StatementEntry(question.key, question.verb, question.amount, "EUR", datetime.now(UTC))
+
+    def state(self) -> object:
+        """All that decides how it answers from now on, and what it did."""
+        outcomes = sorted((key, answer.outcome) for key, answer in self.outcomes.items())
+        return outcomes, sorted(self.moved), sorted(self.waiting), sorted(self.held)
+
+
+class SimulatedGateway:
+    """The shop's `Gateway`: every question is a step of the schedule, `step` tells its fate."""
+
+    name, account, takes_cards, page_origin = "sandbox", "simulation", True, None
+
+    def __init__(self, bank: Callable[[], Bank], step: Callable[[str, str], str]) -> None:
+        self._bank, self._step = bank, step
+
+    def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
+        assert card is not None
+        return self._ask(Question("charge", payment.key, payment.amount, card.number))
+
+    def cancel(self, payment: Payment, timeout: float) -> Answer:
+        return self._ask(Question("cancel", payment.key))
+
+    def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
+        return self._ask(Question("refund", refund_request.key, refund_request.amount))
+
+    def lookup(self, payment: Payment, timeout: float) -> Answer | None:
+        return self._look(payment.key)
+
+    def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
+        return self._look(refund_request.key)
+
+    def statement(self) -> Iterator[StatementEntry]:
+        return self._bank().statement()
+
+    def key_of(self, event: GatewayEvent, timeout: float) -> str | None:
+        return event.key
+
+    def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
+        return []
+
+    def read_event(self, body: bytes, headers: object) -> GatewayEvent:
+        raise NotImplementedError
+
+    def of(self, name: str, account: str) -> "SimulatedGateway":
+        """It is every gateway that there is: what recovery asks for."""
+        return self
+
+    def _ask(self, question: Question) -> Answer:
+        fate, bank = self._step("bank", question.verb), self._bank()
+        if fate == "refused":
+            raise NotSent(NOBODY_KNOWS)
+        if fate == "late":
+            bank.hold_back(question)
+        if fate in {"late", "before"}:
+            raise Unknown(NOBODY_KNOWS)
+        answer = bank.arrive(question)
+        if fate == "lost":
+            raise Unknown(NOBODY_KNOWS)
+        return answer
+
+    def _look(self, key: str) -> Answer | None:
+        if self._step("look", "lookup") == "lost":
+            raise Unknown(NOBODY_KNOWS)
+        return self._bank().outcomes.get(key)
+
+
+def event(key: str, answer: Answer) -> GatewayEvent:
+    """The bank tells by itself that something happened under this key."""
+    return GatewayEvent(
+        f"event {key} {answer.outcome}", "payment", EventSubject.PAYMENT, datetime(2030, 1, 1, tzinfo=UTC), key=key
+    )

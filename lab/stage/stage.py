@@ -1,0 +1,198 @@
+"""Where the program is played, step by step: real protocol and recovery code, our database, clock, bank and scheduler.
+
+Every actor (a shopper's request, a recovery worker, a webhook) runs until it is about to begin a transaction or to
+ask the bank. There it stands still, and whoever holds the schedule chooses who goes on, and what becomes of that
+step (its fate). Between two steps an actor only computes; so what is chosen here is all there is.
+
+A step is atomic: a transaction that has begun is committed or rolled back before anybody else moves (SQLite's
+BEGIN IMMEDIATE allows no more; PostgreSQL's statements are interleaved in the tests with real processes).
+A crash needs no step of its own: who is killed before a step is who never moves again.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID, uuid5
+
+from greenlet import getcurrent
+from sqlalchemy.exc import OperationalError
+
+import app.database
+from app.charges import arrivals, outcomes, protocol, recovery, refunds, strays
+from app.gateways.stripe import requests
+from app.mail import outbox
+from app.webhooks import receive
+from lab.stage.actors import Story
+from lab.stage.forms import form
+from lab.stage.scenario import Scenario
+from lab.stage.states import marks
+from lab.stage.steps import Actor, Broken, Choice, Stop, step_name
+from lab.stage.storage import Storage
+
+NAMES = UUID(int=4)
+Saved = tuple[tuple[bytes, float], Any]
+
+
+class Stage:
+    """One scenario, begun again for every schedule."""
+
+    def __init__(self, scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> None:
+        self.scenario, self.storage = scenario, Storage(change_schema)
+        self.bank, self.line = scenario.bank(self)
+        self.actors: list[Actor] = []
+        self.bank_faults, self.storage_faults = scenario.bank_faults, scenario.storage_faults
+        self.marks = {name: marks(name, [form(1, name).key]) for name in scenario.symmetric}
+
+    @contextmanager
+    def open(self) -> Iterator["Stage"]:
+        """Let the program run here, and nowhere else, until the block ends."""
+        with ExitStack() as stack:
+            stack.callback(self.storage.close)
+            stack.callback(self.clear)
+            for where, name, stand_in in stand_ins(self):
+                stack.enter_context(patch.object(where, name, stand_in))
+            self.scenario.set_up(self)
+            self.first = self.save()
+            yield self
+
+    def save(self) -> Saved:
+        """Storage, bank and clock, but not the actors: those know what they know."""
+        return self.storage.save(), self.bank.copy()
+
+    def restore(self, saved: Saved) -> None:
+        storage, bank = saved
+        self.storage.restore(storage)
+        self.bank = bank.copy()
+
+    def name(self) -> UUID:
+        """A unique name for what is about to be stored, and always the same one for the same."""
+        return uuid5(NAMES, repr(self.storage.rows("SELECT (SELECT count(*) FROM refund), count(*) FROM outbox_email")))
+
+    # What actors meet
+
+    def step(self, kind: str, label: str, ready: Callable[[], bool] | None = None) -> str:
+        """Stand still until it is one's turn; answers the step's fate. Who is no actor just goes on."""
+        if self.storage.wire.in_transaction:
+            raise Broken(f"{label}: a step while a transaction is open")
+        actor = getcurrent()
+        return actor.stand(Stop(kind, label, ready)) if isinstance(actor, Actor) else "ok"
+
+    def when(self, label: str, ready: Callable[[], bool]) -> None:
+        """Stand still until something has happened, and for as long afterwards as the schedule likes."""
+        self.step("when", label, ready)
+
+    def before_transaction(self, kind: str) -> None:
+        fate = self.step(kind, step_name(sys._getframe(2)))
+        actor = getcurrent()
+        if isinstance(actor, Actor) and actor.at.leases and self.scenario.time_passes:
+            self.storage.until_due(actor.at.leases)
+        if fate == "failed":
+            raise OperationalError("BEGIN", None, Exception("the storage is away"))
+        self.storage.wire.lose_answer = fate == "lost"
+
+    # What the scheduler does
+
+    def begin(self) -> None:
+        """Everything as it was at first; every actor stands before its first step."""
+        self.clear()
+        self.restore(self.first)
+        self.begin_with(self.scenario.cast(self))
+
+    def begin_with(self, cast: dict[str, Story]) -> None:
+        self.bank_faults, self.storage_faults = self.scenario.bank_faults, self.scenario.storage_faults
+        for name, story in cast.items():
+            self.enter(name, story)
+
+    def begin_alone(self, name: str) -> Actor:
+        """Only one of the cast, before their first step; to be followed by `restore`."""
+        self.clear()
+        self.enter(name, self.scenario.cast(self)[name])
+        return self.actors[0]
+
+    def enter(self, name: str, story: Story) -> None:
+        """Somebody comes, and goes as far as their first step."""
+        actor = Actor(name, story)
+        self.actors.append(actor)
+        actor.switch()
+
+    def clear(self) -> None:
+        """Send every actor home, wherever they stand."""
+        for actor in self.actors:
+            actor.kill()
+        self.actors = []
+
+    def choices(self) -> list[Choice]:
+        """Every step that may be next."""
+        waiting = [actor for actor in self.actors if not actor.dead]
+        waiting = [actor for actor in waiting if actor.at.at_once][:1] or waiting
+        found = [Choice(actor.name, fate) for actor in waiting for fate in self._fates(actor)]
+        if waiting and waiting[0].at.at_once:
+            return found
+        return found + [Choice("network", str(number)) for number in range(len(self.bank.held))]
+
+    def _fates(self, actor: Actor) -> tuple[str, ...]:
+        ready = bool(actor.at.ready and actor.at.ready())
+        return self.scenario.fates(actor.at, actor.asked, ready, self.bank_faults > 0, self.storage_faults > 0)
+
+    def take(self, choice: Choice) -> None:
+        """One step."""
+        if choice.actor == "network":
+            self.bank.arrive(self.bank.held.pop(int(choice.fate)))
+            return
+        actor = self.actor(choice.actor)
+        self.bank_faults -= actor.at.costs_bank(choice.fate)
+        self.storage_faults -= actor.at.costs_storage(choice.fate)
+        actor.move(choice.fate)
+
+    def actor(self, name: str) -> Actor:
+        return next(actor for actor in self.actors if actor.name == name)
+
+    def describe(self, choice: Choice) -> str:
+        """A step in words, for who reads a schedule."""
+        if choice.actor == "network":
+            return f"network: {self.bank.held[int(choice.fate)].verb} arrives"
+        return f"{choice.actor}: {self.actor(choice.actor).at.label} {choice.fate}"
+
+    def deliver(self) -> None:
+        """What was held back in the network arrives, all of it."""
+        while self.bank.held:
+            self.bank.arrive(self.bank.held.pop(0))
+
+
+def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
+    """What the program meets in place of its surroundings. Nothing of its own is replaced."""
+
+    class SteppingEngine:
+        """Stands still before a transaction begins, to look or to write."""
+
+        def connect(self) -> Any:
+            stage.before_transaction("read")
+            return stage.storage.engine.connect()
+
+        def begin(self) -> Any:
+            stage.before_transaction("tx")
+            return stage.storage.engine.begin()
+
+    class Deadline:
+        """Time enough for one question; whether for another, the schedule says."""
+
+        def __init__(self, seconds: float) -> None: ...
+
+        def left(self) -> float:
+            return 1.0
+
+        def pause(self, seconds: float) -> bool:
+            return stage.step("pause", "pause") == "again"
+
+    quiet = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None))
+    yield app.database, "db", SimpleNamespace(engine=SteppingEngine())
+    yield app.database, "uniform", lambda _least, most: most
+    yield protocol, "Deadline", Deadline
+    yield requests, "time", lambda: stage.storage.clock
+    yield strays, "uuid4", stage.name
+    yield outbox, "uuid4", stage.name
+    for module in (arrivals, outcomes, protocol, recovery, refunds, receive):
+        yield module, "log", quiet

@@ -1,0 +1,96 @@
+"""What makes two moments the same: then what can follow is the same, and it need be explored only once.
+
+That is what is stored (times only as far as they matter), the bank's books, what is held back in the network, and
+where each actor stands with all that it knows: the program's functions it is in, at which instruction, with their
+variables.
+"""
+
+from dataclasses import is_dataclass
+from enum import Enum
+from types import FrameType
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
+
+from app.charges.recovery import Due
+from app.charges.rows import ChargeSnapshot
+from lab.stage.actors import RECEIPTS
+from lab.stage.steps import PROGRAM, Actor
+from lab.stage.storage import PENDING
+
+if TYPE_CHECKING:
+    from lab.stage.stage import Stage
+
+PLAIN = (str, int, float, bytes, bool, type(None))
+
+STORED = (
+    "SELECT id, upper(key), upper(receipt_id), order_id, status, gateway_reference, refunded, reason, note IS NULL, "
+    "created_at < ? FROM charge",
+    "SELECT id, charge_id, upper(key), amount, status, stray, note IS NULL, times_asked FROM refund",
+    "SELECT charge_id, refund_id, account, amount FROM ledger_entry ORDER BY id",
+    "SELECT id, stock, stocked FROM product",
+    "SELECT id, state, version FROM orders",
+    "SELECT order_id, product_id, quantity, unit_price FROM order_line",
+    "SELECT charge_id FROM same_order",
+    "SELECT charge_id FROM outbox_email",
+    "SELECT event_id, effect, charge_id FROM webhook_event",
+)
+
+
+def stored(stage: "Stage") -> str:
+    """What is stored and what the bank knows; without who is on the way with what."""
+    now = stage.storage.at(stage.storage.clock)
+    rows = [stage.storage.rows(sql, *[now] * sql.count("?")) for sql in STORED]
+    return repr((rows, _waiting(stage), stage.bank.state()))
+
+
+def _waiting(stage: "Stage") -> list[object]:
+    """When recovery may ask about what, from now on. Where time passes, and only one row waits, it is the next."""
+    found: list[object] = []
+    least = 2 if stage.scenario.time_passes else 1
+    for table, pending in PENDING.items():
+        rows = stage.storage.rows(f"SELECT id, ask_at, times_asked FROM {table} WHERE {pending}")
+        found.append([(id_, stage.storage.since(at), asked) for id_, at, asked in rows] if len(rows) >= least else [])
+    return found
+
+
+def marks(name: str, tokens: list[UUID]) -> list[str]:
+    """Every way in which this actor's own receipts and form are written down."""
+    ids = [uuid5(RECEIPTS, f"{name}{press}") for press in range(3)] + tokens
+    return [text for each in ids for text in (each.hex.upper(), str(each))]
+
+
+def position(actor: Actor) -> object:
+    """Where an actor stands and what it knows. Kept: it does not change while the actor stands still."""
+    if actor.position is None:
+        asked = actor.at.kind == "pause" and actor.asked
+        actor.position = _ended(actor) if actor.dead else (actor.at[:2], asked, _frames(actor.gr_frame))
+    return actor.position
+
+
+def _ended(actor: Actor) -> object:
+    return "ended", plain(actor.result), plain(actor.error)
+
+
+def _frames(frame: FrameType | None) -> list[object]:
+    found = []
+    while frame:
+        if frame.f_globals["__name__"].startswith(tuple(PROGRAM)):
+            known = [(name, plain(value)) for name, value in sorted(frame.f_locals.items())]
+            found.append((frame.f_code.co_name, frame.f_lasti, known))
+        frame = frame.f_back
+    return found
+
+
+def plain(value: object) -> object:
+    """A value as far as anything can depend on it; of the machinery, only what it is."""
+    if isinstance(value, ChargeSnapshot):
+        value = value._replace(arrivals=0, other_arrivals=0)  # Nothing is decided by these.
+    if isinstance(value, Due):
+        value = value._replace(times_asked=0)  # Only how long to wait; of one row, that decides nothing.
+    if isinstance(value, (tuple, list)):
+        return [plain(each) for each in value]
+    if isinstance(value, Exception):
+        return type(value).__name__, getattr(value, "reason", None), getattr(value, "again", None)
+    if isinstance(value, (*PLAIN, UUID, Enum)):
+        return str(value)
+    return repr(value) if is_dataclass(value) and not isinstance(value, type) else type(value).__name__

@@ -1,0 +1,88 @@
+"""`flask --app wsgi sandbox …`: run the sandbox bank, and read its statement."""
+
+import json
+from collections.abc import Iterable
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.gateways.base import StatementEntry
+from app.money import format_money
+from app.settings import SettingsError
+from sandbox_bank import create_bank
+from sandbox_bank.server import serve
+from sandbox_bank.settings import BankSettings
+from sandbox_bank.statement import entry_json, statement
+from sandbox_bank.storage import open_storage
+
+sandbox = AppGroup("sandbox", help="The sandbox bank: run it, read its statement.")
+
+
+@sandbox.command("serve")
+def serve_command() -> None:
+    """Run the sandbox bank at SANDBOX_BANK_URL, with its books at SANDBOX_DATABASE_URL, until it is stopped.
+
+    Exits with 0 after SIGTERM or Ctrl-C, or with 1 and one line if the port or the books are not available.
+    """
+    serve_bank(_settings())
+
+
+def serve_bank(settings: BankSettings) -> None:
+    """Serve the bank in this process. Raises click.ClickException if the port or the books are not available."""
+    try:
+        bank = create_bank(settings.database_url)
+    except (SQLAlchemyError, OSError, ValueError) as error:
+        raise _no_books(error) from None
+    try:
+        serve(bank, settings.url)
+    except OSError as error:
+        why = f"the sandbox bank can't listen at {settings.url}: {error.strerror}"
+        raise click.ClickException(why) from None
+
+
+@sandbox.command("statement")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array of key, kind, amount (minor units), currency, at.")
+def statement_command(as_json: bool) -> None:
+    """Print every movement of money at the sandbox bank, oldest first, from its own books.
+
+    The bank need not be running. Exits with 0, or with 1 and one line if the books can't be read.
+    """
+    show = _print_json if as_json else _print_table
+    try:
+        engine = open_storage(_settings().database_url)
+    except (SQLAlchemyError, OSError, ValueError) as error:
+        raise _no_books(error) from None
+    try:
+        show(statement(engine))
+    except SQLAlchemyError as error:
+        raise _no_books(error) from None
+
+
+def _settings() -> BankSettings:
+    try:
+        return BankSettings.from_environ()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _no_books(error: Exception) -> click.ClickException:
+    why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    return click.ClickException(f"the sandbox bank's books (SANDBOX_DATABASE_URL) can't be read: {why}")
+
+
+def _print_json(entries: Iterable[StatementEntry]) -> None:
+    """Print an array with one entry per line, so that people can read it and a million entries need no memory."""
+    before = "[\n"
+    for entry in entries:
+        click.echo(before + json.dumps(entry_json(entry)), nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[\n" else "\n]")
+
+
+def _print_table(entries: Iterable[StatementEntry]) -> None:
+    count = 0
+    for count, entry in enumerate(entries, 1):  # noqa: B007  (the last count is printed)
+        amount = format_money(entry.amount, entry.currency)
+        click.echo(f"{entry.at:%Y-%m-%d %H:%M:%S} UTC  {entry.kind:6}  {amount:>14}  {entry.key}")
+    click.echo(f"{count} movement{'' if count == 1 else 's'} of money")

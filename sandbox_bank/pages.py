@@ -1,0 +1,98 @@
+"""The bank's own page, where the shopper confirms a payment or refuses it (3-D Secure)."""
+
+from urllib.parse import urlsplit
+
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    current_app,
+    g,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from flask.sansio.blueprints import BlueprintSetupState
+from sqlalchemy import Engine
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
+from werkzeug.wrappers import Response as AnyResponse
+
+from app.money import format_money
+from sandbox_bank import charges
+from sandbox_bank.storage import Status
+
+pages = Blueprint("pages", __name__)
+
+
+class ActionId(BaseConverter):
+    """An unguessable page's name in an address; anything else is not found before the books are asked."""
+
+    regex = "[A-Za-z0-9_-]{32}"
+
+
+@pages.record_once
+def _know_action_ids(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["action"] = ActionId
+
+
+DECISIONS = {"confirm": Status.SUCCEEDED, "refuse": Status.DECLINED}
+
+
+def books() -> Engine:
+    """The bank's storage."""
+    engine: Engine = current_app.config["BOOKS"]
+    return engine
+
+
+@pages.get("/3ds/<action:action_id>")
+def action(action_id: str) -> Response:
+    """The question, or the truth about how it was answered: Back and second tabs see it here."""
+    row = charges.find_action(books(), action_id) or abort(404)
+    g.form_origin = _origin(row.return_url)
+    return make_response(
+        render_template(
+            "action.html",
+            status=row.status,
+            amount=format_money(row.amount, row.currency),
+            last4=row.last4,
+            shop=row.shop or urlsplit(row.return_url).netloc,
+            return_url=row.return_url,
+        )
+    )
+
+
+@pages.post("/3ds/<action:action_id>")
+def decide(action_id: str) -> AnyResponse:
+    """Confirm or refuse, then 303 back to the shop; to this page again where it was decided otherwise."""
+    wanted = DECISIONS.get(request.form.get("decision", "")) or abort(400)
+    row = charges.answer_action(books(), action_id, wanted) or abort(404)
+    g.form_origin = _origin(row.return_url)
+    if row.status == wanted:
+        return redirect(row.return_url, 303)
+    return redirect(url_for("pages.action", action_id=action_id), 303)
+
+
+def page_not_found(_error: HTTPException) -> tuple[str, int]:
+    """Any address that the bank does not know."""
+    words = "The bank has no page at this address."
+    return render_template("error.html", title="Page not found", words=words), 404
+
+
+def page_refused(error: HTTPException) -> tuple[str, int]:
+    """Any other request that makes no sense. Nothing was changed by it."""
+    words = "The bank could not use this request. It changed nothing and moved no money."
+    return render_template("error.html", title="Request not understood", words=words), error.code or 400
+
+
+def page_unavailable(code: int) -> tuple[str, int]:
+    """The bank failed: what was asked may or may not have been noted."""
+    words = "The bank can't answer just now. Open this page again in a moment: it will say what happened."
+    return render_template("error.html", title="Please wait a moment", words=words), code
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
