@@ -82,7 +82,7 @@ errorlog = "-"
 # the master, which forks.
 control_socket_disable = True
 # The workers' heartbeat is a file: in memory, so that a slow disk does not look like a dead worker.
-worker_tmp_dir = next((d for d in ("/dev/shm",) if os.access(d, os.W_OK)), None)  # nosec B108
+worker_tmp_dir = next((d for d in ("/dev/shm",) if os.access(d, os.W_OK)), None)  # noqa: S108
 
 
 def post_fork(server: Any, worker: Any) -> None:

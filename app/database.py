@@ -136,7 +136,7 @@ def longest_due(identity: Column[Any], due: Column[Any], *still: ColumnElement[b
 
 def back_off(times_asked: int) -> float:
     """Return the seconds until the next question: doubling from one to thirty, with jitter."""
-    return min(30.0, 2.0 ** min(times_asked, 5)) * uniform(0.5, 1.0)
+    return min(30.0, 2.0 ** min(times_asked, 5)) * uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret.
 
 
 class Unreachable(Exception):

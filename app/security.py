@@ -166,7 +166,7 @@ class TrustedProxies:
         hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
         for hop in reversed(hops):
             if not self._trusts(hop):
-                return hop
+                return str(hop)
         return str(environ["REMOTE_ADDR"])
 
     def _trusts(self, address: str) -> bool:

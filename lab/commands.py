@@ -50,7 +50,7 @@ def _play(defences: list[int], attacks: list[int], rounds: int) -> list[dict[str
     """Each result as it comes, counted on stderr where somebody watches."""
     count, results, watched = len(defences) * len(attacks) * rounds, [], sys.stderr.isatty()
     with runner.playing(defences, attacks, rounds) as process:
-        assert process.stdout is not None  # nosec B101: asked for as a pipe
+        assert process.stdout is not None  # Asked for as a pipe.
         for line in process.stdout:
             results.append(json.loads(line))
             if watched:

@@ -84,7 +84,7 @@ def _find(tree: ast.AST, name: str) -> ast.stmt:
     head, _, member = name.partition(".")
     for node in ast.walk(tree):
         if head in _names(node):
-            assert isinstance(node, ast.stmt)  # nosec B101: only statements have names here
+            assert isinstance(node, ast.stmt)  # Only statements have names here.
             return _find(node, member) if member else node
     raise LookupError(name)
 

@@ -142,7 +142,7 @@ class Scene:
         """The button, and the page that it leads to."""
         self.say(how)
         page = self.shopper.browser.press(form)
-        assert page is not None  # nosec B101: only a second click on a guarded button sends nothing
+        assert page is not None  # Only a second click on a guarded button sends nothing.
         return page
 
     def reload(self, page: Page) -> Page:

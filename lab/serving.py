@@ -49,7 +49,7 @@ class Server:
     def _make(self) -> ThreadedWSGIServer:
         made = make_server("127.0.0.1", 0, self._application, threaded=True, request_handler=Quiet,
                            fd=self._listener.fileno())  # fmt: skip
-        assert isinstance(made, ThreadedWSGIServer)  # nosec B101: what threaded=True makes
+        assert isinstance(made, ThreadedWSGIServer)  # What threaded=True makes.
         made.daemon_threads = True
         made.block_on_close = False
         self._server = made
@@ -60,7 +60,7 @@ class Server:
 def serve_socket(path: Path, application: Callable[..., Any]) -> Iterator[None]:
     """Serve at a socket in the file system, in threads of this process, as long as the block lasts."""
     made = make_server(f"unix://{path}", 0, application, threaded=True, request_handler=Quiet)
-    assert isinstance(made, ThreadedWSGIServer)  # nosec B101: what threaded=True makes
+    assert isinstance(made, ThreadedWSGIServer)  # What threaded=True makes.
     made.daemon_threads = True
     made.block_on_close = False
     os.chmod(path, 0o600)

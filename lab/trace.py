@@ -165,9 +165,9 @@ def _statement(statement: str) -> str:
         conflict = " ON CONFLICT DO NOTHING" if "ON CONFLICT" in text else ""
         return f"INSERT INTO {found[1]} ({found[2]}, …){conflict}"
     if found := re.match(r"UPDATE (\w+) SET (\w+) ?=.* WHERE (.*?)( RETURNING .*)?$", text):
-        return f"UPDATE {found[1]} SET {found[2]}=… WHERE {_condition(found[1], found[3])}"  # nosec B608: words for people
+        return f"UPDATE {found[1]} SET {found[2]}=… WHERE {_condition(found[1], found[3])}"  # Words for people.
     if found := re.match(r"SELECT .* FROM (\w+) WHERE (.*token.*?)( ORDER .*)?$", text):
-        return f"SELECT … FROM {found[1]} WHERE {_condition(found[1], found[2])}"  # nosec B608: words for people
+        return f"SELECT … FROM {found[1]} WHERE {_condition(found[1], found[2])}"  # Words for people.
     return text if text.startswith("DELETE") else ""
 
 

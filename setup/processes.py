@@ -22,10 +22,9 @@ class Processes:
         self.events: queue.SimpleQueue[str | int] = queue.SimpleQueue()
         # Sessions of their own: Ctrl-C reaches this program alone, which then stops them in order.
         self.running = {
-            name: subprocess.Popen(
+            name: subprocess.Popen(  # noqa: S602 - the commands are the Procfile's.
                 f"exec {command}",
-                # The words are the Procfile's, nobody else's.
-                shell=True,  # nosec B602
+                shell=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -71,7 +71,7 @@ class Scenario:
             # A bank that ignores keys takes money twice where it is asked twice: there, nothing is asked again.
             return ("enough",) if asked in UNSURE and not self.honours_keys else ("again", "enough")
         if at.kind in {"tx", "read"}:
-            failing = () if at.at_once else ("failed",) if at.kind == "read" else ("lost", "failed")
+            failing: tuple[str, ...] = () if at.at_once else ("failed",) if at.kind == "read" else ("lost", "failed")
             return ("ok", *(failing if storage_fails else ()))
         # A missing answer is a missing answer to who only looks, and so is a refusal to who doesn't charge.
         failing = {"lookup": ("lost",), "charge": BANK}.get(at.label, BANK[:3])

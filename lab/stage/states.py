@@ -72,7 +72,7 @@ def _ended(actor: Actor) -> object:
 
 
 def _frames(frame: FrameType | None) -> list[object]:
-    found = []
+    found: list[object] = []
     while frame:
         if frame.f_globals["__name__"].startswith(tuple(PROGRAM)):
             known = [(name, plain(value)) for name, value in sorted(frame.f_locals.items())]

@@ -102,7 +102,8 @@ SECOND = """
     INSERT INTO charge (key, receipt_id, order_id, status, amount, currency, refunded, email, name, receipt_url,
                         arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at)
     SELECT :key, :receipt_id, order_id, status, amount, currency, refunded, email, name, receipt_url,
-           arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at FROM charge WHERE id = :id
+           arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at
+    FROM charge WHERE id = :id
 """
 
 

@@ -3,6 +3,7 @@
 This migration needs a stop of all shop and recovery processes, because earlier versions use the earlier names.
 """
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
@@ -82,7 +83,7 @@ def upgrade() -> None:
         _rename_in_sqlite(connection)
 
 
-def _rename_in_postgresql(connection) -> None:
+def _rename_in_postgresql(connection: sa.Connection) -> None:
     for table, constraints in CONSTRAINTS.items():
         for before, after in constraints.items():
             connection.exec_driver_sql(f"ALTER TABLE {table} RENAME CONSTRAINT {before} TO {after}")
@@ -92,7 +93,7 @@ def _rename_in_postgresql(connection) -> None:
     connection.exec_driver_sql(POSTGRESQL_GUARD)
 
 
-def _rename_in_sqlite(connection) -> None:
+def _rename_in_sqlite(connection: sa.Connection) -> None:
     """SQLite can't rename a constraint. Names don't change how a table is stored, so its stored text can be edited.
 
     SQLite documents this procedure for such changes (PRAGMA writable_schema). Rebuilding the tables instead would
@@ -115,7 +116,7 @@ def _rename_in_sqlite(connection) -> None:
         connection.exec_driver_sql(sql)
 
 
-def _stored(connection, name) -> str:
+def _stored(connection: sa.Connection, name: str) -> str:
     return str(connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).scalar_one())
 
 
