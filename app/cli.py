@@ -7,7 +7,6 @@ from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
-from uuid import UUID
 
 import click
 from flask import Flask, current_app
@@ -16,7 +15,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from app import current, money
 from app.charges import audit, receipts, recovery, refunds
-from app.charges.states import DECLINED, SUCCEEDED
+from app.charges.states import RefundStatus
 from app.database import Unreachable, db
 from app.gateways.base import NotSent, Unknown
 from app.mail import outbox, sending
@@ -104,15 +103,15 @@ def audit_command(as_json: bool) -> None:
 
 
 @click.command("refund", cls=ShopCommand)
-@click.argument("receipt_id", metavar="RECEIPT", type=click.UUID)
+@click.argument("receipt_id", metavar="RECEIPT", type=str)
 @click.option("--amount", help="How much to refund, such as 12.50. Without it, all that is left.")
-def refund_command(receipt_id: UUID, amount: str | None) -> None:
+def refund_command(receipt_id: str, amount: str | None) -> None:
     """Refund a payment. RECEIPT is the id in the receipt's address.
 
     Exits with 0 if the money was refunded, 1 if nothing was refunded, 3 if that is not known yet (recovery finds out;
     do not repeat the command).
     """
-    charge = receipts.find_charge(receipt_id)
+    charge = receipts.find_charge(receipt_id.lower())
     if charge is None:
         raise click.ClickException("there is no such receipt")
     gateway = current.gateways().of(charge.gateway, charge.account)
@@ -130,7 +129,7 @@ def refund_command(receipt_id: UUID, amount: str | None) -> None:
         click.echo(f"Error: it is not known whether that was refunded; do not repeat it: {error}", err=True)
         raise SystemExit(3) from None
     click.echo(f"{money.format_money(wanted, charge.currency)}: {status}")
-    raise SystemExit({SUCCEEDED: 0, DECLINED: 1}.get(status, 3))
+    raise SystemExit({RefundStatus.SUCCEEDED: 0, RefundStatus.DECLINED: 1}.get(status, 3))
 
 
 def init_app(app: Flask) -> None:

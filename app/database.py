@@ -4,13 +4,10 @@ Flask-SQLAlchemy is used without its session. `transaction()` yields a plain con
 each transaction begins and ends (see docs/decisions/flask-sqlalchemy-without-its-session.md).
 """
 
-import os
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from pathlib import Path
-from random import uniform
 from time import monotonic
 from typing import Any, TypeVar, cast
 
@@ -26,20 +23,21 @@ from sqlalchemy import (
     Dialect,
     Integer,
     MetaData,
-    ScalarSelect,
     Table,
     TypeDecorator,
     event,
+    literal,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session
-from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
+
+from app import engines, watchdog
 
 Result = TypeVar("Result")
 
@@ -50,10 +48,6 @@ NAMES = {
     "fk": "fk_%(table_name)s_%(column_0_name)s",
     "pk": "pk_%(table_name)s",
 }
-
-
-IDLE = 0.2
-"""Seconds after which a pooled connection to PostgreSQL is tested before it is used again."""
 
 
 class Base(DeclarativeBase):
@@ -109,62 +103,127 @@ def table(model: type[Base]) -> Table:
 
 
 class InsertOnce:
-    """INSERT … ON CONFLICT DO NOTHING, whichever unique key conflicts, built once for each dialect."""
+    """INSERT … ON CONFLICT DO NOTHING, whichever unique key conflicts, built once for each dialect.
 
-    def __init__(self, table: Table, values: Mapping[str, Any], returning: Sequence[Column[Any]] = ()) -> None:
-        self._statements = {
-            "postgresql": postgresql.insert(table).values(values).on_conflict_do_nothing().returning(*returning),
-            "sqlite": sqlite.insert(table).values(values).on_conflict_do_nothing().returning(*returning),
-        }
+    With `where`, it is INSERT … SELECT: the values may be columns of the tables that the conditions name.
+    """
+
+    def __init__(
+        self, table: Table, values: Mapping[str, Any], *, where: Sequence[ColumnElement[bool]] = (),
+        returning: Sequence[Column[Any]] = (),
+    ) -> None:  # fmt: skip
+        def build(insert: Callable[..., Any]) -> Any:
+            rows = insert(table).values(values)
+            if where:
+                source = select(*[_element(value).label(name) for name, value in values.items()]).where(*where)
+                rows = insert(table).from_select(list(values), source, include_defaults=False)
+            return rows.on_conflict_do_nothing().returning(*returning)
+
+        self._statements = {"postgresql": build(postgresql.insert), "sqlite": build(sqlite.insert)}
 
     def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
         """Run it. The row count is 1, or 0 if another row has one of the unique keys."""
         return connection.execute(self._statements[connection.dialect.name], values)
 
 
-def longest_due(identity: Column[Any], due: Column[Any], *still: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """Return a subquery for the row that has been due the longest and that no other worker is taking at the moment."""
-    return (
-        select(identity)
-        .where(*still, due <= from_now(0))
-        .order_by(due)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
+def _element(value: Any) -> ColumnElement[Any]:
+    return value if isinstance(value, ColumnElement) else literal(value)
 
 
-def back_off(times_asked: int) -> float:
-    """Return the seconds until the next question: doubling from one to thirty, with jitter."""
-    return min(30.0, 2.0 ** min(times_asked, 5)) * uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret.
+COMMIT_SECONDS = 4.0
+"""Seconds that one COMMIT may take."""
+
+_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 class Unreachable(Exception):
     """The database can't be reached, or the connection broke. A commit in progress may or may not have happened."""
 
 
+class RolledBack(Unreachable):
+    """The database ended the transaction before its commit, for example after a lock time-out. Nothing was written."""
+
+
 @contextmanager
 def transaction() -> Iterator[Connection]:
     """Yield a connection in a transaction: commit when the block ends, roll back when it raises.
 
-    Raises Unreachable if the database fails. If it failed during COMMIT, the transaction may have been committed.
+    Raises RolledBack if a statement was refused, and Unreachable if the database failed. If it failed during COMMIT,
+    the transaction may have been committed; `confirmed` finds out.
     """
     with _database_errors(), db.engine.begin() as connection:
         yield connection
+        _commit(connection)
 
 
 def confirmed(work: Callable[[Connection], Result]) -> Result:
     """Run `work` in a transaction and return its result once the commit is known to have happened.
 
-    If the database fails, `work` is run once more: it must find out by writing what the first run did. Raises
-    Unreachable if the second run fails as well: then it is not known whether anything was committed.
+    This is the only place that deals with lost commits. A commit is lost if the connection broke, if it did not
+    return in time, or if it returned with a warning (see `_commit`). Then `work` runs once more. It must find
+    out by *writing* what the first run did: by the same INSERT, and if that conflicts by locking the row that is
+    there. Only a transaction that writes waits for a synchronous standby, so reading alone would confirm nothing.
+
+    Raises RolledBack if nothing was written, and Unreachable if that is not known.
     """
     try:
         with transaction() as connection:
             return work(connection)
+    except RolledBack:
+        raise
     except Unreachable:
-        with transaction() as connection:
-            return work(connection)
+        try:
+            with transaction() as connection:
+                return work(connection)
+        except RolledBack as error:
+            raise Unreachable(f"an earlier commit was lost, and then: {error}") from error
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Refuse to begin another statement or a COMMIT after so much time, in this thread and inside this block."""
+    token = _deadline.set(monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def _check_deadlines(engine: Engine) -> None:
+    """Check the deadline before each statement."""
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def _check(*_args: object) -> None:
+        _refuse_late()
+
+
+def _commit(connection: Connection) -> None:
+    """Commit this connection's transaction. Raises RolledBack, or Unreachable if the commit is lost.
+
+    A COMMIT can wait for a synchronous standby without any time limit of the server: `statement_timeout` does not end
+    that wait. So each COMMIT has a deadline here, after which the driver's `cancel()` is called. PostgreSQL then
+    answers with success *and a warning*: this server has committed, but no standby has, so a failover would lose the
+    transaction. SQLAlchemy does not show the warning, so it is read from the driver.
+    """
+    _refuse_late()
+    transaction = connection.get_transaction()
+    if transaction is None:
+        return
+    if connection.dialect.name == "sqlite":
+        transaction.commit()
+        return
+    driver: Any = connection.connection.dbapi_connection
+    driver.notices.clear()
+    with watchdog.cancelled_after(COMMIT_SECONDS, driver):
+        transaction.commit()
+    if driver.notices:
+        raise Unreachable(f"the commit was answered with a warning: {str(driver.notices[0]).strip()}")
+
+
+def _refuse_late() -> None:
+    end = _deadline.get()
+    if end is not None and monotonic() > end:
+        raise RolledBack("the time for this request is over")
 
 
 @contextmanager
@@ -199,6 +258,10 @@ def objects(connection: Connection) -> Session:
     return Session(connection, expire_on_commit=False)
 
 
+REFUSED = {"55P03", "57014", "40P01", "40001"}
+"""SQLSTATEs of a statement that was rolled back: lock time-out, cancelled, deadlock, serialisation failure."""
+
+
 @contextmanager
 def _database_errors() -> Iterator[None]:
     try:
@@ -206,82 +269,33 @@ def _database_errors() -> Iterator[None]:
     except PoolTimeout as error:
         raise Unreachable("no connection was free in time") from error
     except DBAPIError as error:
-        if error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError)):
-            raise Unreachable(type(error.orig).__name__) from error
-        raise
+        raise _translated(error) from error
     except (psycopg2.InterfaceError, psycopg2.OperationalError) as error:
         # Outside of a statement SQLAlchemy does not translate the driver's errors, for example in `_autocommit`.
         raise Unreachable(type(error).__name__) from error
 
 
+def _translated(error: DBAPIError) -> Exception:
+    """Return what the database's error means for the transaction."""
+    reason = type(error.orig).__name__
+    state = getattr(error.orig, "pgcode", None)
+    if state in REFUSED or str(error.orig) == "database is locked":
+        return RolledBack(reason)
+    if (
+        state in engines.UNUSABLE
+        or error.connection_invalidated
+        or isinstance(error, (OperationalError, InterfaceError))
+    ):
+        return Unreachable(reason)
+    return error
+
+
 def init_app(app: Flask, url: str) -> None:
     """Bind `db` to the app and prepare its engine for `transaction()`."""
     app.config["SQLALCHEMY_DATABASE_URI"] = url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(url)
-    make_private_folder(url)
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engines.engine_options(url)
+    engines.make_private_folder(url)
     db.init_app(app)
     with app.app_context():
-        if db.engine.dialect.name == "sqlite":
-            prepare_sqlite(db.engine)
-        else:
-            test_after_idling(db.engine)
-
-
-def engine_options(url: str) -> dict[str, Any]:
-    """Return the pool's size and time-outs. No connection is held while a gateway is asked, so few are enough."""
-    if make_url(url).get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": 10}}
-    return {
-        "pool_size": 20,
-        "pool_use_lifo": True,  # A few connections stay in use; the others idle.
-        "max_overflow": 0,  # Overflow connections are closed after each use, which is slow under load.
-        "pool_timeout": 5,
-        "connect_args": {"connect_timeout": 5, "application_name": "payonce"},
-    }
-
-
-def test_after_idling(engine: Engine) -> None:
-    """Test a connection that has idled before it is used again, because the server may have been restarted.
-
-    A connection that was used a moment ago is not tested, which saves a round trip per transaction. If it broke
-    since, its next statement fails, and the pool then replaces all older connections.
-    """
-
-    @event.listens_for(engine, "checkin")
-    def _note(_connection: object, record: ConnectionPoolEntry) -> None:
-        record.info["used"] = monotonic()
-
-    @event.listens_for(engine, "checkout")
-    def _ask(connection: Any, record: ConnectionPoolEntry, _lent: object) -> None:
-        if monotonic() - record.info.get("used", monotonic()) < IDLE:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except psycopg2.Error as error:
-            raise InvalidatePoolError from error  # The pool tries again with a new connection.
-
-
-def make_private_folder(url: str) -> None:
-    """Create the SQLite file with mode 0600 in a folder with mode 0700: it holds names and e-mail addresses."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
-        return
-    path = Path(parsed.database)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-
-
-def prepare_sqlite(engine: Engine) -> None:
-    """Set WAL, full synchronisation (NORMAL can lose a claim at a power cut), foreign keys, and our own BEGIN."""
-
-    @event.listens_for(engine, "connect")
-    def _connect(connection: sqlite3.Connection, _record: object) -> None:
-        # Python's driver opens no transaction before a SELECT, and a read that becomes a write fails with BUSY.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        reading_only = connection.get_execution_options().get("reading", False)
-        connection.exec_driver_sql("BEGIN" if reading_only else "BEGIN IMMEDIATE")
+        engines.prepare(db.engine)
+        _check_deadlines(db.engine)

@@ -33,6 +33,24 @@ REFUSALS = {
     ),
 }
 
+ORDER_UNKNOWN = {
+    "order_lost": ErrorText(
+        "We have no record of this order",
+        [
+            "Do not pay again before you have asked us. This form was made by this shop, but its order is missing "
+            "here, and you may have paid for it already.",
+            "Tell us this reference: {reference}",
+        ],
+    ),
+    "order_cleared": ErrorText(
+        "This basket was cleared",
+        [
+            "Nothing was charged just now. Baskets that nobody has paid for are cleared after 30 days.",
+            "If you did pay for it, tell us this reference: {reference}",
+        ],
+    ),
+}
+
 BY_STATUS = {
     400: ErrorText("The request could not be understood", [NOTHING, "Go back and try again."]),
     403: ErrorText("That is not yours to open", [NOTHING]),
@@ -72,9 +90,10 @@ RECEIPT_AWAY = ErrorText(
 OTHER_HOST = "This shop does not answer to that host name. Nothing was charged.\n"
 
 
-def refusal_page(kind: str, status: int) -> tuple[str, int]:
-    """Return the page for a form that was refused before anything was charged."""
-    return _page(REFUSALS[kind]), status
+def refusal_page(kind: str, status: int, reference: str = "") -> tuple[str, int]:
+    """Return the page for a form that was refused. `reference` is what the shopper can quote."""
+    text = (REFUSALS | ORDER_UNKNOWN)[kind]
+    return _page(text._replace(message=[line.format(reference=reference) for line in text.message])), status
 
 
 def unavailable(text: ErrorText, refresh: int | None = None) -> Response:

@@ -23,7 +23,8 @@ from typing import Any
 import httpx
 from sqlalchemy import create_engine
 
-from app.database import db, prepare_sqlite
+from app.database import db
+from app.engines import prepare_sqlite
 from app.gateways.http import DeadlineTransport
 from lab.attacks import QUIET, Attack
 from lab.bank import Gate, LabBank

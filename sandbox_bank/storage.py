@@ -29,7 +29,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from app.database import NAMES, UtcDateTime, make_private_folder, prepare_sqlite
+from app.database import NAMES, UtcDateTime
+from app.engines import make_private_folder, prepare_sqlite
 
 CREATION_LOCK = 7_206_914_113
 """Any number of ours: PostgreSQL's advisory lock while the tables are made."""

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import insert, update
 
 from app.charges.protocol import Purchase
-from app.charges.tokens import Token
+from app.charges.tokens import Token, new_key, new_receipt_id
 from app.database import transaction
 from app.gateways.base import Card
 from app.gateways.sandbox.cards import last_four
@@ -89,14 +89,14 @@ def show_again(buyer_id: UUID) -> Token:
     with transaction() as tx:
         found = basket.newest(tx, buyer_id)
         assert found is not None
-        return Token(uuid4(), found.id, found.version, buyer_id, found.total, found.currency, issued=0)
+        return Token(new_key(), found.random_id, found.version, buyer_id, found.total, found.currency, issued=0)
 
 
 def purchase(token: Token, card: str = APPROVES, **changes: Any) -> Purchase:
     """One press of the button of the form with this token."""
     email = f"{token.buyer_id.hex}@example.org"
     pressed = {
-        "token": token, "receipt_id": uuid4(), "email": email, "name": "Ada Example",
+        "token": token, "receipt_id": new_receipt_id(), "email": email, "name": "Ada Example",
         "card": Card(card, "12/49", "123"), "last4": last_four(card), "order_again": False,
         "receipt_url": "http://127.0.0.1/receipts/1", **changes,
     }  # fmt: skip

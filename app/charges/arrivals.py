@@ -17,7 +17,7 @@ def record_repeat(token: Token) -> ChargeSnapshot | None:
     This is a short cut that answers late copies before anything else in the form is checked. Only the claim decides.
     """
     with reading() as tx:
-        charge = rows.find(tx, token.key, token.order_id)
+        charge = rows.find(tx, token)
     if charge is not None:
         count(token, charge)
     return charge

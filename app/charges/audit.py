@@ -69,10 +69,10 @@ INVARIANTS = (
             SELECT 1 FROM refund r JOIN bank_statement b ON b.key = r.key AND b.kind = 'refund'
             WHERE r.charge_id = c.id AND r.stray AND b.amount = s.amount)
     """),
-    Invariant(5, "An order is paid exactly when it has a succeeded charge, for the sum of its frozen lines.", f"""
+    Invariant(5, "An order shows as paid exactly when it has a succeeded charge; what was paid is its snapshot.", f"""
         SELECT 'order ' || o.id FROM orders o JOIN charge c ON c.order_id = o.id AND {LIVE}
         WHERE o.state <> 'placed' OR o.currency <> c.currency OR c.amount <> (
-            SELECT coalesce(sum(l.quantity * l.unit_price), 0) FROM order_line l WHERE l.order_id = o.id)
+            SELECT coalesce(sum(l.quantity * l.unit_price), 0) FROM charge_line l WHERE l.charge_id = c.id)
         UNION ALL
         SELECT 'order ' || o.id FROM orders o WHERE o.state = 'placed'
         AND NOT EXISTS (SELECT 1 FROM charge c WHERE c.order_id = o.id AND {LIVE})
@@ -106,8 +106,8 @@ INVARIANTS = (
     """),
     Invariant(8, "A product's stock ever put in, less what is left, is what orders with live charges hold.", f"""
         SELECT 'product ' || p.id FROM product p LEFT JOIN (
-            SELECT l.product_id, sum(l.quantity) AS held FROM order_line l
-            JOIN charge c ON c.order_id = l.order_id AND {LIVE} GROUP BY l.product_id) h ON h.product_id = p.id
+            SELECT l.product_id, sum(l.quantity) AS held FROM charge_line l
+            JOIN charge c ON c.id = l.charge_id AND {LIVE} GROUP BY l.product_id) h ON h.product_id = p.id
         WHERE p.stock < 0 OR p.stocked - p.stock <> coalesce(h.held, 0)
     """),
     Invariant(9, "Nothing stays processing or in doubt past the recovery deadline without a visible reason.", """

@@ -1,11 +1,11 @@
-"""Charges, refunds, and the guard row of "the same order again". Constraints and triggers enforce the rules too."""
+"""Charges, refunds, disputes, and "the same order again". Constraints enforce the rules; so do `triggers`."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    DDL,
     JSON,
     BigInteger,
     CheckConstraint,
@@ -15,26 +15,43 @@ from sqlalchemy import (
     Integer,
     SmallInteger,
     String,
+    UniqueConstraint,
     Uuid,
-    event,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.charges.states import LIVE, PENDING, TRANSITIONS, Status, sql_list
+from app.charges.states import (
+    LIVE,
+    PENDING,
+    REFUND_PENDING,
+    DisputeStatus,
+    RefundStatus,
+    Status,
+    sql_list,
+)
 from app.database import Base, BigId, UtcDateTime, from_now
 
 ARRIVALS_COUNTED = 10
 """Arrivals of one form are counted up to this number. More are "many", and cost no write."""
 
-StatusType = Enum(
-    Status,
-    native_enum=False,
-    length=15,
-    create_constraint=False,
-    values_callable=lambda kind: [each.value for each in kind],
-)
-"""A VARCHAR(15) that is read and written as `Status`. The constraints below list the allowed values."""
+RECEIPT_ID_LENGTH = 36
+
+
+def _text(kind: type[StrEnum]) -> Enum:
+    """A VARCHAR(15) that is read and written as this enumeration. A constraint lists the allowed values."""
+    return Enum(
+        kind,
+        native_enum=False,
+        length=15,
+        create_constraint=False,
+        values_callable=lambda kind: [each.value for each in kind],
+    )
+
+
+StatusType, RefundStatusType, DisputeStatusType = _text(Status), _text(RefundStatus), _text(DisputeStatus)
+ReceiptId = String(RECEIPT_ID_LENGTH).with_variant(String(RECEIPT_ID_LENGTH, collation="C"), "postgresql")
+"""See `tokens.new_receipt_id`. Compared byte by byte, so that the index of new ids grows at its end."""
 
 
 class Charge(Base):
@@ -58,9 +75,11 @@ class Charge(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     key: Mapped[UUID] = mapped_column(Uuid, unique=True)
     """The token's key and the idempotency key at the gateway. Kept permanently."""
-    receipt_id: Mapped[UUID] = mapped_column(Uuid, unique=True)
+    receipt_id: Mapped[str] = mapped_column(ReceiptId, unique=True)
     """Made by the request that claims: it identifies the owner of the row and is the receipt's unguessable address."""
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
+    buyer_id: Mapped[UUID] = mapped_column(Uuid)
+    """The buyer that the token was made for, and the order's buyer at the claim."""
     status: Mapped[Status] = mapped_column(StatusType, default=Status.PROCESSING)
     amount: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
@@ -87,9 +106,17 @@ class Charge(Base):
     """Why the charge ended without money: the gateway's code, or one of ours."""
     note: Mapped[str | None] = mapped_column(String(200))
     """Why the outcome is not known yet, for the merchant."""
+    attention: Mapped[str | None] = mapped_column(String(200))
+    """Why a person must look at it, if recovery can't settle it."""
+    gateway_message: Mapped[str | None] = mapped_column(String(500))
+    """The gateway's own words when it refused, for the merchant only."""
+    gateway_request_id: Mapped[str | None] = mapped_column(String(100))
+    """The gateway's id of the request that it refused, for its support."""
 
     ask_at: Mapped[datetime] = mapped_column(UtcDateTime)
     """When recovery may next ask about the charge. A lease and the back-off move it forward."""
+    asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When recovery last asked without learning the outcome. Only a worker writes it, not the shopper's request."""
     times_asked: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -100,75 +127,76 @@ class Refund(Base):
 
     __tablename__ = "refund"
     __table_args__ = (
-        CheckConstraint("status IN ('declined', 'in_doubt', 'processing', 'succeeded')", name="status_known"),
-        CheckConstraint("(status IN ('in_doubt', 'processing')) = (ended_at IS NULL)", name="ended_when_ended"),
+        CheckConstraint(f"status IN ({sql_list(RefundStatus)})", name="status_known"),
+        CheckConstraint(f"(status IN ({sql_list(REFUND_PENDING)})) = (ended_at IS NULL)", name="ended_when_ended"),
         CheckConstraint("amount > 0", name="amount_positive"),
         Index("ix_refund_charge_id", "charge_id"),
         Index("uq_refund_one_stray_per_charge", "charge_id", unique=True,
               postgresql_where=text("stray"), sqlite_where=text("stray")),
         Index("ix_refund_due", "ask_at",
-              postgresql_where=text("status IN ('in_doubt', 'processing')"),
-              sqlite_where=text("status IN ('in_doubt', 'processing')")),
+              postgresql_where=text(f"status IN ({sql_list(REFUND_PENDING)})"),
+              sqlite_where=text(f"status IN ({sql_list(REFUND_PENDING)})")),
     )  # fmt: skip
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"))
     key: Mapped[UUID] = mapped_column(Uuid, unique=True)
     amount: Mapped[int] = mapped_column(BigInteger)
-    status: Mapped[Status] = mapped_column(StatusType, default=Status.PROCESSING)
+    status: Mapped[RefundStatus] = mapped_column(RefundStatusType, default=RefundStatus.PROCESSING)
     stray: Mapped[bool] = mapped_column(default=False)
     """True if it gives a stray payment back."""
     reason: Mapped[str | None] = mapped_column(String(60))
     note: Mapped[str | None] = mapped_column(String(200))
+    attention: Mapped[str | None] = mapped_column(String(200))
+    """Why a person must look at it: recovery can't settle it, or it failed after it had succeeded."""
     gateway_reference: Mapped[str | None] = mapped_column(String(255))
+    gateway_message: Mapped[str | None] = mapped_column(String(500))
+    gateway_request_id: Mapped[str | None] = mapped_column(String(100))
     ask_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When recovery last asked without learning the outcome."""
     times_asked: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class Dispute(Base):
+    """A chargeback. `amount` and `fee` are in minor units of the charge's currency; times are UTC."""
+
+    __tablename__ = "dispute"
+    __table_args__ = (
+        UniqueConstraint("charge_id", "gateway_reference"),
+        CheckConstraint(f"status IN ({sql_list(DisputeStatus)})", name="status_known"),
+        CheckConstraint("(status = 'open') = (ended_at IS NULL)", name="ended_when_ended"),
+        CheckConstraint("amount > 0 AND fee >= 0", name="amount_positive"),
+    )
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"))
+    gateway_reference: Mapped[str] = mapped_column(String(255))
+    """The gateway's id for the dispute."""
+    status: Mapped[DisputeStatus] = mapped_column(DisputeStatusType, default=DisputeStatus.OPEN)
+    amount: Mapped[int] = mapped_column(BigInteger)
+    fee: Mapped[int] = mapped_column(BigInteger, default=0)
+    reason: Mapped[str | None] = mapped_column(String(60))
+    evidence_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
 class SameOrder(Base):
-    """The guard row of "the same order again": the last charge for these goods, this total and this e-mail address."""
+    """The lock of "the same order again": one row per fingerprint, which simultaneous claims wait for."""
 
     __tablename__ = "same_order"
 
     fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
-    charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"))
 
 
-LEGAL = " OR ".join(
-    f"OLD.status = '{before}' AND NEW.status IN ({sql_list(after)})" for before, after in TRANSITIONS.items() if after
-)
+class SameOrderCharge(Base):
+    """One row per claim: the charges with the same goods, total and e-mail address. Deleted once it can't matter."""
 
-CHANGED = "(NEW.{0} <> OLD.{0})"
-FIXED = " OR ".join(CHANGED.format(column) for column in ("key", "receipt_id", "order_id", "amount", "currency"))
+    __tablename__ = "same_order_charge"
+    __table_args__ = (Index("ix_same_order_charge_charge_id", "charge_id"),)
 
-POSTGRESQL = f"""
-CREATE FUNCTION guard_charge() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  IF TG_OP = 'DELETE' THEN
-    RAISE EXCEPTION 'a charge is never deleted' USING ERRCODE = 'check_violation';
-  END IF;
-  IF {FIXED} THEN
-    RAISE EXCEPTION 'the claim of a charge does not change' USING ERRCODE = 'check_violation';
-  END IF;
-  IF NEW.status <> OLD.status AND NOT ({LEGAL}) THEN
-    RAISE EXCEPTION 'a charge does not change from %% to %%', OLD.status, NEW.status USING ERRCODE = 'check_violation';
-  END IF;
-  RETURN NEW;
-END $$;
-CREATE TRIGGER charge_guard BEFORE UPDATE OR DELETE ON charge FOR EACH ROW EXECUTE FUNCTION guard_charge()
-"""
-
-SQLITE = (
-    "CREATE TRIGGER charge_refuse_delete BEFORE DELETE ON charge "
-    "BEGIN SELECT RAISE(ABORT, 'a charge is never deleted'); END",
-    f"CREATE TRIGGER charge_refuse_change BEFORE UPDATE ON charge WHEN {FIXED} "
-    "BEGIN SELECT RAISE(ABORT, 'the claim of a charge does not change'); END",
-    f"CREATE TRIGGER charge_refuse_transition BEFORE UPDATE ON charge WHEN NEW.status <> OLD.status AND NOT ({LEGAL}) "
-    "BEGIN SELECT RAISE(ABORT, 'a charge does not change that way'); END",
-)
-
-event.listen(Charge.__table__, "after_create", DDL(POSTGRESQL).execute_if(dialect="postgresql"))
-for _statement in SQLITE:
-    event.listen(Charge.__table__, "after_create", DDL(_statement).execute_if(dialect="sqlite"))
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"), primary_key=True)

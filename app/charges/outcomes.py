@@ -35,10 +35,10 @@ class Recorded(NamedTuple):
 def follow(connection: Connection, charge: ChargeSnapshot) -> Recorded:
     """Post the money and owe the receipt e-mail, or give the order and its stock back."""
     if charge.status is SUCCEEDED:
-        book.post(connection, charge.id, charge.amount, charge.currency)
+        book.post(connection, charge.id, charge.amount, charge.currency, kind=book.Kind.CHARGE)
         outbox.owe(connection, charge.id)
     elif charge.status in WITHOUT_MONEY:
-        basket.reopen(connection, charge.order_id)
+        basket.reopen(connection, charge.id, charge.order_id)
     return Recorded(charge, f"charge_{charge.status}")
 
 

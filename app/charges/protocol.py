@@ -15,7 +15,9 @@ The guarantee rests on what the database does:
 * An exception inside a transaction undoes all of it. If the order has changed or is sold out, no claim remains.
 * A COMMIT whose answer is lost may have happened or not, and may even still happen, so reading proves nothing.
   Running the same INSERT again does: it waits for the first transaction, then either conflicts with the committed
-  row or takes its place. `receipt_id` is new for every request, so the row tells whose claim it is.
+  row or takes its place. `receipt_id` is new for every request, so the row tells whose claim it is. The losing
+  request locks the row that it reads, because only a transaction that writes waits for a synchronous standby:
+  `confirmed` returns only what a failover can't lose.
 
 If this process dies, the committed claim remains. Recovery finds it and asks the gateway what became of the key.
 """
@@ -23,7 +25,6 @@ If this process dies, the committed claim remains. Recovery finds it and asks th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import structlog
 from sqlalchemy.engine import Connection
@@ -33,12 +34,15 @@ from app.charges.outcomes import Recorded
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PROCESSING, TRANSITIONS, Status
 from app.charges.tokens import Token
-from app.database import Unreachable, confirmed, transaction
+from app.database import RolledBack, Unreachable, confirmed, deadline, transaction
 from app.gateways.base import Answer, Card, Deadline, Gateway, NotSent, Outcome, Payment, Unknown
 from app.orders import basket
 
 CLAIM_TRIES = 5
 """A claim is only tried again if the charge that it lost to has already ended without money."""
+
+CLAIM_SECONDS = 8.0
+"""Seconds that a claim may take, all its waiting for locks included. Longer, and the shopper has given up."""
 
 PAUSE = 0.2
 """Seconds between two tries under one key within one request."""
@@ -59,7 +63,7 @@ class Purchase:
     """One press of the Pay button. `receipt_id` is new for every request and identifies the owner of the claim."""
 
     token: Token
-    receipt_id: UUID
+    receipt_id: str
     email: str
     name: str
     card: Card | None
@@ -74,8 +78,8 @@ def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
     """Claim, ask and record. Return the charge whose receipt the shopper is redirected to.
 
     `seconds` is the deadline for all questions to the gateway. Once the claim is committed, this function returns
-    its charge whatever happens. Before that, nothing was charged, and it raises basket.OrderChanged, stock.SoldOut,
-    same_order.OrderedBefore, Busy or ClaimUnknown.
+    its charge whatever happens. Before that, nothing was charged, and it raises basket.OrderChanged,
+    basket.OrderUnknown, stock.SoldOut, same_order.OrderedBefore, Busy or ClaimUnknown.
     """
     charge = claim(purchase, gateway, seconds)
     if charge.receipt_id != purchase.receipt_id:
@@ -84,15 +88,15 @@ def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
     if charge.status is not PROCESSING:
         return charge  # The first COMMIT's answer was lost, and recovery was faster than the second claim.
     try:
-        return _ask_and_record(charge, purchase, gateway, Deadline(seconds))
+        return _ask_and_record(charge, purchase, gateway, seconds)
     except Unreachable:
         log.error("charge_record_failed", receipt=str(charge.receipt_id))
         return charge
 
 
-def _ask_and_record(charge: ChargeSnapshot, purchase: Purchase, gateway: Gateway, deadline: Deadline) -> ChargeSnapshot:
+def _ask_and_record(charge: ChargeSnapshot, purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
     try:
-        answer = ask(gateway, charge.payment, purchase.card, deadline)
+        answer = ask(gateway, charge.payment, purchase.card, Deadline(seconds))
     except Unknown as doubt:
         return record_doubt(charge, doubt.reason)
     return record(charge, answer)
@@ -104,13 +108,15 @@ def claim(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapsho
     Guarantee: at most one request per token, and per order while its charge is live, gets a charge of its own, and
     that charge is committed. A lost COMMIT is run again by `confirmed`. Raises what `pay` raises.
     """
-    for _ in range(CLAIM_TRIES):
-        try:
-            charge = confirmed(lambda tx: _claim_or_find(tx, purchase, gateway, seconds))
-        except Unreachable:
-            raise ClaimUnknown from None
-        if charge is not None:
-            return charge
+    try:
+        with deadline(CLAIM_SECONDS):
+            for _ in range(CLAIM_TRIES):
+                if charge := confirmed(lambda tx: _claim_or_find(tx, purchase, gateway, seconds)):
+                    return charge
+    except RolledBack:
+        raise Busy from None
+    except Unreachable:
+        raise ClaimUnknown from None
     raise Busy
 
 
@@ -124,17 +130,26 @@ def _claim_or_find(
     token = purchase.token
     charge = rows.insert(
         connection, unattended=seconds + rows.RECOVERY_MARGIN,
-        key=token.key, receipt_id=purchase.receipt_id, order_id=token.order_id, status=PROCESSING,
+        key=token.key, receipt_id=purchase.receipt_id, status=PROCESSING,
+        order_random_id=token.order_random_id, buyer_id=token.buyer_id,
         amount=token.amount, currency=token.currency,
         email=purchase.email, name=purchase.name, last4=purchase.last4, receipt_url=purchase.receipt_url,
         gateway=gateway.name, account=gateway.account, gateway_request=purchase.gateway_request,
     )  # fmt: skip
     if charge is None:
-        return rows.find(connection, token.key, token.order_id)
-    goods = basket.freeze(connection, token.order_id, token.version, token.amount)
+        rival = rows.find(connection, token, lock=True)
+        if rival is None and not _has_order(connection, token):
+            raise basket.OrderUnknown
+        return rival
+    goods = basket.freeze(connection, charge.id, charge.order_id, token.version, token.amount)
     fingerprint = same_order.fingerprint(goods, token.currency, purchase.email)
     same_order.guard(connection, charge.id, fingerprint, again=purchase.order_again)
     return charge
+
+
+def _has_order(connection: Connection, token: Token) -> bool:
+    """Return whether there was an order to insert a charge for."""
+    return token.order_random_id is not None and basket.exists(connection, token.order_random_id, token.buyer_id)
 
 
 def ask(gateway: Gateway, payment: Payment, card: Card | None, deadline: Deadline) -> Answer:
@@ -177,7 +192,7 @@ def record_within(connection: Connection, charge: ChargeSnapshot, answer: Answer
     while to in TRANSITIONS[charge.status]:
         if rows.move(connection, charge, to, answer, ask_in=outcomes.ASK_AFTER.get(to, 0.0)):
             return outcomes.follow(connection, charge._replace(status=to, action_url=answer.action_url))
-        charge = rows.get(connection, charge.id)
+        charge = rows.get(connection, charge.id, lock=True)
         if answer.this_request_only:
             return Recorded(charge)  # Another process has asked since and may have reached the gateway.
     return outcomes.ended_before(connection, charge, to)

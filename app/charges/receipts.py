@@ -11,9 +11,9 @@ from sqlalchemy.engine import Connection
 from app.charges import rows
 from app.charges.models import Charge, Refund
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import REQUIRES_ACTION, SUCCEEDED, WITHOUT_MONEY, Status
+from app.charges.states import REQUIRES_ACTION, WITHOUT_MONEY, RefundStatus, Status
 from app.database import objects, reading
-from app.orders.models import OPEN, Order, OrderLine
+from app.orders.models import OPEN, ChargeLine, Order
 
 CHARGE_AND_ORDER = select(Charge, Order).join(Order, Order.id == Charge.order_id)
 
@@ -26,14 +26,14 @@ class Receipt:
     units. If `mine` is False, the reader's browser is not the buyer's, and name, e-mail, lines and card are left out.
     """
 
-    id: UUID
+    id: str
     order_id: int
     status: Status
     amount: int
     currency: str
     refunded: int
     refunding: int
-    stray_refund: Status | None
+    stray_refund: RefundStatus | None
     """The state of the refund of a stray payment, if there was one."""
     created_at: datetime
     ended_at: datetime | None
@@ -45,38 +45,38 @@ class Receipt:
     name: str | None = None
     last4: str | None = None
     action_url: str | None = None
-    lines: Sequence[OrderLine] = ()
+    lines: Sequence[ChargeLine] = ()
     can_pay_again: bool = False
 
     @property
     def reference(self) -> str:
-        """Eight characters that a person can say on the telephone."""
-        return self.id.hex[:8].upper()
+        """Eight random characters of the id, which a person can say on the telephone."""
+        return (self.id[:8] if "-" in self.id else self.id[-8:]).upper()
 
 
-def read(receipt_id: UUID, buyer_id: UUID | None) -> Receipt | None:
+def read(receipt_id: str, buyer_id: UUID | None) -> Receipt | None:
     """Return the receipt as this buyer may see it, or None."""
-    with reading() as tx:
+    with reading(together=True) as tx:
         found = objects(tx).execute(CHARGE_AND_ORDER.where(Charge.receipt_id == receipt_id)).first()
         return _receipt(tx, *found, buyer_id) if found else None
 
 
 def of_buyer(buyer_id: UUID) -> list[Receipt]:
     """Return this buyer's newest 100 receipts, newest first."""
-    with reading() as tx:
-        theirs = CHARGE_AND_ORDER.where(Order.buyer_id == buyer_id).order_by(Charge.id.desc()).limit(100)
+    with reading(together=True) as tx:
+        theirs = CHARGE_AND_ORDER.where(Charge.buyer_id == buyer_id).order_by(Charge.id.desc()).limit(100)
         found = objects(tx).execute(theirs).all()
         return [_receipt(tx, charge, order, buyer_id) for charge, order in found]
 
 
 def of_charge(charge_id: int) -> tuple[Receipt, str]:
     """Return a charge's receipt as its buyer sees it, and its URL, for the e-mail."""
-    with reading() as tx:
+    with reading(together=True) as tx:
         row, order = objects(tx).execute(CHARGE_AND_ORDER.where(Charge.id == charge_id)).one()
-        return _receipt(tx, row, order, order.buyer_id), row.receipt_url
+        return _receipt(tx, row, order, row.buyer_id), row.receipt_url
 
 
-def find_charge(receipt_id: UUID) -> ChargeSnapshot | None:
+def find_charge(receipt_id: str) -> ChargeSnapshot | None:
     """Return the charge behind a receipt, or None."""
     with reading() as tx:
         return rows.of_receipt(tx, receipt_id)
@@ -89,7 +89,7 @@ def live_charge_of_buyer(buyer_id: UUID) -> ChargeSnapshot | None:
 
 
 def _receipt(connection: Connection, charge: Charge, order: Order, buyer_id: UUID | None) -> Receipt:
-    mine = order.buyer_id == buyer_id
+    mine = charge.buyer_id == buyer_id
     refunded = _refunded(connection, charge) if charge.refunded else 0
     stray = select(Refund.status).where(Refund.charge_id == charge.id, Refund.stray)
     receipt = Receipt(
@@ -99,20 +99,22 @@ def _receipt(connection: Connection, charge: Charge, order: Order, buyer_id: UUI
         stray_refund=connection.scalar(stray) if charge.status in WITHOUT_MONEY else None,
         arrivals=charge.arrivals, other_arrivals=charge.other_arrivals,
     )  # fmt: skip
-    return _with_details(receipt, charge, order) if mine else receipt
+    return _with_details(connection, receipt, charge, order) if mine else receipt
 
 
 def _refunded(connection: Connection, charge: Charge) -> int:
     done = select(func.sum(Refund.amount)).where(
-        Refund.charge_id == charge.id, Refund.status == SUCCEEDED, ~Refund.stray
+        Refund.charge_id == charge.id, Refund.status == RefundStatus.SUCCEEDED, ~Refund.stray
     )
     return int(connection.scalar(done) or 0)
 
 
-def _with_details(receipt: Receipt, charge: Charge, order: Order) -> Receipt:
+def _with_details(connection: Connection, receipt: Receipt, charge: Charge, order: Order) -> Receipt:
     """Add what only the buyer may see."""
+    lines = select(ChargeLine).where(ChargeLine.charge_id == charge.id).order_by(ChargeLine.position)
     return replace(
-        receipt, email=charge.email, name=charge.name, last4=charge.last4, lines=tuple(order.lines),
+        receipt, email=charge.email, name=charge.name, last4=charge.last4,
+        lines=tuple(objects(connection).scalars(lines)),
         action_url=charge.action_url if receipt.status is REQUIRES_ACTION else None,
         can_pay_again=receipt.status in WITHOUT_MONEY and order.state == OPEN,
     )  # fmt: skip

@@ -18,8 +18,9 @@ from app.charges import protocol, refunds, rows
 from app.charges.models import Charge, Refund
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PENDING, PROCESSING, REQUIRES_ACTION, Status
-from app.database import Unreachable, back_off, from_now, longest_due, table, transaction
+from app.database import Unreachable, from_now, table, transaction
 from app.gateways.base import Answer, Gateway, Gateways, NotSent, Outcome, Unknown
+from app.leases import back_off, longest_due
 
 LOOK = 3.0
 """Seconds that a shopper waits for a receipt at most while the gateway is asked about it."""

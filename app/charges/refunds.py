@@ -5,17 +5,19 @@ A refund needs no card, so recovery repeats a refund in doubt under the same key
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.engine import Connection
 
-from app.charges.models import Charge, Refund, StatusType
+from app.charges.models import Charge, Refund, RefundStatusType
 from app.charges.rows import RECOVERY_MARGIN, ChargeSnapshot
-from app.charges.states import DECLINED, IN_DOUBT, PROCESSING, SUCCEEDED, Status
-from app.database import InsertOnce, back_off, confirmed, from_now, reading, table, transaction
+from app.charges.states import REFUND_PENDING, RefundStatus, Status
+from app.charges.tokens import new_key
+from app.database import InsertOnce, confirmed, from_now, reading, table, transaction
 from app.gateways.base import Answer, Gateway, NotSent, Outcome, RefundRequest, Unknown
+from app.leases import back_off
 from app.ledger import book
 
 charges, refunds = table(Charge), table(Refund)
@@ -38,7 +40,7 @@ class RefundSnapshot(NamedTuple):
     charge_id: int
     key: UUID
     amount: int
-    status: Status
+    status: RefundStatus
     stray: bool
     gateway_reference: str | None
     times_asked: int
@@ -49,13 +51,18 @@ COLUMNS = [refunds.c[name] for name in RefundSnapshot._fields]
 CLAIM = InsertOnce(
     refunds,
     {name: bindparam(name) for name in ("charge_id", "key", "amount", "stray")}
-    | {"status": PROCESSING, "times_asked": 0, "created_at": from_now(0), "ask_at": from_now(bindparam("ask_in"))},
+    | {
+        "status": RefundStatus.PROCESSING,
+        "times_asked": 0,
+        "created_at": from_now(0),
+        "ask_at": from_now(bindparam("ask_in")),
+    },
 )
 PROMISE = (
     update(charges)
     .where(
         charges.c.id == bindparam("charge_id"),
-        charges.c.status == SUCCEEDED,
+        charges.c.status == Status.SUCCEEDED,
         charges.c.refunded + bindparam("more") <= charges.c.amount,
     )
     .values(refunded=charges.c.refunded + bindparam("more"))
@@ -69,7 +76,7 @@ COMPARE_AND_SET = (
     update(refunds)
     .where(refunds.c.id == bindparam("refund_id"), refunds.c.status == bindparam("seen"))
     .values(
-        status=bindparam("to_status", type_=StatusType),
+        status=bindparam("to_status", type_=RefundStatusType),
         gateway_reference=func.coalesce(bindparam("to_reference"), refunds.c.gateway_reference),
         reason=bindparam("to_reason"),
         note=bindparam("to_note"),
@@ -79,14 +86,16 @@ COMPARE_AND_SET = (
 )
 
 
-def refund(charge: ChargeSnapshot, amount: int, gateway: Gateway, seconds: float, key: UUID | None = None) -> Status:
-    """Refund `amount` (minor units) of a charge. Return SUCCEEDED, DECLINED or IN_DOUBT.
+def refund(
+    charge: ChargeSnapshot, amount: int, gateway: Gateway, seconds: float, key: UUID | None = None
+) -> RefundStatus:
+    """Refund `amount` (minor units) of a charge. Return RefundStatus.SUCCEEDED, DECLINED or RefundStatus.IN_DOUBT.
 
     The same `key` refunds once. `seconds` is the deadline for each question to the gateway. Raises NotRefundable:
     the gateway was not asked.
     """
-    claimed = claim(charge, amount, key or uuid4(), seconds)
-    if claimed.status is not PROCESSING:
+    claimed = claim(charge, amount, key or new_key(), seconds)
+    if claimed.status is not RefundStatus.PROCESSING:
         return claimed.status
     return settle(claimed, charge, gateway, seconds)
 
@@ -122,20 +131,22 @@ def take_over(connection: Connection, charge: ChargeSnapshot, key: UUID, amount:
         return
     _promise(connection, charge.id, amount)
     taken = _get(connection, key)
-    _move(connection, taken, SUCCEEDED, answer=Answer(Outcome.SUCCEEDED, gateway_reference, "at_the_gateway"))
-    book.post(connection, charge.id, -amount, charge.currency, account=book.SALES, refund_id=taken.id)
+    _move(
+        connection, taken, RefundStatus.SUCCEEDED, answer=Answer(Outcome.SUCCEEDED, gateway_reference, "at_the_gateway")
+    )
+    book.post(connection, charge.id, -amount, charge.currency, kind=book.Kind.REFUND, refund_id=taken.id)
 
 
 def is_unsettled(charge: ChargeSnapshot) -> bool:
     """Return whether a refund of the charge is still open, so that what is left of the charge may change."""
     with reading() as tx:
         open_refunds = select(refunds.c.id).where(
-            refunds.c.charge_id == charge.id, refunds.c.status.in_([PROCESSING, IN_DOUBT])
+            refunds.c.charge_id == charge.id, refunds.c.status.in_(sorted(REFUND_PENDING))
         )
         return tx.execute(open_refunds.limit(1)).first() is not None
 
 
-def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> Status:
+def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> RefundStatus:
     """Ask for the refund, again if necessary, and record what became of it."""
     request = RefundRequest(str(refund.key), refund.amount, charge.payment)
     try:
@@ -151,8 +162,8 @@ def _ask(gateway: Gateway, request: RefundRequest, *, first: bool, seconds: floa
     return known or gateway.refund(request, seconds)
 
 
-def _record(refund: RefundSnapshot, charge: ChargeSnapshot, answer: Answer) -> Status:
-    to = Status(answer.outcome)
+def _record(refund: RefundSnapshot, charge: ChargeSnapshot, answer: Answer) -> RefundStatus:
+    to = RefundStatus(answer.outcome)
     status, written = confirmed(lambda tx: _record_within(tx, refund, charge, to, answer))
     if written:
         log.info(
@@ -162,35 +173,38 @@ def _record(refund: RefundSnapshot, charge: ChargeSnapshot, answer: Answer) -> S
 
 
 def _record_within(
-    connection: Connection, refund: RefundSnapshot, charge: ChargeSnapshot, to: Status, answer: Answer
-) -> tuple[Status, bool]:
+    connection: Connection, refund: RefundSnapshot, charge: ChargeSnapshot, to: RefundStatus, answer: Answer
+) -> tuple[RefundStatus, bool]:
     """Return the refund's state, and whether this process wrote it."""
     if not _move(connection, refund, to, answer=answer):
         return _get(connection, refund.key).status, False
-    if to is SUCCEEDED:
+    if to is RefundStatus.SUCCEEDED:
         account = book.UNEXPECTED if refund.stray else book.SALES
-        book.post(connection, charge.id, -refund.amount, charge.currency, account=account, refund_id=refund.id)
-    elif to is DECLINED and not refund.stray:
+        book.post(
+            connection, charge.id, -refund.amount, charge.currency,
+            kind=book.Kind.REFUND, account=account, refund_id=refund.id,
+        )  # fmt: skip
+    elif to is RefundStatus.DECLINED and not refund.stray:
         connection.execute(WITHDRAW_PROMISE, {"charge_id": charge.id, "less": refund.amount})
     return to, True
 
 
-def record_doubt(refund: RefundSnapshot, note: str) -> Status:
+def record_doubt(refund: RefundSnapshot, note: str) -> RefundStatus:
     """Record that it is not known whether the money went back. Recovery asks again under the same key."""
     with transaction() as connection:
-        if not _move(connection, refund, IN_DOUBT, note=note, ask_in=back_off(refund.times_asked)):
+        if not _move(connection, refund, RefundStatus.IN_DOUBT, note=note, ask_in=back_off(refund.times_asked)):
             return _get(connection, refund.key).status
     log.warning("refund_in_doubt", refund_id=refund.id, reason=note)
-    return IN_DOUBT
+    return RefundStatus.IN_DOUBT
 
 
-def _move(connection: Connection, refund: RefundSnapshot, to: Status, *, answer: Answer | None = None,
+def _move(connection: Connection, refund: RefundSnapshot, to: RefundStatus, *, answer: Answer | None = None,
           note: str | None = None, ask_in: float = 0) -> bool:  # fmt: skip
     """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
     values: dict[str, Any] = {
         "refund_id": refund.id, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
         "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
-        "ended": to in {SUCCEEDED, DECLINED}, "ask_in": ask_in,
+        "ended": to in {RefundStatus.SUCCEEDED, RefundStatus.DECLINED}, "ask_in": ask_in,
     }  # fmt: skip
     return connection.execute(COMPARE_AND_SET, values).rowcount == 1
 
@@ -221,4 +235,4 @@ def left(charge: ChargeSnapshot) -> int:
 def _left(connection: Connection, charge_id: int) -> int:
     query = select(charges.c.status, charges.c.amount - charges.c.refunded).where(charges.c.id == charge_id)
     status, amount = connection.execute(query).one()
-    return int(amount) if status is SUCCEEDED else 0
+    return int(amount) if status is Status.SUCCEEDED else 0

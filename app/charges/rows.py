@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnClause, bindparam, case, func, literal_column, or_, select, update
+from sqlalchemy import ColumnClause, bindparam, case, func, literal, literal_column, or_, select, update
 from sqlalchemy.engine import Connection
 
 from app.charges.models import ARRIVALS_COUNTED, Charge, StatusType
 from app.charges.states import LIVE, PENDING, Status
+from app.charges.tokens import Token
 from app.database import InsertOnce, from_now, table
 from app.gateways.base import Answer, Payment
 from app.orders.models import Order
@@ -26,8 +27,9 @@ class ChargeSnapshot(NamedTuple):
 
     id: int
     key: UUID
-    receipt_id: UUID
+    receipt_id: str
     order_id: int
+    buyer_id: UUID
     status: Status
     amount: int
     currency: str
@@ -57,29 +59,39 @@ def _constants(statuses: frozenset[Status]) -> list[ColumnClause[str]]:
     return [literal_column(f"'{status}'") for status in sorted(statuses)]
 
 
+orders = table(Order)
+
 CLAIMED = (
-    "key", "receipt_id", "order_id", "status", "amount", "currency",
+    "key", "receipt_id", "status", "amount", "currency",
     "email", "name", "last4", "receipt_url", "gateway", "account", "gateway_request",
 )  # fmt: skip
 
+THE_ORDER = (orders.c.random_id == bindparam("order_random_id"), orders.c.buyer_id == bindparam("buyer_id"))
+
 CLAIM = InsertOnce(
     charges,
-    {name: bindparam(name) for name in CLAIMED}
-    | {"arrivals": 1, "other_arrivals": 0, "refunded": 0, "times_asked": 0}
+    {name: bindparam(name, type_=charges.c[name].type) for name in CLAIMED}
+    | {"order_id": orders.c.id, "buyer_id": orders.c.buyer_id}
+    | {"arrivals": literal(1), "other_arrivals": literal(0), "refunded": literal(0), "times_asked": literal(0)}
     | {"created_at": from_now(0), "ask_at": from_now(bindparam("unattended"))},
+    where=THE_ORDER,
     returning=COLUMNS,
 )
+"""INSERT … SELECT FROM orders: it inserts nothing if there is no such order of this buyer."""
 
 BY_ID = select(*COLUMNS).where(charges.c.id == bindparam("charge_id"))
 
 BY_KEY = select(*COLUMNS).where(charges.c.key == bindparam("key"))
 
+LIVE_OF_ORDER = select(orders.c.id).where(*THE_ORDER).scalar_subquery()
 BY_KEY_OR_ORDER = select(*COLUMNS).where(
     or_(
         charges.c.key == bindparam("key"),
-        (charges.c.order_id == bindparam("order_id")) & charges.c.status.in_(_constants(LIVE)),
+        (charges.c.order_id == LIVE_OF_ORDER) & charges.c.status.in_(_constants(LIVE)),
     )
 )
+LOCK_BY_KEY_OR_ORDER = BY_KEY_OR_ORDER.with_for_update(of=charges)
+LOCK_BY_ID = select(*COLUMNS).where(charges.c.id == bindparam("charge_id")).with_for_update()
 
 BY_RECEIPT = select(*COLUMNS).where(charges.c.receipt_id == bindparam("receipt_id"))
 
@@ -97,6 +109,9 @@ COMPARE_AND_SET = (
         reason=bindparam("to_reason"),
         action_url=bindparam("to_action_url"),
         note=bindparam("to_note"),
+        attention=None,
+        gateway_message=func.coalesce(bindparam("to_message"), charges.c.gateway_message),
+        gateway_request_id=func.coalesce(bindparam("to_request_id"), charges.c.gateway_request_id),
         ended_at=case((STATUS.in_(_constants(PENDING)), None), else_=from_now(0)),
         ask_at=from_now(bindparam("ask_in")),
     )
@@ -105,8 +120,11 @@ COMPARE_AND_SET = (
 POSTPONE = (
     update(charges)
     .where(charges.c.id == bindparam("charge_id"), charges.c.status == bindparam("seen"))
-    .values(status=STATUS, note=bindparam("to_note"), ask_at=from_now(bindparam("ask_in")))
-)
+    .values(
+        status=STATUS, note=bindparam("to_note"), asked_at=from_now(0), ask_at=from_now(bindparam("ask_in")),
+        attention=bindparam("to_attention"),
+    )
+)  # fmt: skip
 
 SAME_FORM_ARRIVED = (
     update(charges)
@@ -123,17 +141,22 @@ OTHER_FORM_ARRIVED = (
 def insert(connection: Connection, unattended: float, **columns: object) -> ChargeSnapshot | None:
     """Claim: return the new charge, or None if another charge has the same key or holds the same order.
 
-    `unattended` is the number of seconds after which recovery may take the charge over.
+    None as well if the order does not exist or is not this buyer's. `unattended` is the number of seconds after which
+    recovery may take the charge over.
     """
     row = CLAIM.execute(connection, {"unattended": unattended, **columns}).first()
     return snapshot(row) if row else None
 
 
-def find(connection: Connection, key: UUID, order_id: int) -> ChargeSnapshot | None:
-    """Return the charge with this key; failing that, the live charge of the order."""
-    found = map(snapshot, connection.execute(BY_KEY_OR_ORDER, {"key": key, "order_id": order_id}))
+def find(connection: Connection, token: Token, *, lock: bool = False) -> ChargeSnapshot | None:
+    """Return the charge with the token's key; failing that, the live charge of the token's order and buyer.
+
+    With `lock`, the transaction locks the row, so that its COMMIT waits for a synchronous standby too.
+    """
+    values = {"key": token.key, "order_random_id": token.order_random_id, "buyer_id": token.buyer_id}
+    found = map(snapshot, connection.execute(LOCK_BY_KEY_OR_ORDER if lock else BY_KEY_OR_ORDER, values))
     # There are two if the key's own charge was declined and another form is paying the order now.
-    return max(found, key=lambda charge: charge.key == key, default=None)
+    return max(found, key=lambda charge: charge.key == token.key, default=None)
 
 
 def of_key(connection: Connection, key: UUID) -> ChargeSnapshot | None:
@@ -142,12 +165,12 @@ def of_key(connection: Connection, key: UUID) -> ChargeSnapshot | None:
     return snapshot(row) if row else None
 
 
-def get(connection: Connection, charge_id: int) -> ChargeSnapshot:
-    """Return the charge as it is now."""
-    return snapshot(connection.execute(BY_ID, {"charge_id": charge_id}).one())
+def get(connection: Connection, charge_id: int, *, lock: bool = False) -> ChargeSnapshot:
+    """Return the charge as it is now. With `lock`, lock its row."""
+    return snapshot(connection.execute(LOCK_BY_ID if lock else BY_ID, {"charge_id": charge_id}).one())
 
 
-def of_receipt(connection: Connection, receipt_id: UUID) -> ChargeSnapshot | None:
+def of_receipt(connection: Connection, receipt_id: str) -> ChargeSnapshot | None:
     """Return the charge behind a receipt, or None."""
     row = connection.execute(BY_RECEIPT, {"receipt_id": receipt_id}).first()
     return snapshot(row) if row else None
@@ -167,13 +190,23 @@ def move(connection: Connection, charge: ChargeSnapshot, to: Status, answer: Ans
         "to_reference": answer and answer.gateway_reference,
         "to_reason": answer and answer.reason,
         "to_action_url": answer and answer.action_url,
+        "to_message": answer and answer.message and answer.message[:500],
+        "to_request_id": answer and answer.request_id and answer.request_id[:100],
     }  # fmt: skip
     return connection.execute(COMPARE_AND_SET, values).rowcount == 1
 
 
-def postpone(connection: Connection, charge: ChargeSnapshot, to: Status, note: str, ask_in: float) -> bool:
-    """Compare-and-set: note why the outcome is still unknown, and ask again in `ask_in` seconds."""
-    values = {"charge_id": charge.id, "seen": charge.status, "to_status": to, "to_note": note[:200], "ask_in": ask_in}
+def postpone(
+    connection: Connection, charge: ChargeSnapshot, to: Status, note: str, ask_in: float, attention: str | None = None
+) -> bool:
+    """Compare-and-set: a worker has asked, and this is why the outcome is still unknown. Ask again in `ask_in` seconds.
+
+    `attention` tells why a person must look at the charge.
+    """
+    values = {
+        "charge_id": charge.id, "seen": charge.status, "to_status": to, "to_note": note[:200], "ask_in": ask_in,
+        "to_attention": attention and attention[:200],
+    }  # fmt: skip
     return connection.execute(POSTPONE, values).rowcount == 1
 
 

@@ -1,44 +1,66 @@
 """The same order again: the same goods, total and e-mail address within ten minutes need the shopper's confirmation.
 
-A token can't recognise a second device, cleared cookies or an unsure shopper, so a guard row does. It is locked
-inside the claim's transaction: of two claims at once, the second waits for the first and then sees its charge.
+A token can't recognise a second device, cleared cookies or an unsure shopper. So each claim enters its charge under a
+fingerprint, and every charge with the same fingerprint counts, not only the last one. A guard row per fingerprint is
+locked first: of two claims at once, the second waits for the first and then sees its charge.
 """
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, bindparam, or_, select, update
+from sqlalchemy import and_, bindparam, delete, insert, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from app.charges.models import Charge, SameOrder
+from app.charges.models import Charge, SameOrder, SameOrderCharge
 from app.charges.states import PENDING, SUCCEEDED
-from app.database import InsertOnce, from_now, table
-from app.orders.models import Order
+from app.database import from_now, table
 from app.orders.stock import Goods
 
 WINDOW = 600
 """Seconds after a payment in which the same order needs a confirmation."""
 
-charges, guards = table(Charge), table(SameOrder)
+charges, guards, claims = table(Charge), table(SameOrder), table(SameOrderCharge)
 
-ENTER = InsertOnce(guards, {"fingerprint": bindparam("fingerprint"), "charge_id": bindparam("charge_id")})
-EARLIER = select(guards.c.charge_id).where(guards.c.fingerprint == bindparam("this_fingerprint")).with_for_update()
-REPLACE = (
-    update(guards).where(guards.c.fingerprint == bindparam("this_fingerprint")).values(charge_id=bindparam("charge_id"))
+
+def _lock(insert: Callable[..., Any]) -> Any:
+    """INSERT … ON CONFLICT DO UPDATE: the row is locked afterwards, whether it was there or not."""
+    row = insert(guards).values(fingerprint=bindparam("fingerprint"))
+    return row.on_conflict_do_update(index_elements=["fingerprint"], set_={"fingerprint": row.excluded.fingerprint})
+
+
+LOCK = {"postgresql": _lock(postgresql.insert), "sqlite": _lock(sqlite.insert)}
+ENTER = insert(claims).values(fingerprint=bindparam("fingerprint"), charge_id=bindparam("charge_id"))
+MATTERS = or_(
+    charges.c.status.in_(sorted(PENDING)),
+    and_(charges.c.status == SUCCEEDED, charges.c.ended_at > from_now(-WINDOW)),
 )
 RECENT = (
-    select(charges.c.created_at, charges.c.amount, table(Order).c.buyer_id)
-    .join(table(Order), table(Order).c.id == charges.c.order_id)
-    .where(
-        charges.c.id == bindparam("earlier"),
-        or_(
-            charges.c.status.in_(sorted(PENDING)),
-            and_(charges.c.status == SUCCEEDED, charges.c.ended_at > from_now(-WINDOW)),
-        ),
+    select(charges.c.created_at, charges.c.amount, charges.c.buyer_id)
+    .join(claims, claims.c.charge_id == charges.c.id)
+    .where(claims.c.fingerprint == bindparam("fingerprint"), MATTERS)
+    .order_by(charges.c.id.desc())
+    .limit(1)
+)
+FORGET = delete(claims).where(
+    claims.c.charge_id.in_(
+        select(claims.c.charge_id)
+        .join(charges, charges.c.id == claims.c.charge_id)
+        .where(~MATTERS)
+        .order_by(claims.c.charge_id)
+        .limit(bindparam("most"))
+    )
+)
+FORGET_GUARDS = delete(guards).where(
+    guards.c.fingerprint.in_(
+        select(guards.c.fingerprint)
+        .where(~select(claims.c.charge_id).where(claims.c.fingerprint == guards.c.fingerprint).exists())
+        .limit(bindparam("most"))
     )
 )
 
@@ -63,12 +85,18 @@ def fingerprint(goods: Sequence[Goods], currency: str, email: str) -> str:
 
 
 def guard(connection: Connection, charge_id: int, fingerprint: str, *, again: bool) -> None:
-    """Store this charge in the guard row. Raises OrderedBefore if a recent charge is there, unless `again`."""
-    if ENTER.execute(connection, {"fingerprint": fingerprint, "charge_id": charge_id}).rowcount == 1:
-        return
-    # Lock in one statement and judge in the next: only a new statement sees what the other claim has just committed.
-    earlier = connection.execute(EARLIER, {"this_fingerprint": fingerprint}).scalar_one()
-    recent = connection.execute(RECENT, {"earlier": earlier}).first()
+    """Enter this charge under its fingerprint. Raises OrderedBefore if another one matters, unless `again`.
+
+    Lock in one statement and judge in the next: only a new statement sees what the other claim has just committed.
+    """
+    connection.execute(LOCK[connection.dialect.name], {"fingerprint": fingerprint})
+    recent = connection.execute(RECENT, {"fingerprint": fingerprint}).first()
     if recent and not again:
         raise OrderedBefore(recent.created_at, recent.amount, recent.buyer_id)
-    connection.execute(REPLACE, {"this_fingerprint": fingerprint, "charge_id": charge_id})
+    connection.execute(ENTER, {"fingerprint": fingerprint, "charge_id": charge_id})
+
+
+def forget(connection: Connection, most: int = 1000) -> int:
+    """Delete entries whose charge and window have ended, and locks that nobody needs. Return how many rows."""
+    entries = connection.execute(FORGET, {"most": most}).rowcount
+    return entries + connection.execute(FORGET_GUARDS, {"most": most}).rowcount

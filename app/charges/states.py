@@ -4,6 +4,7 @@ The compare-and-set in `rows.move` enforces the table in code. Triggers made fro
 database, for every other writer.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -45,6 +46,47 @@ WITHOUT_MONEY = frozenset({DECLINED, CANCELED})
 """Ended without money: the order becomes the shopper's basket again."""
 
 
-def sql_list(statuses: frozenset[Status]) -> str:
+class RefundStatus(StrEnum):
+    """The state of a refund."""
+
+    PROCESSING = "processing"
+    """Claimed: its amount is promised on the charge."""
+    IN_DOUBT = "in_doubt"
+    """The gateway was asked and gave no definite answer. Recovery asks until it knows."""
+    SUCCEEDED = "succeeded"
+    """The gateway has taken the refund on."""
+    DECLINED = "declined"
+    """The gateway refused. Nothing was refunded."""
+    WITHDRAWN = "withdrawn"
+    """The merchant withdrew it before it was known to have been sent. Nothing was refunded."""
+    FAILED = "failed"
+    """It succeeded at first, and the money came back later, for example because the card was closed."""
+
+
+REFUND_TRANSITIONS: dict[RefundStatus, frozenset[RefundStatus]] = {
+    RefundStatus.PROCESSING: frozenset(RefundStatus) - {RefundStatus.PROCESSING},
+    RefundStatus.IN_DOUBT: frozenset(RefundStatus) - {RefundStatus.PROCESSING, RefundStatus.IN_DOUBT},
+    RefundStatus.SUCCEEDED: frozenset({RefundStatus.FAILED}),
+    RefundStatus.DECLINED: frozenset(),
+    RefundStatus.WITHDRAWN: frozenset(),
+    RefundStatus.FAILED: frozenset(),
+}
+
+REFUND_PENDING = frozenset({RefundStatus.PROCESSING, RefundStatus.IN_DOUBT})
+"""The outcome of the refund is not known yet."""
+
+WITHOUT_REFUND = frozenset({RefundStatus.DECLINED, RefundStatus.WITHDRAWN, RefundStatus.FAILED})
+"""The customer does not have the money back: the promise on the charge is withdrawn."""
+
+
+class DisputeStatus(StrEnum):
+    """The state of a dispute (chargeback)."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+def sql_list(statuses: Iterable[StrEnum]) -> str:
     """Return "'a', 'b'" in a fixed order, for constraints and indexes."""
     return ", ".join(f"'{status}'" for status in sorted(statuses))

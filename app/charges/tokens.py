@@ -1,18 +1,23 @@
 """The one-time token of a checkout form. It is signed, bound to what the form showed, and stored nowhere before use.
 
-Its 128 random bits become the charge's unique key in the database and the idempotency key at the gateway.
+Its key becomes the charge's unique key in the database and the idempotency key at the gateway.
 """
 
+import secrets
+from base64 import b32hexencode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from time import time
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from itsdangerous import BadData, URLSafeSerializer
 from itsdangerous.encoding import base64_decode, base64_encode
 
-FORMAT = 1
+FORMAT = 2
+EARLIER_FORMAT = 1
+"""It named the order by its counter, which a restored database uses again, and had a counter as version."""
+
 LONGEST = 1000
 """Characters. A longer text can't be one of our tokens, so its signature is not checked."""
 
@@ -25,16 +30,38 @@ class BadToken(Exception):
 class Token:
     """What one showing of a checkout form offers to pay.
 
-    `amount` is in minor units of `currency`; `issued` is in seconds since 1970, UTC.
+    `order_random_id` is None in tokens of the earlier format: such a form can't be paid any more. `amount` is in
+    minor units of `currency`; `issued` is in seconds since 1970, UTC.
     """
 
     key: UUID
-    order_id: int
+    order_random_id: UUID | None
     version: int
     buyer_id: UUID
     amount: int
     currency: str
     issued: int
+
+
+def new_key() -> UUID:
+    """Return a new key: 48 bits of time in milliseconds, then 80 random bits.
+
+    Keys that are made one after the other are neighbours in an index. With random keys, every payment touches another
+    page of it, which is slow once the index does not fit into memory.
+    """
+    return UUID(bytes=_milliseconds() + secrets.token_bytes(10))
+
+
+def new_receipt_id() -> str:
+    """Return a new receipt id: 48 bits of time and 128 random bits as 36 characters, each of 0-9 and a-v.
+
+    Earlier receipt ids, which stay valid, are UUIDs with hyphens, also 36 characters.
+    """
+    return b32hexencode(_milliseconds() + secrets.token_bytes(16)).decode().rstrip("=").lower()
+
+
+def _milliseconds() -> bytes:
+    return int(time() * 1000).to_bytes(6, "big")
 
 
 class Tokens:
@@ -45,9 +72,9 @@ class Tokens:
             [*reversed(fallbacks), secret], salt="checkout-token", signer_kwargs={"digest_method": sha256}
         )
 
-    def make(self, *, order_id: int, version: int, buyer_id: UUID, amount: int, currency: str) -> str:
+    def make(self, *, order_random_id: UUID, version: int, buyer_id: UUID, amount: int, currency: str) -> str:
         """Return a new token for one showing of the form. Writes nothing."""
-        payload = [FORMAT, uuid4().hex, order_id, version, buyer_id.hex, amount, currency, int(time())]
+        payload = [FORMAT, new_key().hex, order_random_id.hex, version, buyer_id.hex, amount, currency, int(time())]
         return str(self._signer.dumps(payload))
 
     def read(self, text: str) -> Token:
@@ -58,12 +85,13 @@ class Tokens:
         if not 0 < len(text) <= LONGEST or not text.isascii() or not _is_canonical(text):
             raise BadToken
         try:
-            form, key, order_id, version, buyer_id, amount, currency, issued = self._signer.loads(text)
+            form, key, order, version, buyer_id, amount, currency, issued = self._signer.loads(text)
         except (BadData, ValueError, TypeError):
             raise BadToken from None
-        if form != FORMAT:
+        if form not in {FORMAT, EARLIER_FORMAT}:
             raise BadToken
-        return Token(UUID(key), order_id, version, UUID(buyer_id), amount, currency, issued)
+        order_random_id = UUID(order) if form == FORMAT else None
+        return Token(UUID(key), order_random_id, version, UUID(buyer_id), amount, currency, issued)
 
 
 def _is_canonical(text: str) -> bool:

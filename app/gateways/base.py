@@ -68,6 +68,10 @@ class Answer:
     action_url: str | None = None
     this_request_only: bool = False
     """True if it only tells what this request did: another request under the same key may have taken money."""
+    message: str | None = None
+    """The gateway's own words when it refused, for the merchant."""
+    request_id: str | None = None
+    """The gateway's id of the request that it refused, for its support."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,7 @@ class HostedPayment:
     amount: int
     currency: str
     order_id: int
+    order_random_id: str
     email: str
     return_url: str
     lines: Sequence[PaymentLine]

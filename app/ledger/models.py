@@ -14,27 +14,21 @@ class LedgerEntry(Base):
     __tablename__ = "ledger_entry"
     __table_args__ = (
         CheckConstraint("amount <> 0", name="amount_not_zero"),
-        Index(
-            "uq_ledger_entry_one_posting_per_charge",
-            "charge_id",
-            "account",
-            unique=True,
-            postgresql_where=text("refund_id IS NULL"),
-            sqlite_where=text("refund_id IS NULL"),
-        ),
-        Index(
-            "uq_ledger_entry_one_posting_per_refund",
-            "refund_id",
-            "account",
-            unique=True,
-            postgresql_where=text("refund_id IS NOT NULL"),
-            sqlite_where=text("refund_id IS NOT NULL"),
-        ),
-    )
+        Index("uq_ledger_entry_one_posting_per_charge", "charge_id", "account", "kind", unique=True,
+              postgresql_where=text("refund_id IS NULL AND dispute_id IS NULL"),
+              sqlite_where=text("refund_id IS NULL AND dispute_id IS NULL")),
+        Index("uq_ledger_entry_one_posting_per_refund", "refund_id", "account", "kind", unique=True,
+              postgresql_where=text("refund_id IS NOT NULL"), sqlite_where=text("refund_id IS NOT NULL")),
+        Index("uq_ledger_entry_one_posting_per_dispute", "dispute_id", "account", "kind", unique=True,
+              postgresql_where=text("dispute_id IS NOT NULL"), sqlite_where=text("dispute_id IS NOT NULL")),
+    )  # fmt: skip
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"))
     refund_id: Mapped[int | None] = mapped_column(ForeignKey("refund.id"))
+    dispute_id: Mapped[int | None] = mapped_column(ForeignKey("dispute.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    """See `book.Kind`."""
     account: Mapped[str] = mapped_column(String(40))
     amount: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))

@@ -11,7 +11,8 @@ import structlog
 from sqlalchemy import bindparam, insert, update
 from sqlalchemy.engine import Connection
 
-from app.database import back_off, from_now, longest_due, table, transaction
+from app.database import from_now, table, transaction
+from app.leases import back_off, longest_due
 from app.mail.models import OutboxEmail
 
 LEASE = 60.0

@@ -1,6 +1,7 @@
 """The basket: the buyer's open order. The first product begins it, and a claim freezes it."""
 
-from uuid import UUID
+import secrets
+from uuid import UUID, uuid4
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
@@ -11,13 +12,15 @@ from app.orders.models import OPEN, PLACED, Order, OrderLine, Product
 
 MOST_OF_ONE = 99
 MOST_LINES = 50
+PURGED_AFTER = 30 * 86_400
+"""Seconds after which an order without charges may have been deleted."""
 
 orders, lines = table(Order), table(OrderLine)
 
 BEGIN = InsertOnce(
     orders,
-    {"buyer_id": bindparam("buyer_id"), "currency": bindparam("currency")}
-    | {"state": OPEN, "version": 1, "created_at": from_now(0)},
+    {name: bindparam(name) for name in ("buyer_id", "currency", "random_id", "version")}
+    | {"state": OPEN, "created_at": from_now(0)},
 )
 FREEZE = (
     update(orders)
@@ -62,6 +65,10 @@ class OrderChanged(Exception):
     """The order is not what the form showed: its version or its total is different."""
 
 
+class OrderUnknown(Exception):
+    """There is no such order of this buyer: it was purged, or the database was restored to an earlier moment."""
+
+
 def newest(connection: Connection, buyer_id: UUID) -> Order | None:
     """Return the buyer's newest order, open or placed, with its lines and products; or None."""
     latest = select(Order).where(Order.buyer_id == buyer_id).order_by(Order.id.desc()).limit(1)
@@ -93,13 +100,14 @@ def put(
 
 
 def _lock_open_order(connection: Connection, buyer_id: UUID, currency: str, paid_order_id: int | None) -> int:
-    """Return the id of the buyer's open order, begun if necessary. Raising its version locks the row."""
+    """Return the id of the buyer's open order, begun if necessary. Renewing its version locks the row."""
     latest = connection.execute(NEWEST, {"buyer_id": buyer_id}).first()
     if latest is None or latest.id == paid_order_id:
         # Of two requests at once, one begins the order and the other finds it.
-        BEGIN.execute(connection, {"buyer_id": buyer_id, "currency": currency})
+        order = {"random_id": uuid4(), "version": _new_version()}
+        BEGIN.execute(connection, order | {"buyer_id": buyer_id, "currency": currency})
     open_order = update(orders).where(orders.c.buyer_id == buyer_id, orders.c.state == OPEN)
-    order_id = connection.execute(open_order.values(version=orders.c.version + 1).returning(orders.c.id)).scalar()
+    order_id = connection.execute(open_order.values(version=_new_version()).returning(orders.c.id)).scalar()
     if order_id is None:
         raise OrderPlaced
     return int(order_id)
@@ -113,20 +121,32 @@ def _add_line(connection: Connection, order_id: int, product: Product, quantity:
     connection.execute(insert(lines).values(**line))
 
 
-def freeze(connection: Connection, order_id: int, version: int, total: int) -> list[stock.Goods]:
-    """Place the order as the form showed it and reserve its stock. Return the goods. `total` is in minor units.
+def _new_version() -> int:
+    """Return a random number of 63 bits, never 0."""
+    return secrets.randbelow(2**63 - 1) + 1
 
-    Raises OrderChanged if version or total are not what was shown, and stock.SoldOut.
+
+def exists(connection: Connection, random_id: UUID, buyer_id: UUID) -> bool:
+    """Return whether the buyer has this order."""
+    found = select(orders.c.id).where(orders.c.random_id == random_id, orders.c.buyer_id == buyer_id)
+    return connection.execute(found).first() is not None
+
+
+def freeze(connection: Connection, charge_id: int, order_id: int, version: int, total: int) -> list[stock.Goods]:
+    """Place the order as the form showed it, reserve its stock, and keep its lines with the charge.
+
+    Return the goods. `total` is in minor units. Raises OrderChanged if version or total are not what was shown, and
+    stock.SoldOut.
     """
     if connection.execute(FREEZE, {"order_id": order_id, "shown": version}).rowcount != 1:
         raise OrderChanged
-    goods = stock.reserve(connection, order_id)
+    goods = stock.reserve(connection, charge_id, order_id)
     if sum(line.quantity * line.price for line in goods) != total:
         raise OrderChanged
     return goods
 
 
-def reopen(connection: Connection, order_id: int) -> None:
-    """Undo `freeze`: return the stock and make the order the buyer's basket again."""
-    stock.give_back(connection, order_id)
+def reopen(connection: Connection, charge_id: int, order_id: int) -> None:
+    """Return the charge's stock and make the order the buyer's basket again."""
+    stock.give_back(connection, charge_id)
     connection.execute(REOPEN, {"order_id": order_id})

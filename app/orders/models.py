@@ -3,7 +3,18 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint, Uuid, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.database import Base, BigId, UtcDateTime, from_now
@@ -35,7 +46,7 @@ class Product(Base):
 
 
 class Order(Base):
-    """What a buyer wants to buy. An open order is the basket; a claim makes it placed. Each change raises `version`."""
+    """What a buyer wants to buy. An open order is the basket; a claim makes it placed. Each change renews `version`."""
 
     __tablename__ = "orders"
     __table_args__ = (
@@ -49,12 +60,16 @@ class Order(Base):
             sqlite_where=text("state = 'open'"),
         ),
         Index("ix_orders_buyer_id_id", "buyer_id", "id"),
+        Index("uq_orders_random_id", "random_id", unique=True),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     buyer_id: Mapped[UUID] = mapped_column(Uuid)
     state: Mapped[str] = mapped_column(String(6), default=OPEN)
-    version: Mapped[int] = mapped_column(Integer, default=1)
+    random_id: Mapped[UUID] = mapped_column(Uuid)
+    """What tokens name the order by. Unlike `id`, it is never used again after a restore to an earlier moment."""
+    version: Mapped[int] = mapped_column(BigInteger)
+    """A random number, new with each change. A counter would reach the same value again after a restore."""
     currency: Mapped[str] = mapped_column(String(3))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
 
@@ -64,12 +79,12 @@ class Order(Base):
 
     @property
     def total(self) -> int:
-        """Return minor units: today's prices while the order is open, the frozen ones once it is placed."""
+        """Return minor units, at today's prices. What was paid is in the charge's lines."""
         return sum(line.amount for line in self.lines)
 
 
 class OrderLine(Base):
-    """A number of pieces of one product. `unit_price` is the price when added; the claim sets it to the price paid."""
+    """A number of pieces of one product. `unit_price` is the price when it was added, in minor units."""
 
     __tablename__ = "order_line"
     __table_args__ = (
@@ -84,14 +99,42 @@ class OrderLine(Base):
     quantity: Mapped[int] = mapped_column(Integer)
     unit_price: Mapped[int] = mapped_column(BigInteger)
 
-    order: Mapped[Order] = relationship(back_populates="lines", lazy="joined")
     product: Mapped[Product] = relationship(lazy="joined")
 
     @property
+    def name(self) -> str:
+        """Return the product's name."""
+        return self.product.name
+
+    @property
     def price(self) -> int:
-        """Return minor units: today's price while the order is open, the frozen one once it is placed."""
-        return self.unit_price if self.order.state == PLACED else self.product.price
+        """Return today's price per piece, in minor units."""
+        return self.product.price
 
     @property
     def amount(self) -> int:
+        """Return today's price of the line, in minor units."""
         return self.price * self.quantity
+
+
+class ChargeLine(Base):
+    """A line as it was claimed: a snapshot that never changes, also if the order is opened again and edited."""
+
+    __tablename__ = "charge_line"
+    __table_args__ = (
+        CheckConstraint("quantity > 0", name="quantity_positive"),
+        CheckConstraint("unit_price > 0", name="unit_price_positive"),
+    )
+
+    charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    product_id: Mapped[int | None] = mapped_column(ForeignKey("product.id"))
+    """None for a payment that was adopted from the gateway's statement: its goods are not known."""
+    name: Mapped[str] = mapped_column(String(120))
+    quantity: Mapped[int] = mapped_column(Integer)
+    unit_price: Mapped[int] = mapped_column(BigInteger)
+
+    @property
+    def amount(self) -> int:
+        """Return minor units."""
+        return self.unit_price * self.quantity

@@ -2,19 +2,24 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from app.database import table
-from app.orders.models import OrderLine, Product
+from app.orders.models import ChargeLine, OrderLine, Product
 
-products, lines = table(Product), table(OrderLine)
+products, order_lines, charge_lines = table(Product), table(OrderLine), table(ChargeLine)
 
 # Products are always locked in the order of their ids, so that two orders for the same products can't deadlock.
-LINES = (
-    select(lines.c.product_id, lines.c.quantity, lines.c.unit_price)
-    .where(lines.c.order_id == bindparam("order_id"))
-    .order_by(lines.c.product_id)
+WANTED = (
+    select(order_lines.c.product_id, order_lines.c.quantity)
+    .where(order_lines.c.order_id == bindparam("order_id"))
+    .order_by(order_lines.c.product_id)
+)
+HELD = (
+    select(charge_lines.c.product_id, charge_lines.c.quantity)
+    .where(charge_lines.c.charge_id == bindparam("charge_id"), charge_lines.c.product_id.is_not(None))
+    .order_by(charge_lines.c.product_id)
 )
 RESERVE = (
     update(products)
@@ -24,17 +29,28 @@ RESERVE = (
         products.c.on_sale,
     )
     .values(stock=products.c.stock - bindparam("quantity"))
-    .returning(products.c.price)
 )
 GIVE_BACK = (
     update(products)
     .where(products.c.id == bindparam("this_product"))
     .values(stock=products.c.stock + bindparam("quantity"))
 )
-FREEZE_PRICE = (
-    update(lines)
-    .where(lines.c.order_id == bindparam("this_order"), lines.c.product_id == bindparam("this_product"))
-    .values(unit_price=bindparam("price"))
+KEEP = (
+    insert(charge_lines)
+    .from_select(
+        ["charge_id", "position", "product_id", "name", "quantity", "unit_price"],
+        select(
+            bindparam("charge_id", type_=charge_lines.c.charge_id.type),
+            func.row_number().over(order_by=order_lines.c.product_id),
+            order_lines.c.product_id,
+            products.c.name,
+            order_lines.c.quantity,
+            products.c.price,
+        )
+        .join(products, products.c.id == order_lines.c.product_id)
+        .where(order_lines.c.order_id == bindparam("order_id")),
+    )
+    .returning(charge_lines.c.product_id, charge_lines.c.quantity, charge_lines.c.unit_price)
 )
 
 
@@ -50,22 +66,19 @@ class Goods(NamedTuple):
     price: int
 
 
-def reserve(connection: Connection, order_id: int) -> list[Goods]:
-    """Take the order's goods out of stock and freeze today's prices on its lines. Raises SoldOut."""
-    held = connection.execute(LINES, {"order_id": order_id}).all()
-    return [_reserve(connection, order_id, *line) for line in held]
+def reserve(connection: Connection, charge_id: int, order_id: int) -> list[Goods]:
+    """Take the order's goods out of stock and keep them, at today's prices, as the charge's lines. Raises SoldOut.
+
+    The products' rows are locked first, so that the prices kept are those at which the stock was taken.
+    """
+    for product_id, quantity in connection.execute(WANTED, {"order_id": order_id}).all():
+        if connection.execute(RESERVE, {"this_product": product_id, "quantity": quantity}).rowcount != 1:
+            raise SoldOut
+    kept = connection.execute(KEEP, {"charge_id": charge_id, "order_id": order_id})
+    return [Goods(*line) for line in kept]
 
 
-def _reserve(connection: Connection, order_id: int, product_id: int, quantity: int, price_when_added: int) -> Goods:
-    price = connection.execute(RESERVE, {"this_product": product_id, "quantity": quantity}).scalar()
-    if price is None:
-        raise SoldOut
-    if price != price_when_added:
-        connection.execute(FREEZE_PRICE, {"this_order": order_id, "this_product": product_id, "price": price})
-    return Goods(product_id, quantity, price)
-
-
-def give_back(connection: Connection, order_id: int) -> None:
-    """Return the order's goods to stock. Call it once, in the transaction that ends the charge without money."""
-    for product_id, quantity, _ in connection.execute(LINES, {"order_id": order_id}).all():
+def give_back(connection: Connection, charge_id: int) -> None:
+    """Return the charge's goods to stock. Call it once, in the transaction that ends the charge without money."""
+    for product_id, quantity in connection.execute(HELD, {"charge_id": charge_id}).all():
         connection.execute(GIVE_BACK, {"this_product": product_id, "quantity": quantity})

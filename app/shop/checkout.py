@@ -5,9 +5,10 @@ before anything else in the form is checked: a shopper who has paid must never r
 """
 
 from collections.abc import Mapping
+from time import time
 from typing import Any
-from uuid import uuid4
 
+import structlog
 from flask import Blueprint, redirect, render_template, request, url_for
 
 from app import current
@@ -16,7 +17,7 @@ from app.charges.protocol import Purchase
 from app.charges.rows import ChargeSnapshot
 from app.charges.same_order import OrderedBefore
 from app.charges.states import DECLINED, REQUIRES_ACTION
-from app.charges.tokens import BadToken, Token
+from app.charges.tokens import BadToken, Token, new_receipt_id
 from app.errors import refusal_page
 from app.gateways.base import Gateway, HostedGateway, HostedPayment, NotPayable, PaymentLine
 from app.gateways.sandbox.cards import CARDS, last_four
@@ -30,6 +31,7 @@ from app.shop.forms import CardCheckoutForm, CheckoutForm
 from app.shop.pages import Page, open_order, to_receipt
 
 blueprint = Blueprint("checkout", __name__)
+log = structlog.get_logger()
 
 
 @blueprint.get("/checkout")
@@ -54,6 +56,8 @@ def pay() -> Page:
         return to_receipt(charge.receipt_id)
     if token.buyer_id != known_buyer_id():
         return refusal_page("foreign_token", 403)
+    if token.order_random_id is None:
+        return _changed(token, _form())  # A form of an earlier version: the same order, shown anew.
     return _pay_with(token, _form())
 
 
@@ -75,6 +79,8 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
         return _again(token, form, 409, before=before)
     except (basket.OrderChanged, stock.SoldOut):
         return _changed(token, form)
+    except basket.OrderUnknown:
+        return _unknown_order(token)
 
 
 def _after(purchase: Purchase, charge: ChargeSnapshot) -> Page:
@@ -108,6 +114,13 @@ def _changed(token: Token, form: CheckoutForm) -> Page:
     return _form_page(order, form, new_token(order), 409, notices=notices)
 
 
+def _unknown_order(token: Token) -> Page:
+    """The database does not know an order that we have signed for: purged, or lost by a restore."""
+    log.error("order_unknown", key=str(token.key), issued=token.issued)
+    old = time() - token.issued > basket.PURGED_AFTER
+    return refusal_page("order_cleared" if old else "order_lost", 410 if old else 404, str(token.key))
+
+
 def _form_page(
     order: Order, form: CheckoutForm, token: str, status: int = 200, *,
     notices: list[str] | None = None, problem: str | None = None, before: OrderedBefore | None = None,
@@ -126,12 +139,16 @@ def _form_page(
 def new_token(order: Order) -> str:
     """Return a token for one showing of the form, bound to exactly what it shows."""
     return current.tokens().make(
-        order_id=order.id, version=order.version, buyer_id=order.buyer_id, amount=order.total, currency=order.currency
+        order_random_id=order.random_id,
+        version=order.version,
+        buyer_id=order.buyer_id,
+        amount=order.total,
+        currency=order.currency,
     )
 
 
 def _purchase(token: Token, form: CheckoutForm) -> Purchase:
-    receipt_id, card = uuid4(), form.card
+    receipt_id, card = new_receipt_id(), form.card
     receipt_url = url_for("receipts.show", receipt_id=receipt_id, _external=True)
     email = str(form.email.data)
     return Purchase(
@@ -150,9 +167,11 @@ def _prepared(token: Token, email: str, receipt_url: str) -> Mapping[str, Any] |
     if gateway.takes_cards or not isinstance(gateway, HostedGateway):
         return None
     order = open_order()
-    lines = [PaymentLine(line.product.name, line.quantity, line.price) for line in order.lines] if order else []
+    if order is None or order.random_id != token.order_random_id:
+        raise basket.OrderChanged
+    lines = [PaymentLine(line.product.name, line.quantity, line.price) for line in order.lines]
     payment = HostedPayment(
-        str(token.key), token.amount, token.currency, token.order_id, email, receipt_url, lines
+        str(token.key), token.amount, token.currency, order.id, str(order.random_id), email, receipt_url, lines
     )  # fmt: skip
     return gateway.prepare(payment)
 

@@ -2,6 +2,7 @@
 
 from flask import Blueprint, Flask, redirect, url_for
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.routing import BaseConverter
 from werkzeug.wrappers import Response
 
 from app.database import Unreachable, reading
@@ -39,8 +40,19 @@ def basket_count() -> int:
         return 0  # Error pages have a header too, also when the database is away.
 
 
+class ReceiptIdConverter(BaseConverter):
+    """A receipt id in an address: 36 characters of 0-9 and a-v, or a UUID of an earlier version."""
+
+    regex = "[0-9a-v]{36}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+
+    def to_python(self, value: str) -> str:
+        """Return the id as it is stored."""
+        return value.lower()
+
+
 def register(app: Flask, *blueprints: Blueprint) -> None:
     """Add the views. Templates call `basket_count()`, so that only pages which show it ask the database."""
+    app.url_map.converters["receipt_id"] = ReceiptIdConverter
     app.jinja_env.globals["basket_count"] = basket_count
     for blueprint in blueprints:
         app.register_blueprint(blueprint)

@@ -1,7 +1,6 @@
 """Receipts: the truth about one payment, at an unguessable address, and all payments of this browser."""
 
 from datetime import UTC, datetime
-from uuid import UUID
 
 import structlog
 from flask import Blueprint, abort, jsonify, render_template, request
@@ -32,14 +31,14 @@ def index() -> Page:
     return render_template("shop/receipts.html", charges=receipts.of_buyer(buyer_id) if buyer_id else [])
 
 
-@blueprint.get("/receipts/<uuid:receipt_id>")
-def show(receipt_id: UUID) -> Page:
+@blueprint.get("/receipts/<receipt_id:receipt_id>")
+def show(receipt_id: str) -> Page:
     """GET /receipts/<id>: what became of the payment; without details if the browser is not the buyer's."""
     return _page(_ask_about(_find(receipt_id)))
 
 
-@blueprint.get("/receipts/<uuid:receipt_id>.json")
-def show_json(receipt_id: UUID) -> Response:
+@blueprint.get("/receipts/<receipt_id:receipt_id>.json")
+def show_json(receipt_id: str) -> Response:
     """GET /receipts/<id>.json: id, status, amount (minor units), currency and order."""
     receipt = _find(receipt_id)
     return jsonify(
@@ -51,9 +50,9 @@ def show_json(receipt_id: UUID) -> Response:
     )
 
 
-@blueprint.post("/receipts/<uuid:receipt_id>/give-up")  # The name of earlier versions; open pages still use it.
-@blueprint.post("/receipts/<uuid:receipt_id>/cancel")
-def cancel(receipt_id: UUID) -> Page:
+@blueprint.post("/receipts/<receipt_id:receipt_id>/give-up")  # The name of earlier versions; open pages still use it.
+@blueprint.post("/receipts/<receipt_id:receipt_id>/cancel")
+def cancel(receipt_id: str) -> Page:
     """POST /receipts/<id>/cancel: the buyer won't confirm at the gateway. Cancelled there first, then here."""
     if not _find(receipt_id).mine:
         abort(403)
@@ -99,5 +98,5 @@ def _refresh(receipt: Receipt) -> int | None:
     return 3 if waited < 60 else 15
 
 
-def _find(receipt_id: UUID) -> Receipt:
+def _find(receipt_id: str) -> Receipt:
     return receipts.read(receipt_id, known_buyer_id()) or abort(404)

@@ -21,12 +21,14 @@ from greenlet import getcurrent
 from sqlalchemy.exc import OperationalError
 
 import app.database
+import app.leases
 from app.charges import arrivals, outcomes, protocol, recovery, refunds, strays
 from app.gateways.stripe import requests
 from app.mail import outbox
+from app.orders import basket
 from app.webhooks import receive
 from lab.stage.actors import Story
-from lab.stage.forms import form
+from lab.stage.forms import ORDERS, form
 from lab.stage.scenario import Scenario
 from lab.stage.states import marks
 from lab.stage.steps import Actor, Broken, Choice, Stop, step_name
@@ -70,6 +72,14 @@ class Stage:
     def name(self) -> UUID:
         """A unique name for what is about to be stored, and always the same one for the same."""
         return uuid5(NAMES, repr(self.storage.rows("SELECT (SELECT count(*) FROM refund), count(*) FROM outbox_email")))
+
+    def order_random_id(self) -> UUID:
+        """The random id of an order that is about to begin."""
+        return uuid5(ORDERS, str(self.storage.rows("SELECT count(*) FROM orders")[0][0] + 1))
+
+    def order_version(self) -> int:
+        """A version that no order has had."""
+        return int(self.storage.rows("SELECT coalesce(max(version), 0) + 1 FROM orders")[0][0])
 
     # What actors meet
 
@@ -189,10 +199,12 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
 
     quiet = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None))
     yield app.database, "db", SimpleNamespace(engine=SteppingEngine())
-    yield app.database, "uniform", lambda _least, most: most
+    yield app.leases, "uniform", lambda _least, most: most
     yield protocol, "Deadline", Deadline
     yield requests, "time", lambda: stage.storage.clock
-    yield strays, "uuid4", stage.name
+    yield strays, "new_key", stage.name
+    yield basket, "uuid4", stage.order_random_id
+    yield basket, "_new_version", stage.order_version
     yield outbox, "uuid4", stage.name
     for module in (arrivals, outcomes, protocol, recovery, refunds, receive):
         yield module, "log", quiet

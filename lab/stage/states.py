@@ -30,7 +30,9 @@ STORED = (
     "SELECT id, stock, stocked FROM product",
     "SELECT id, state, version FROM orders",
     "SELECT order_id, product_id, quantity, unit_price FROM order_line",
-    "SELECT charge_id FROM same_order",
+    "SELECT fingerprint FROM same_order",
+    "SELECT charge_id FROM same_order_charge",
+    "SELECT charge_id, product_id, quantity, unit_price FROM charge_line",
     "SELECT charge_id FROM outbox_email",
     "SELECT event_id, effect, charge_id FROM webhook_event",
 )

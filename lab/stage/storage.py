@@ -17,7 +17,8 @@ import app.ledger.models
 import app.mail.models
 import app.orders.models
 import app.webhooks.models  # noqa: F401
-from app.database import Base, prepare_sqlite
+from app.database import Base
+from app.engines import prepare_sqlite
 
 EPOCH = datetime(2030, 1, 1)  # noqa: DTZ001 - what SQLite's own strftime answers has no zone either
 STAMP = "%Y-%m-%d %H:%M:%S.%f"

@@ -17,14 +17,14 @@ ORDERS = text("""
 WITH shelf AS (
   SELECT count(*) AS kinds FROM product
 ), made AS (
-  INSERT INTO orders (buyer_id, state, version, currency, created_at)
-  SELECT gen_random_uuid(), 'open', 1, 'EUR', now() FROM generate_series(1, :count) RETURNING id, buyer_id
+  INSERT INTO orders (buyer_id, random_id, state, version, currency, created_at)
+  SELECT gen_random_uuid(), gen_random_uuid(), 'open', 1, 'EUR', now() FROM generate_series(1, :count) RETURNING id, buyer_id, random_id
 ), filled AS (
   INSERT INTO order_line (order_id, product_id, quantity, unit_price)
   SELECT made.id, product.id, 1, product.price
   FROM made CROSS JOIN shelf JOIN product ON product.id = made.id % kinds + 1 RETURNING order_id, unit_price
 )
-SELECT made.id, made.buyer_id, filled.unit_price AS total
+SELECT made.id, made.buyer_id, made.random_id, filled.unit_price AS total
 FROM made JOIN filled ON filled.order_id = made.id ORDER BY made.id
 """)
 MORE = text("""
@@ -42,10 +42,10 @@ def stock(copies: int) -> None:
         tx.execute(ENOUGH)
 
 
-def orders(count: int) -> list[tuple[int, UUID, int]]:
+def orders(count: int) -> list[tuple[int, UUID, UUID, int]]:
     """So many new baskets: order, buyer, total in minor units."""
     with transaction() as tx:
-        return [(row.id, row.buyer_id, row.total) for row in tx.execute(ORDERS, {"count": count})]
+        return [(row.id, row.buyer_id, row.random_id, row.total) for row in tx.execute(ORDERS, {"count": count})]
 
 
 def forms(app: Flask, count: int) -> list[bytes]:
@@ -55,11 +55,13 @@ def forms(app: Flask, count: int) -> list[bytes]:
     return [_post(app, *order) for order in made]
 
 
-def _post(app: Flask, order: int, buyer: UUID, total: int) -> bytes:
+def _post(app: Flask, order: int, buyer: UUID, random_id: UUID, total: int) -> bytes:
     """One filled form with its browser's cookie."""
     with app.test_request_context():
         session["buyer"], session.permanent = buyer.hex, True
-        token = current.tokens().make(order_id=order, version=1, buyer_id=buyer, amount=total, currency="EUR")
+        token = current.tokens().make(
+            order_random_id=random_id, version=1, buyer_id=buyer, amount=total, currency="EUR"
+        )
         fields = {
             "checkout_token": token,
             "csrf_token": generate_csrf(), "email": f"shopper{order}@example.com", "name": "Ada Lovelace",

@@ -12,6 +12,7 @@ from flask import Flask
 from app.charges import protocol, refunds
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import SUCCEEDED
+from app.charges.tokens import new_receipt_id
 from app.database import db, transaction
 from app.gateways.base import NotSent, StatementEntry, Unknown
 from tests.factories import ASKS, BOWL, DECLINES, MUG, order, purchase
@@ -99,9 +100,9 @@ TRIGGERS = ["charge_refuse_delete", "charge_refuse_change", "charge_refuse_trans
             "ledger_entry_refuse_update", "ledger_entry_refuse_delete"]  # fmt: skip
 
 SECOND = """
-    INSERT INTO charge (key, receipt_id, order_id, status, amount, currency, refunded, email, name, receipt_url,
+    INSERT INTO charge (key, receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name, receipt_url,
                         arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at)
-    SELECT :key, :receipt_id, order_id, status, amount, currency, refunded, email, name, receipt_url,
+    SELECT :key, :receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name, receipt_url,
            arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at
     FROM charge WHERE id = :id
 """
@@ -127,7 +128,7 @@ def test_a_shop_that_is_whole(charge: ChargeSnapshot, shop: Shop) -> None:
 
 
 def test_1_an_order_paid_twice(charge: ChargeSnapshot, shop: Shop, by_hand: Any) -> None:
-    by_hand(SECOND, key=key(uuid4()), receipt_id=key(uuid4()), id=charge.id)
+    by_hand(SECOND, key=key(uuid4()), receipt_id=new_receipt_id(), id=charge.id)
     assert broken(shop)[1] == [f"order {charge.order_id}"]
 
 

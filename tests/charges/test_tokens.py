@@ -12,16 +12,23 @@ from app.charges.tokens import LONGEST, BadToken, Tokens
 from tests.factories import SECRET
 
 BUYER = UUID(int=7)
+ORDER = uuid4()
 
 
 def make(tokens: Tokens, **changes: object) -> str:
-    values = {"order_id": 12, "version": 3, "buyer_id": BUYER, "amount": 4800, "currency": "EUR", **changes}
+    values = {"order_random_id": ORDER, "version": 3, "buyer_id": BUYER, "amount": 4800, "currency": "EUR", **changes}
     return tokens.make(**values)  # type: ignore[arg-type]
 
 
 def test_it_says_what_it_was_made_for() -> None:
     token = Tokens(SECRET).read(make(Tokens(SECRET)))
-    assert (token.order_id, token.version, token.buyer_id, token.amount, token.currency) == (12, 3, BUYER, 4800, "EUR")
+    assert (token.order_random_id, token.version, token.buyer_id, token.amount, token.currency) == (
+        ORDER,
+        3,
+        BUYER,
+        4800,
+        "EUR",
+    )
     assert abs(token.issued - time.time()) < 60
 
 
@@ -79,8 +86,8 @@ def test_a_cookie_or_another_signed_text_is_no_token() -> None:
 def test_a_rotated_secret_still_reads_the_forms_that_are_open() -> None:
     old = make(Tokens("the secret of last year"))
     rotated = Tokens(SECRET, ["the secret of last year", "one that is older still"])
-    assert rotated.read(old).order_id == 12
-    assert Tokens(SECRET).read(make(rotated)).order_id == 12, "the new secret signs"
+    assert rotated.read(old).order_random_id == ORDER
+    assert Tokens(SECRET).read(make(rotated)).order_random_id == ORDER, "the new secret signs"
     with pytest.raises(BadToken):
         Tokens("the secret of last year").read(make(rotated))
 
@@ -101,5 +108,5 @@ def test_another_format_is_refused() -> None:
 
 
 def test_its_text_is_short_enough_to_be_read() -> None:
-    largest = make(Tokens(SECRET), order_id=2**63 - 1, version=2**31 - 1, amount=2**63 - 1)
+    largest = make(Tokens(SECRET), version=2**63 - 1, amount=2**63 - 1)
     assert len(largest) < LONGEST / 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app import database
+from app import database, engines
 from app.database import Unreachable, reading, transaction
 from tests.postgres import Server
 from tests.shops import Shop
@@ -40,7 +40,7 @@ def write() -> None:
 def test_one_that_broke_while_it_idled_is_replaced_unnoticed(
     cut: Callable[[], int], use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "IDLE", 0.0)
+    monkeypatch.setattr(engines, "IDLE", 0.0)
     assert cut()
     use()
 
@@ -49,7 +49,7 @@ def test_one_that_broke_while_it_idled_is_replaced_unnoticed(
 def test_of_those_that_broke_a_moment_after_use_one_says_so(
     cut: Callable[[], int], use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "IDLE", 60.0)
+    monkeypatch.setattr(engines, "IDLE", 60.0)
     in_use = [database.db.engine.connect() for _ in range(3)]
     for connection in in_use:
         connection.close()

@@ -17,24 +17,27 @@ from tests.gateways.bank import ROOT, running_bank
 from tests.postgres import Cluster, private_cluster
 
 SHOP = """
-INSERT INTO orders (id, buyer_id, state, version, currency, created_at)
-    SELECT i, gen_random_uuid(), 'placed', 1, 'EUR', now() - interval '1 day' FROM generate_series(1, {n}) i;
+INSERT INTO orders (id, buyer_id, random_id, state, version, currency, created_at)
+    SELECT i, gen_random_uuid(), gen_random_uuid(), 'placed', 1, 'EUR', now() - interval '1 day' FROM generate_series(1, {n}) i;
 INSERT INTO order_line (order_id, product_id, quantity, unit_price)
     SELECT i, 1 + i % 10, 1, 1000 + i % 5000 FROM generate_series(1, {n}) i;
-INSERT INTO charge (id, key, receipt_id, order_id, status, amount, currency, refunded, email, name, receipt_url, last4,
+INSERT INTO charge (id, key, receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name, receipt_url, last4,
                     arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at)
-    SELECT i, ('00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, gen_random_uuid(), i, 'succeeded',
+    SELECT i, ('00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, gen_random_uuid()::text, i,
+           (SELECT buyer_id FROM orders WHERE orders.id = i), 'succeeded',
            1000 + i % 5000, 'EUR', CASE WHEN i % 20 = 0 THEN 500 ELSE 0 END, 'ada' || i || '@example.org',
            'Ada Example', 'http://127.0.0.1/receipts/1', '4242', 1, 0, 'sandbox', 'sandbox', now(), 0,
            now() - interval '1 day', now() - interval '1 day' FROM generate_series(1, {n}) i;
 INSERT INTO refund (charge_id, key, amount, status, stray, ask_at, times_asked, created_at, ended_at)
     SELECT i, ('00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0'))::uuid, 500, 'succeeded', false, now(), 0,
            now() - interval '1 hour', now() - interval '1 hour' FROM generate_series(20, {n}, 20) i;
-INSERT INTO ledger_entry (charge_id, account, amount, currency, created_at)
-    SELECT i, side.account, side.sign * (1000 + i % 5000), 'EUR', now() - interval '1 day'
+INSERT INTO charge_line (charge_id, position, product_id, name, quantity, unit_price)
+    SELECT i, 1, 1 + i % 10, 'Thing', 1, 1000 + i % 5000 FROM generate_series(1, {n}) i;
+INSERT INTO ledger_entry (charge_id, kind, account, amount, currency, created_at)
+    SELECT i, 'charge', side.account, side.sign * (1000 + i % 5000), 'EUR', now() - interval '1 day'
     FROM generate_series(1, {n}) i, (VALUES ('gateway', 1), ('sales', -1)) side (account, sign);
-INSERT INTO ledger_entry (charge_id, refund_id, account, amount, currency, created_at)
-    SELECT r.charge_id, r.id, side.account, side.sign * r.amount, 'EUR', now()
+INSERT INTO ledger_entry (charge_id, refund_id, kind, account, amount, currency, created_at)
+    SELECT r.charge_id, r.id, 'refund', side.account, side.sign * r.amount, 'EUR', now()
     FROM refund r, (VALUES ('gateway', -1), ('sales', 1)) side (account, sign);
 UPDATE product SET stocked = stock + held.pieces
     FROM (SELECT product_id, sum(quantity) AS pieces FROM order_line GROUP BY product_id) held

@@ -18,6 +18,7 @@ from app.charges import protocol, receipts, recovery, refunds
 from app.charges.protocol import Purchase
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import PENDING
+from app.charges.tokens import new_receipt_id
 from app.gateways.sandbox.cards import CARDS, Behaviour
 from tests.factories import order, purchase
 from tests.faults.kills import Point, commits, dies_at, questions
@@ -158,7 +159,7 @@ def press_again(ledger: Ledger, shop: Shop) -> None:
     """The shoppers whose server died press the button once more: the same token, whatever had become of it."""
     while ledger.pressed:
         again = ledger.pressed.pop()
-        ledger.hear(protocol.pay(replace(again, receipt_id=uuid4()), shop.gateway, 3.0))
+        ledger.hear(protocol.pay(replace(again, receipt_id=new_receipt_id()), shop.gateway, 3.0))
 
 
 def test_kills_at_every_point_lose_and_double_nothing(app: Flask, shop: Shop, engine_name: str) -> None:

@@ -151,8 +151,8 @@ SENSELESS = {
     "unknown product": "UPDATE order_line SET product_id = 99999",
     "state": "UPDATE orders SET state = 'paid'",
     "version": "UPDATE orders SET version = 0",
-    "second open order": "INSERT INTO orders (buyer_id, state, version, currency, created_at) "
-    "SELECT buyer_id, state, version, currency, created_at FROM orders",
+    "second open order": "INSERT INTO orders (buyer_id, random_id, state, version, currency, created_at) "
+    "SELECT buyer_id, random_id, state, version, currency, created_at FROM orders",
     "price": "UPDATE product SET price = 0",
     "stock below zero": "UPDATE product SET stock = -1",
     "more stock than was put in": "UPDATE product SET stock = stocked + 1",

@@ -82,7 +82,7 @@ def claim_taken_for_granted(purchase: Purchase, gateway: Any, seconds: float) ->
     except Unreachable:
         token = purchase.token
         return ChargeSnapshot(
-            id=0, key=token.key, receipt_id=purchase.receipt_id, order_id=token.order_id, status=PROCESSING,
+            id=0, key=token.key, receipt_id=purchase.receipt_id, order_id=0, buyer_id=token.buyer_id, status=PROCESSING,
             amount=token.amount, currency="EUR", gateway=gateway.name, account=gateway.account,
             gateway_reference=None, gateway_request=None, action_url=None, receipt_url=purchase.receipt_url,
             arrivals=1, other_arrivals=0,
@@ -169,7 +169,7 @@ def follows_in_any_case(connection: Any, charge: ChargeSnapshot, answer: Answer)
     to = Status(answer.outcome)
     rows.move(connection, charge, to, answer)
     if to in WITHOUT_MONEY:
-        basket.reopen(connection, charge.order_id)
+        basket.reopen(connection, charge.id, charge.order_id)
     elif to is SUCCEEDED:
         outcomes.follow(connection, charge._replace(status=to))
     return Recorded(charge._replace(status=to))
@@ -178,24 +178,27 @@ def follows_in_any_case(connection: Any, charge: ChargeSnapshot, answer: Answer)
 def doubt_frees_the_order(charge: ChargeSnapshot, reason: str) -> ChargeSnapshot:
     with transaction() as tx:
         rows.move(tx, charge, IN_DOUBT, note=reason)
-        basket.reopen(tx, charge.order_id)
+        basket.reopen(tx, charge.id, charge.order_id)
     return charge._replace(status=IN_DOUBT)
 
 
-def reopens_without_stock(connection: Any, order_id: int) -> None:
+def reopens_without_stock(connection: Any, charge_id: int, order_id: int) -> None:
     connection.execute(basket.REOPEN, {"order_id": order_id})
 
 
-def reserves_nothing(connection: Any, order_id: int) -> list[stock.Goods]:
-    return [stock.Goods(*line) for line in connection.execute(stock.LINES, {"order_id": order_id}).all()]
+def reserves_nothing(connection: Any, charge_id: int, order_id: int) -> list[stock.Goods]:
+    kept = connection.execute(stock.KEEP, {"charge_id": charge_id, "order_id": order_id})
+    return [stock.Goods(*line) for line in kept]
 
 
-honest_follow, honest_reserve, honest_give_back = outcomes.follow, stock.reserve, stock.give_back
+honest_follow = outcomes.follow
 
 
 def reserves_at_last(connection: Any, charge: ChargeSnapshot) -> Recorded:
     if charge.status is SUCCEEDED:
-        honest_reserve(connection, charge.order_id)
+        for product_id, quantity in connection.execute(stock.HELD, {"charge_id": charge.id}).all():
+            if connection.execute(stock.RESERVE, {"this_product": product_id, "quantity": quantity}).rowcount != 1:
+                raise stock.SoldOut
     return honest_follow(connection, charge)
 
 

@@ -176,7 +176,14 @@ class Gateway(StripeGateway):
         if token.key not in self._requests:
             lines = [PaymentLine("Thing", 1, token.amount)]
             sale = HostedPayment(
-                str(token.key), token.amount, token.currency, token.order_id, "", "http://shop/receipts/1", lines
+                str(token.key),
+                token.amount,
+                token.currency,
+                1,
+                str(token.order_random_id),
+                "",
+                "http://shop/receipts/1",
+                lines,
             )
             self._requests[token.key] = self.prepare(sale)
         return self._requests[token.key]
@@ -194,7 +201,7 @@ def provider(stage: "Stage") -> tuple[Provider, Gateway]:
 def shopper(stage: "Stage", name: str, token: Token) -> Story:
     """Sends the form of this token, which has no card."""
     purchase = Purchase(
-        token=token, receipt_id=UUID(int=0), email="ada@example.org", name="Ada", card=None, last4=None,
+        token=token, receipt_id="", email="ada@example.org", name="Ada", card=None, last4=None,
         order_again=False,
         receipt_url="http://shop/receipts/1", gateway_request=stage.line.request(token),
     )  # fmt: skip

@@ -62,7 +62,7 @@ def facts(stage: "Stage") -> Facts:
 
 
 def charges(stage: "Stage") -> dict[int, Row]:
-    found = stage.storage.rows("SELECT id, lower(key), lower(receipt_id), order_id, status FROM charge")
+    found = stage.storage.rows("SELECT id, lower(key), receipt_id, order_id, status FROM charge")
     return {row[0]: Row(*row[:4], Status(row[4])) for row in found}
 
 
@@ -127,7 +127,7 @@ def told_by_the_form(stand: Stand, now: Facts) -> None:
     told = stand.result
     if not isinstance(told, Led):
         return
-    if any(row.token == told.form.hex and row.receipt != told.receipt.hex for row in now.charges.values()):
+    if any(row.token == told.form.hex and row.receipt != told.receipt for row in now.charges.values()):
         raise Broken("led to another charge than that of the form")
 
 
@@ -141,12 +141,12 @@ def looked_once(scenario: Scenario, stands: list[Stand]) -> None:
 def _refused_for_good(scenario: Scenario, told: Refused, now: Facts) -> None:
     if told.why not in scenario.refusals:
         raise Broken(f"refused: {told.why}")
-    if any(row.receipt == told.receipt.hex for row in now.charges.values()):
+    if any(row.receipt == told.receipt for row in now.charges.values()):
         raise Broken(f"told that nothing was charged ({told.why}), but there is a charge")
 
 
 def _receipt_tells_the_same(scenario: Scenario, told: Led, now: Facts) -> None:
-    row = next((row for row in now.charges.values() if row.receipt == told.receipt.hex), None)
+    row = next((row for row in now.charges.values() if row.receipt == told.receipt), None)
     if row is None:
         raise Broken("led to a receipt that is not there")
     if told.status in PENDING:

@@ -145,10 +145,10 @@ class Run:
         """With a new form of some order, or with one that was sent before."""
         token = self.random.choice(self.forms) if self.forms and self.random.random() < 0.4 else self._new_form()
         # Two buyers share an address: the same order from two devices.
-        email = f"buyer{token.order_id % (ORDERS - 1)}@example.org"
+        email = f"buyer{int(token.buyer_id) % (ORDERS - 1)}@example.org"
         again = self.random.random() < 0.5
         card = self.random.choice(CARDS)
-        name = f"shopper of {token.order_id}"
+        name = f"shopper of {token.order_random_id}"
         story = actors.shopper(self.stage, f"{name} {self.tally.came}", token, card, email=email, again=again)
         return name, story
 
@@ -158,7 +158,7 @@ class Run:
             order = basket.newest(tx, buyer)
             assert order is not None
             key = uuid5(FORMS, f"random {len(self.forms)}")
-            token = Token(key, order.id, order.version, buyer, order.total, "EUR", issued=0)
+            token = Token(key, order.random_id, order.version, buyer, order.total, "EUR", issued=0)
         self.forms.append(token)
         return token
 

@@ -97,7 +97,7 @@ def test_a_live_shop_takes_nothing_over_http() -> None:
     """Its proxy ends TLS; a shopper who came around it is refused before anything is claimed."""
     gateway = started(**LIVE).current
     assert isinstance(gateway, StripeGateway) and gateway.live
-    sale = HostedPayment("k", 5000, "EUR", 1, "a@example.org", "http://shop.example/receipts/1", [])
+    sale = HostedPayment("k", 5000, "EUR", 1, "o", "a@example.org", "http://shop.example/receipts/1", [])
     with pytest.raises(NotPayable, match="insecure"):
         gateway.prepare(sale)
 

@@ -1,0 +1,106 @@
+"""How connections to PostgreSQL and SQLite are opened, tested and dropped."""
+
+import os
+import sqlite3
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import psycopg2
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, ExceptionContext, make_url
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+IDLE = 0.2
+"""Seconds after which a pooled connection to PostgreSQL is tested before it is used again."""
+
+
+UNUSABLE = {"25006", "25P03"}
+"""SQLSTATEs of a server that can't be written to (a standby) or that has ended our idle transaction."""
+
+
+def prepare(engine: Engine) -> None:
+    """Prepare an engine for `database.transaction`."""
+    if engine.dialect.name == "sqlite":
+        prepare_sqlite(engine)
+    else:
+        test_after_idling(engine)
+        drop_unusable(engine)
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """Return the pool's size and time-outs. No connection is held while a gateway is asked, so few are enough."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": 10}}
+    return {
+        "pool_size": 20,
+        "pool_use_lifo": True,  # A few connections stay in use; the others idle.
+        "max_overflow": 0,  # Overflow connections are closed after each use, which is slow under load.
+        "pool_timeout": 5,
+        "connect_args": {
+            "connect_timeout": 5,
+            "application_name": "payonce",
+            # A host that loses power says nothing. These find out within ten seconds (twenty for the idle).
+            "keepalives_idle": 5,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        },
+    }
+
+
+def test_after_idling(engine: Engine) -> None:
+    """Test a connection that has idled before it is used again, because the server may have been restarted.
+
+    A connection that was used a moment ago is not tested, which saves a round trip per transaction. If it broke
+    since, its next statement fails, and the pool then replaces all older connections.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _note(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ask(connection: Any, record: ConnectionPoolEntry, _lent: object) -> None:
+        if monotonic() - record.info.get("used", monotonic()) < IDLE:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg2.Error as error:
+            raise InvalidatePoolError from error  # The pool tries again with a new connection.
+
+
+def drop_unusable(engine: Engine) -> None:
+    """Close a connection to a server that has become read-only, so that the next one reaches the new primary."""
+
+    @event.listens_for(engine, "handle_error")
+    def _drop(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "pgcode", None) in UNUSABLE:
+            context.is_disconnect = True
+
+
+def make_private_folder(url: str) -> None:
+    """Create the SQLite file with mode 0600 in a folder with mode 0700: it holds names and e-mail addresses."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        return
+    path = Path(parsed.database)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def prepare_sqlite(engine: Engine) -> None:
+    """Set WAL, full synchronisation (NORMAL can lose a claim at a power cut), foreign keys, and our own BEGIN."""
+
+    @event.listens_for(engine, "connect")
+    def _connect(connection: sqlite3.Connection, _record: object) -> None:
+        # Python's driver opens no transaction before a SELECT, and a read that becomes a write fails with BUSY.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reading_only = connection.get_execution_options().get("reading", False)
+        connection.exec_driver_sql("BEGIN" if reading_only else "BEGIN IMMEDIATE")

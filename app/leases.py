@@ -1,0 +1,25 @@
+"""Leases: how one of several workers gets a row to itself, and how long it waits before it tries again."""
+
+from random import uniform
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, ScalarSelect, select
+
+from app.database import from_now
+
+
+def longest_due(identity: Column[Any], due: Column[Any], *still: ColumnElement[bool]) -> ScalarSelect[Any]:
+    """Return a subquery for the row that has been due the longest and that no other worker is taking at the moment."""
+    return (
+        select(identity)
+        .where(*still, due <= from_now(0))
+        .order_by(due)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+
+
+def back_off(times_asked: int) -> float:
+    """Return the seconds until the next question: doubling from one to thirty, with jitter."""
+    return min(30.0, 2.0 ** min(times_asked, 5)) * uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret.
