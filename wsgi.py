@@ -10,8 +10,8 @@ from importlib.util import find_spec
 import click
 from flask import Flask
 
-from app import create_app, current
-from app.database import db
+from app import create_app, current, timeouts
+from app.database import Unreachable, db, reading
 from app.orders import currency
 from app.settings import SettingsError
 
@@ -31,6 +31,17 @@ def add_demonstration(app: Flask) -> None:
         raise SettingsError("LAB is on, but this installation was made without the Lab; unset LAB")
 
 
+def refuse_without_timeouts() -> None:
+    """Raise SettingsError if PostgreSQL lacks the time-outs. Do nothing if the database can't be reached."""
+    try:
+        with reading() as tx:
+            names = timeouts.missing(tx)
+    except Unreachable:
+        return
+    if names:
+        raise SettingsError(f"the database has no {', '.join(names)}; run: flask --app wsgi db upgrade")
+
+
 try:
     app = create_app()
     with app.app_context():
@@ -38,6 +49,7 @@ try:
         # Commands check the currency themselves: those that repair the database must start whatever it holds.
         if click.get_current_context(silent=True) is None:
             currency.refuse_other(current.settings().shop_currency)
+            refuse_without_timeouts()
             db.engine.dispose()  # A server forks after this, and forked processes must not share connections.
 except SettingsError as error:
     sys.exit(f"PayOnce can't start: {error}")

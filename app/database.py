@@ -115,8 +115,8 @@ class InsertOnce:
         def build(insert: Callable[..., Any]) -> Any:
             rows = insert(table).values(values)
             if where:
-                source = select(*[_element(value).label(name) for name, value in values.items()]).where(*where)
-                rows = insert(table).from_select(list(values), source, include_defaults=False)
+                elements = [each if isinstance(each, ColumnElement) else literal(each) for each in values.values()]
+                rows = insert(table).from_select(list(values), select(*elements).where(*where), include_defaults=False)
             return rows.on_conflict_do_nothing().returning(*returning)
 
         self._statements = {"postgresql": build(postgresql.insert), "sqlite": build(sqlite.insert)}
@@ -124,10 +124,6 @@ class InsertOnce:
     def execute(self, connection: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
         """Run it. The row count is 1, or 0 if another row has one of the unique keys."""
         return connection.execute(self._statements[connection.dialect.name], values)
-
-
-def _element(value: Any) -> ColumnElement[Any]:
-    return value if isinstance(value, ColumnElement) else literal(value)
 
 
 COMMIT_SECONDS = 4.0

@@ -32,7 +32,7 @@ def prepare(engine: Engine) -> None:
 def engine_options(url: str) -> dict[str, Any]:
     """Return the pool's size and time-outs. No connection is held while a gateway is asked, so few are enough."""
     if make_url(url).get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": 10}}
+        return {"connect_args": {"timeout": 5}}
     return {
         "pool_size": 20,
         "pool_use_lifo": True,  # A few connections stay in use; the others idle.

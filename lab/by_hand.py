@@ -107,7 +107,7 @@ class _SlowBank(httpx.WSGITransport):
 def _stall_books(folder: Path) -> Any:
     from sqlalchemy import create_engine
 
-    from app.database import prepare_sqlite
+    from app.engines import prepare_sqlite
 
     books = create_engine(f"sqlite:///{folder}/stall.sqlite", connect_args={"timeout": 10})
     prepare_sqlite(books)

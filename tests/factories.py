@@ -5,14 +5,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import insert, update
+from sqlalchemy.engine import Connection
 
+from app.charges.models import Charge
 from app.charges.protocol import Purchase
 from app.charges.tokens import Token, new_key, new_receipt_id
-from app.database import transaction
+from app.database import from_now, transaction
 from app.gateways.base import Card
 from app.gateways.sandbox.cards import last_four
 from app.orders import basket
-from app.orders.models import Product
+from app.orders.models import Order, Product
 from tests.page import Form, Page, Shopper
 
 MUG = "morning-mug"
@@ -106,3 +108,14 @@ def purchase(token: Token, card: str = APPROVES, **changes: Any) -> Purchase:
 def presses(token: Token, times: int, **changes: Any) -> Sequence[Purchase]:
     """The same form, sent so often: one token, a receipt of its own for each."""
     return [purchase(token, **changes) for _ in range(times)]
+
+
+def bare_charge(connection: Connection, order: Order) -> int:
+    """Insert a charge for the order without a claim, for tests of the order alone. Return its id."""
+    row = {
+        "key": new_key(), "receipt_id": new_receipt_id(), "order_id": order.id, "buyer_id": order.buyer_id,
+        "status": "processing", "amount": 1, "currency": order.currency, "refunded": 0, "email": "a@example.org",
+        "name": "A", "receipt_url": "x", "arrivals": 1, "other_arrivals": 0, "gateway": "sandbox", "account": "x",
+        "ask_at": from_now(0), "times_asked": 0,
+    }  # fmt: skip
+    return int(connection.execute(insert(Charge).values(**row).returning(Charge.id)).scalar_one())

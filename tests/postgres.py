@@ -26,6 +26,7 @@ import psycopg2
 import pytest
 from sqlalchemy.engine import URL, make_url
 
+from app import timeouts
 from setup import postgres as programs
 
 # Names the folder of all clusters of one session. A cluster's folder holds its socket, whose path the
@@ -111,6 +112,8 @@ class Cluster(Server):
         flags = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", f"--username={SUPERUSER}"]
         self._program("initdb", f"--pgdata={self.data}", *flags)
         settings = ["listen_addresses=''", f"unix_socket_directories='{self.folder}'", "max_connections=200"]
+        # What `db upgrade` sets for its role: databases that are copied from a template do not inherit it.
+        settings += [f"{name}={milliseconds}" for name, milliseconds in timeouts.MILLISECONDS.items()]
         settings += ["shared_buffers=64MB", f"fsync={'on' if durable else 'off'}", "timezone='UTC'"]
         with (self.data / "postgresql.conf").open("a") as file:
             file.write("\n".join(settings) + "\n")

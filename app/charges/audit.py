@@ -162,6 +162,9 @@ def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
     the statement was being read are left to the next audit. Raises Unreachable and what reading `entries` raises.
     """
     with reading(together=True) as connection:
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # A million charges take longer.
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         began = connection.execute(select(from_now(0))).scalar_one()
         late = connection.execute(select(from_now(-overdue))).scalar_one()
         _load(connection, entries)

@@ -6,7 +6,9 @@ from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import text
+from sqlalchemy.engine import Connection
 
+from app import timeouts
 from app.database import Unreachable, reading
 from app.health.metrics import OpenCharges
 
@@ -21,13 +23,25 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """GET /readyz: 200 if the database answers, else 503 with the reason."""
+    """GET /readyz: 200 if the database can take payments, else 503 with the reason."""
     try:
         with reading() as tx:
-            tx.execute(text("SELECT 1"))
+            reason = _not_ready(tx)
     except Unreachable as error:
-        return _plain(f"the database can't be reached: {error}", 503)
-    return _plain("ready")
+        reason = f"the database can't be reached: {error}"
+    return _plain(reason or "ready", 503 if reason else 200)
+
+
+def _not_ready(connection: Connection) -> str | None:
+    """Return why the database can't take payments, or None."""
+    if connection.dialect.name != "postgresql":
+        connection.execute(text("SELECT 1"))
+        return None
+    if connection.execute(text("SHOW transaction_read_only")).scalar() == "on":
+        return "the database is read-only"
+    if names := timeouts.missing(connection):
+        return f"the database has no {', '.join(names)}; run: flask --app wsgi db upgrade"
+    return None
 
 
 @blueprint.get("/metrics")

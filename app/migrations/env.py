@@ -3,6 +3,7 @@
 from alembic import context
 from sqlalchemy import text
 
+from app import timeouts
 from app.database import db
 
 LOCK = 7_269_846
@@ -12,5 +13,9 @@ with db.engine.connect() as connection:
     context.configure(connection=connection, target_metadata=db.metadata, render_as_batch=True, transactional_ddl=True)
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
+            # The time-outs of requests would end a long migration.
+            connection.execute(text("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         context.run_migrations()
+        if connection.dialect.name == "postgresql":
+            timeouts.set_for_role(connection)

@@ -18,7 +18,8 @@ WITH shelf AS (
   SELECT count(*) AS kinds FROM product
 ), made AS (
   INSERT INTO orders (buyer_id, random_id, state, version, currency, created_at)
-  SELECT gen_random_uuid(), gen_random_uuid(), 'open', 1, 'EUR', now() FROM generate_series(1, :count) RETURNING id, buyer_id, random_id
+  SELECT gen_random_uuid(), gen_random_uuid(), 'open', 1, 'EUR', now() FROM generate_series(1, :count)
+  RETURNING id, buyer_id, random_id
 ), filled AS (
   INSERT INTO order_line (order_id, product_id, quantity, unit_price)
   SELECT made.id, product.id, 1, product.price

@@ -97,11 +97,13 @@ CHECKS = """
     WHERE contype = 'c' AND connamespace = 'public'::regnamespace
 """
 TRIGGERS = ["charge_refuse_delete", "charge_refuse_change", "charge_refuse_transition",
+            "refund_refuse_delete", "refund_refuse_change", "refund_refuse_transition",
             "ledger_entry_refuse_update", "ledger_entry_refuse_delete"]  # fmt: skip
 
 SECOND = """
-    INSERT INTO charge (key, receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name, receipt_url,
-                        arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at)
+    INSERT INTO charge (key, receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name,
+                        receipt_url, arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at,
+                        ended_at)
     SELECT :key, :receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name, receipt_url,
            arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at
     FROM charge WHERE id = :id
@@ -159,11 +161,11 @@ def test_4_money_for_a_charge_that_was_declined(charge: ChargeSnapshot, shop: Sh
 
 @pytest.mark.parametrize("sql", [
     "UPDATE orders SET state = 'open' WHERE id = :order",
-    "UPDATE order_line SET quantity = quantity + 1 WHERE order_id = :order",
+    "UPDATE charge_line SET quantity = quantity + 1 WHERE charge_id = :charge",
     "UPDATE orders SET currency = 'USD' WHERE id = :order",
 ])  # fmt: skip
 def test_5_an_order_that_is_not_what_was_paid(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
-    by_hand(sql, order=charge.order_id)
+    by_hand(sql, order=charge.order_id, charge=charge.id)
     assert set(broken(shop)[5]) == {f"order {charge.order_id}"}
 
 

@@ -10,7 +10,7 @@ from flask import Flask
 from app.charges import protocol, refunds
 from app.charges.refunds import NotRefundable
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import CANCELED, DECLINED, IN_DOUBT, SUCCEEDED
+from app.charges.states import CANCELED, DECLINED, IN_DOUBT, SUCCEEDED, RefundStatus
 from app.database import Unreachable, db
 from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundRequest, Unknown
 from tests.factories import DECLINES, MUG, order, purchase
@@ -68,7 +68,7 @@ def refunded(shop: Shop) -> int:
 
 def test_the_whole_goes_back_and_the_books_are_reversed(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
-    assert refunds.refund(charge, 2400, shop.gateway, 3.0) is SUCCEEDED
+    assert refunds.refund(charge, 2400, shop.gateway, 3.0) is RefundStatus.SUCCEEDED
     assert moved(shop) == [("charge", 2400), ("refund", 2400)]
     assert (at_gateway(shop), refunded(shop), refunds.left(charge)) == (0, 2400, 0)
     assert shop.charges() == {SUCCEEDED: 1}
@@ -78,7 +78,7 @@ def test_the_whole_goes_back_and_the_books_are_reversed(app: Flask, shop: Shop) 
 def test_parts_go_back_until_nothing_is_left(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
     for part, left in ((1000, 1400), (1399, 1), (1, 0)):
-        assert refunds.refund(charge, part, shop.gateway, 3.0) is SUCCEEDED
+        assert refunds.refund(charge, part, shop.gateway, 3.0) is RefundStatus.SUCCEEDED
         assert refunds.left(charge) == left
     with pytest.raises(NotRefundable) as refused:
         refunds.refund(charge, 1, shop.gateway, 3.0)
@@ -111,7 +111,7 @@ def test_twins_refund_once(app: Flask, shop: Shop) -> None:
             return refunds.refund(charge, 1000, shop.gateway, 3.0, key)
 
     assert set(at_once(*[press] * 6)) == {SUCCEEDED}
-    assert press() is SUCCEEDED
+    assert press() is RefundStatus.SUCCEEDED
     assert moved(shop) == [("charge", 2400), ("refund", 1000)]
     assert (at_gateway(shop), refunded(shop)) == (1400, 1000)
     heal(shop)
@@ -134,7 +134,7 @@ def test_two_at_once_never_exceed_the_charge(app: Flask, shop: Shop) -> None:
 @pytest.mark.parametrize("way", [loses_answer, never_arrives, is_away])
 def test_what_is_in_doubt_is_promised_and_found_out(app: Flask, shop: Shop, way: Any) -> None:
     charge = paid(shop)
-    assert refunds.refund(charge, 2400, Broken(shop, way), 3.0) is IN_DOUBT  # type: ignore[arg-type]
+    assert refunds.refund(charge, 2400, Broken(shop, way), 3.0) is RefundStatus.IN_DOUBT  # type: ignore[arg-type]
     assert shop.rows("SELECT status, note IS NOT NULL FROM refund") == [(IN_DOUBT, True)]
     assert (refunds.left(charge), at_gateway(shop)) == (0, 2400)
     with pytest.raises(NotRefundable):
@@ -155,7 +155,7 @@ def test_what_the_bank_refuses_is_not_promised_any_more(app: Flask, shop: Shop) 
     """Somebody refunded at the bank already, past our books: the bank has less left than we believe."""
     charge = paid(shop)
     shop.gateway.refund(RefundRequest("made-by-hand", 2000, charge.payment), 3.0)
-    assert refunds.refund(charge, 2400, shop.gateway, 3.0) is DECLINED
+    assert refunds.refund(charge, 2400, shop.gateway, 3.0) is RefundStatus.DECLINED
     assert shop.rows("SELECT status, reason FROM refund") == [(DECLINED, "more_than_is_left")]
     assert (refunds.left(charge), at_gateway(shop)) == (2400, 2400)
     assert audited(shop).foreign == ["refund made-by-hand"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.charges.tokens import LONGEST, BadToken, Tokens
+from app.charges.tokens import LONGEST, BadToken, Tokens, new_key, new_receipt_id
 from tests.factories import SECRET
 
 BUYER = UUID(int=7)
@@ -102,9 +102,26 @@ def test_no_token_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_another_format_is_refused() -> None:
     tokens = Tokens(SECRET)
-    later = tokens._signer.dumps([2, uuid4().hex, 12, 3, BUYER.hex, 4800, "EUR", 0])
+    later = tokens._signer.dumps([3, uuid4().hex, 12, 3, BUYER.hex, 4800, "EUR", 0])
     with pytest.raises(BadToken):
         tokens.read(str(later))
+
+
+def test_a_token_of_the_earlier_format_is_read_without_its_order() -> None:
+    key = uuid4()
+    earlier = Tokens(SECRET)._signer.dumps([1, key.hex, 12, 3, BUYER.hex, 4800, "EUR", 0])
+    token = Tokens(SECRET).read(str(earlier))
+    assert (token.key, token.order_random_id, token.buyer_id) == (key, None, BUYER)
+
+
+def test_new_keys_and_receipt_ids_are_sorted_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    for make_id in (lambda: str(new_key()), new_receipt_id):
+        made = []
+        for second in range(0, 2_000_000_000, 100_000_000):
+            monkeypatch.setattr("app.charges.tokens.time", lambda second=second: float(second))
+            made.append(make_id())
+        assert made == sorted(made)
+        assert {len(each) for each in made} == {36}
 
 
 def test_its_text_is_short_enough_to_be_read() -> None:

@@ -18,11 +18,13 @@ from tests.postgres import Cluster, private_cluster
 
 SHOP = """
 INSERT INTO orders (id, buyer_id, random_id, state, version, currency, created_at)
-    SELECT i, gen_random_uuid(), gen_random_uuid(), 'placed', 1, 'EUR', now() - interval '1 day' FROM generate_series(1, {n}) i;
+    SELECT i, gen_random_uuid(), gen_random_uuid(), 'placed', 1, 'EUR', now() - interval '1 day'
+    FROM generate_series(1, {n}) i;
 INSERT INTO order_line (order_id, product_id, quantity, unit_price)
     SELECT i, 1 + i % 10, 1, 1000 + i % 5000 FROM generate_series(1, {n}) i;
-INSERT INTO charge (id, key, receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name, receipt_url, last4,
-                    arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at, ended_at)
+INSERT INTO charge (id, key, receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name,
+                    receipt_url, last4, arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at,
+                    ended_at)
     SELECT i, ('00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'))::uuid, gen_random_uuid()::text, i,
            (SELECT buyer_id FROM orders WHERE orders.id = i), 'succeeded',
            1000 + i % 5000, 'EUR', CASE WHEN i % 20 = 0 THEN 500 ELSE 0 END, 'ada' || i || '@example.org',
@@ -60,6 +62,7 @@ def fill(cluster: Cluster, database: str, script: str, payments: int) -> None:
     connection = psycopg2.connect(dsn)
     connection.autocommit = True
     with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
         cursor.execute(script.format(n=payments))
         cursor.execute("VACUUM ANALYZE")
     connection.close()

@@ -31,7 +31,7 @@ def test_a_posting_sums_to_zero(shop: Shop, paid: ChargeSnapshot) -> None:
 
 def test_a_charge_is_posted_once(shop: Shop, paid: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError), transaction() as tx:
-        book.post(tx, paid.id, paid.amount, paid.currency)
+        book.post(tx, paid.id, paid.amount, paid.currency, kind=book.Kind.CHARGE)
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
 
 
@@ -53,11 +53,11 @@ def test_nor_emptied(shop: Shop, paid: ChargeSnapshot, engine_name: str) -> None
 def test_an_entry_of_nothing_is_refused(shop: Shop, paid: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError, match="amount_not_zero"):
         shop.execute(
-            "INSERT INTO ledger_entry (charge_id, account, amount, currency, created_at) "
-            "VALUES (:charge, 'odd', 0, 'EUR', CURRENT_TIMESTAMP)", charge=paid.id,
+            "INSERT INTO ledger_entry (charge_id, kind, account, amount, currency, created_at) "
+            "VALUES (:charge, 'charge', 'odd', 0, 'EUR', CURRENT_TIMESTAMP)", charge=paid.id,
         )  # fmt: skip
 
 
 def test_an_entry_belongs_to_a_charge(shop: Shop, app: Flask) -> None:
     with pytest.raises(IntegrityError), transaction() as tx:
-        book.post(tx, 99_999, 2400, "EUR")
+        book.post(tx, 99_999, 2400, "EUR", kind=book.Kind.CHARGE)

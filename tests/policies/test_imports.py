@@ -6,13 +6,17 @@ import pytest
 
 from tests.policies.sources import PACKAGES, ROOT, imports, modules, part, tree
 
-FOUNDATIONS = {"database", "money", "settings"}
+FOUNDATIONS = {"database", "engines", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
 IN_FRONT_OF_VIEWS = {"current", "security", "errors", "locale", "logs", "assets"}
 
 MAY_IMPORT = {
     "money": set(),
-    "database": set(),
+    "watchdog": set(),
+    "engines": set(),
+    "database": {"engines", "watchdog"},
+    "leases": {"database"},
+    "timeouts": set(),
     "settings": {"money"},
     "logs": set(),
     "assets": set(),
@@ -21,12 +25,12 @@ MAY_IMPORT = {
     "locale": {"money"},
     "errors": {"charges", "database"},
     "ledger": {"database"},
-    "mail": {"database"},
+    "mail": {"database", "leases"},
     "gateways": FOUNDATIONS,
     "orders": FOUNDATIONS,
-    "charges": {"orders", "ledger", "gateways", "mail", "database"},
+    "charges": {"orders", "ledger", "gateways", "mail", "database", "leases"},
     "shop": {"charges", "orders", "gateways"} | FOUNDATIONS | IN_FRONT_OF_VIEWS,
-    "health": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,
+    "health": {"charges", "gateways", "database", "timeouts"} | IN_FRONT_OF_VIEWS,
     "webhooks": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,
     "cli": {"charges", "orders", "gateways", "mail", "ledger", "current"} | FOUNDATIONS,
     # An application of its own: it shares the foundations, and the list of test cards with the client.

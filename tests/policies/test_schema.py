@@ -81,6 +81,6 @@ def test_what_the_guarantee_rests_on_is_there(empty_url: str, engine_name: str) 
     if engine_name == "sqlite":
         assert f"ON charge (order_id) WHERE {live}" in told
         triggers = {part[2] for part in schema(empty_url) if part[2].startswith("trigger")}
-        assert len(triggers) == 5
+        assert len(triggers) == 8
     else:
-        assert told.count("CREATE TRIGGER") == 2
+        assert told.count("CREATE TRIGGER") == 3

@@ -66,7 +66,7 @@ class Buying:
 
     def number(self) -> UUID:
         """Of the latest receipt, which is this shopper's."""
-        return UUID(str(self.shop.value("SELECT receipt_id FROM charge ORDER BY id DESC LIMIT 1")))
+        return str(self.shop.value("SELECT receipt_id FROM charge ORDER BY id DESC LIMIT 1"))
 
     def pays(self) -> None:
         """If there is a page to pay on: nobody else can lead them there."""

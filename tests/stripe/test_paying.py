@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import time
-from uuid import UUID
 
 import pytest
 
@@ -241,7 +240,7 @@ def test_the_stored_request_is_what_was_sent(shop: Shop, provider: Provider) -> 
     (_, _, key, params) = provider.asked[-1]
     with shop.app.app_context():
         link = provider.session["success_url"]
-        seen = receipts.find_charge(UUID(link.rsplit("/", 1)[1]))
+        seen = receipts.find_charge(link.rsplit("/", 1)[1])
     assert seen is not None and seen.gateway_request is not None
     assert (str(seen.key), seen.gateway_request["version"]) == (key, "2026-10-28.endive")
     kept = seen.gateway_request["params"]

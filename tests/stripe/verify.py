@@ -101,7 +101,8 @@ class Trial:
 
     def _payment(self) -> Payment:
         sale = HostedPayment(
-            key=str(uuid4()), amount=AMOUNT, currency=self.currency, order_id=1, order_random_id=str(uuid4()), email="ada@example.com",
+            key=str(uuid4()), amount=AMOUNT, currency=self.currency, order_id=1,
+            order_random_id=str(uuid4()), email="ada@example.com",
             return_url="https://shop.example.com/receipts/1", lines=[PaymentLine("Morning mug", 1, AMOUNT)],
         )  # fmt: skip
         return Payment(sale.key, sale.amount, sale.currency, gateway_request=self.gateway.prepare(sale))

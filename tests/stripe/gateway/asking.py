@@ -13,7 +13,8 @@ WINDOW = 3600.0
 
 def sale(**changes: object) -> HostedPayment:
     given = {
-        "key": str(uuid4()), "amount": 4800, "currency": "EUR", "order_id": 7, "order_random_id": str(uuid4()), "email": "ada@example.org",
+        "key": str(uuid4()), "amount": 4800, "currency": "EUR", "order_id": 7,
+        "order_random_id": str(uuid4()), "email": "ada@example.org",
         "return_url": "http://127.0.0.1:8000/receipts/1", "lines": [PaymentLine("Morning mug", 2, 2400)],
     }  # fmt: skip
     return HostedPayment(**(given | changes))  # type: ignore[arg-type]
