@@ -218,7 +218,8 @@ def insert(
 
 
 def _get(connection: Connection, key: UUID) -> RefundSnapshot:
-    return snapshot(connection.execute(select(*COLUMNS).where(refunds.c.key == key)).one())
+    """Return the refund and lock its row, so that the COMMIT waits for a synchronous standby (see `confirmed`)."""
+    return snapshot(connection.execute(select(*COLUMNS).where(refunds.c.key == key).with_for_update()).one())
 
 
 def snapshot(row: Sequence[Any]) -> RefundSnapshot:

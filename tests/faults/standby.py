@@ -1,0 +1,84 @@
+"""A real PostgreSQL primary with a synchronous standby that can be frozen, woken and promoted."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.gateways.bank import until
+from tests.postgres import Cluster, private_cluster
+
+NAME = "standby"
+
+
+class Pair:
+    """A primary whose commits wait for one standby."""
+
+    def __init__(self, primary: Cluster, standby: Cluster) -> None:
+        self.primary, self.standby = primary, standby
+
+    def freeze(self) -> None:
+        """Stop every process of the standby where it stands: nothing is closed, nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let it go on, and wait until it follows the primary again."""
+        self._signal(signal.SIGCONT)
+        until(self._follows, 60)
+
+    def promote(self) -> Cluster:
+        """End the primary as a lost machine would, make the standby the new primary, and return it.
+
+        What the frozen standby had not read from its socket is lost with the primary.
+        """
+        for pid in self._processes():
+            if b"walreceiver" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
+        self.primary.stop("immediate")
+        self._signal(signal.SIGCONT)
+        self.standby._control("promote")
+        return self.standby
+
+    def stop_waiting(self) -> None:
+        """Let the primary commit without its standby from now on, as an operator may."""
+        self.primary.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+        self.primary.execute("SELECT pg_reload_conf()")
+
+    def _follows(self) -> bool:
+        return self.primary.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'") == [(1,)]
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _processes(self) -> list[int]:
+        """Return the pids of the standby's postmaster and its children."""
+        postmaster = int((self.standby.data / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        return [postmaster, *map(int, children)]
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[Pair]:
+    """A primary and its synchronous standby, both of the test's own; gone at the end."""
+    with private_cluster() as primary:
+        standby = Cluster.make()
+        found = None
+        try:
+            query = f"--dbname=host={primary.folder} port=5432 user=payonce application_name={NAME}"
+            primary._program("pg_basebackup", f"--pgdata={standby.data}", "--write-recovery-conf", query, "--no-sync")
+            with (standby.data / "postgresql.conf").open("a") as file:
+                file.write(f"unix_socket_directories='{standby.folder}'\n")
+            standby.start()
+            primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'")
+            primary.execute("SELECT pg_reload_conf()")
+            found = Pair(primary, standby)
+            until(found._follows, 60)
+            yield found
+        finally:
+            if found:
+                with contextlib.suppress(OSError):
+                    found._signal(signal.SIGCONT)
+            standby.destroy()
