@@ -18,6 +18,7 @@ run: .venv/base ## serve the shop on http://127.0.0.1:8000 (PORT changes it), wi
 
 test: .venv/ready ## every test, on SQLite, PostgreSQL and in a browser
 	@$(BIN)/python -m setup.postgres >/dev/null
+	@$(BIN)/python -m setup.redis >/dev/null
 	@$(BIN)/python -m setup.chromium >/dev/null
 	@echo "Testing on SQLite, PostgreSQL and in Chromium ..."
 	@exec $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from flask import Flask, Response, abort, current_app, request, session
+from flask import Flask, Response, abort, current_app, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf, validate_csrf
@@ -44,6 +44,10 @@ FILE_HEADERS = {
 DECLINES_PER_BUYER = parse("10 per 10 minutes")
 DECLINES_PER_ADDRESS = parse("100 per 10 minutes")
 """Many shoppers share an address (offices, mobile networks), while card testing needs thousands of tries."""
+
+LIMITER_STORAGES = ("memory", "redis", "rediss", "redis+unix")
+REDIS_TIMEOUT = 0.5
+"""Seconds in which Redis must accept a connection, and then answer. Longer waits would delay every checkout."""
 
 
 class TooManyDeclines(Exception):
@@ -126,10 +130,16 @@ def count_decline() -> None:
 
 
 def _limited(question: Callable[..., bool], rate: RateLimitItem, who: str) -> bool:
-    """Ask the limiter. If its storage is away, allow the request: a shop without limits is better than none."""
+    """Ask the limiter. If its storage is away, allow the request: a shop without limits is better than none.
+
+    The storage is not asked again within the same request, so that a silent one delays a request by one time-out.
+    """
+    if g.get("limiter_failed"):
+        return True
     try:
         return question(rate, "declines", who)
     except StorageError as error:
+        g.limiter_failed = True
         log.warning("limiter_failed", error=type(error.storage_error).__name__)
         return True
 
@@ -140,11 +150,31 @@ def _decline_limits() -> list[tuple[RateLimitItem, str]]:
 
 
 def make_limiter(storage_url: str) -> RateLimiter:
-    """Return the counter behind the rate limits. Raises SettingsError if the storage is unknown or not installed."""
+    """Return the counter behind the rate limits. It connects to its storage at the first question.
+
+    Raises SettingsError if the storage is unknown or not installed. The message never holds the address, which may
+    contain a password.
+    """
+    scheme = storage_url.partition(":")[0]
+    if scheme not in LIMITER_STORAGES:
+        known = ", ".join(f"{name}://" for name in LIMITER_STORAGES)
+        raise SettingsError(f"LIMITS_STORAGE_URL must begin with one of {known}")
     try:
-        return FixedWindowRateLimiter(storage_from_string(storage_url, wrap_exceptions=True))
+        storage = _redis(storage_url) if scheme.startswith("redis") else storage_from_string(storage_url)
+        return FixedWindowRateLimiter(storage)
     except ConfigurationError as error:
         raise SettingsError(f"LIMITS_STORAGE_URL can't be used: {error}") from None
+    except (TypeError, ValueError):
+        raise SettingsError("LIMITS_STORAGE_URL is no valid address, or has an unknown option") from None
+
+
+def _redis(url: str) -> Any:
+    """Return the storage. Raises TypeError or ValueError if the address or one of its options is invalid."""
+    options = {"socket_timeout": REDIS_TIMEOUT, "socket_connect_timeout": REDIS_TIMEOUT}
+    storage: Any = storage_from_string(url, wrap_exceptions=True, **options)
+    pool = storage.storage.connection_pool
+    pool.connection_class(**pool.connection_kwargs)  # Checks the options; a wrong one would fail in every checkout.
+    return storage
 
 
 class TrustedProxies:
