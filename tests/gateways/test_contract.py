@@ -1,17 +1,15 @@
 """One suite over every gateway: what `app/gateways/base.py` promises, asked of a real server over real HTTP.
 
 `contract.py` has one counterpart per gateway: the sandbox bank is the real one, Stripe is a stand-in. Movements are
-read from the gateway's own books, never through the client. Lost and wrong answers are in `test_contract_faults.py`.
+read from the gateway's own books, never through the client. Lost and wrong answers are in `test_contract_faults.py`,
+events in `test_contract_events.py`.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -19,10 +17,6 @@ from app import settings
 from app.gateways import registry
 from app.gateways.base import (
     Answer,
-    BadEvent,
-    EventSender,
-    EventSubject,
-    GatewayRefund,
     HostedGateway,
     Outcome,
     Payment,
@@ -33,7 +27,7 @@ from app.gateways.base import (
 from app.settings import Settings, SettingsError
 from tests.factories import SECRET
 from tests.gateways.bank import at_once
-from tests.gateways.contract import AMOUNT, COUNTERPARTS, TIMEOUT, Counterpart, part_of, refusing
+from tests.gateways.contract import AMOUNT, COUNTERPARTS, TIMEOUT, Counterpart, part_of
 from tests.policies.sources import ROOT, imports
 
 CHARGED = [("charge", AMOUNT)]
@@ -273,66 +267,6 @@ def test_the_statement_has_each_movement_once(counterpart: Counterpart, currency
 
 def movement(entry: StatementEntry) -> tuple[str, str, int, str]:
     return entry.key, entry.kind, entry.amount, entry.currency
-
-
-# Gateways with a page of their own, and gateways that send events.
-
-
-def those_with(ability: Any) -> pytest.MarkDecorator:
-    """Run a test over the gateways whose client has all methods of this protocol."""
-    able = [each for each in COUNTERPARTS if isinstance(each(Path()).client("http://127.0.0.1:9"), ability)]
-    return pytest.mark.parametrize("counterpart", able, indirect=True, ids=[each.name for each in able])
-
-
-@those_with(HostedGateway)
-def test_a_hosted_payment_is_prepared_without_asking_anybody(counterpart: Counterpart) -> None:
-    """`payment` prepares it and turns it into JSON and back, as the claim does."""
-    with refusing() as origin:
-        elsewhere = type(counterpart)(counterpart.folder)
-        elsewhere.origin = origin
-        request = elsewhere.payment().gateway_request
-    assert request and json.loads(json.dumps(request)) == request
-
-
-@those_with(EventSender)
-def test_an_event_is_read_without_asking_anybody(counterpart: Counterpart) -> None:
-    payment = counterpart.paid()
-    body, headers = counterpart.event(payment)
-    with refusing() as origin:
-        gateway = counterpart.client(origin)
-        assert isinstance(gateway, EventSender)
-        event = gateway.read_event(body, headers)
-    assert (event.subject, event.key, event.at.utcoffset()) == (EventSubject.PAYMENT, payment.key, timedelta(0))
-    assert event.id and event.kind
-    assert gateway.key_of(event, TIMEOUT) == payment.key
-
-
-@those_with(EventSender)
-def test_an_event_that_the_gateway_did_not_sign_is_bad(counterpart: Counterpart) -> None:
-    gateway = counterpart.client()
-    assert isinstance(gateway, EventSender)
-    payment = counterpart.paid()
-    body, headers = counterpart.event(payment)
-    other_body, other_headers = counterpart.event(counterpart.paid())
-    other_key = body.replace(payment.key.encode(), str(uuid4()).encode())
-    bad = [(body, {}), (body, other_headers), (other_body, headers), (other_key, headers), (body + b" ", headers)]
-    bad += [(b"", headers), (body, {name: value[::-1] for name, value in headers.items()})]
-    bad += [(body, {**headers, name: ""}) for name in headers if not name.lower().startswith("content-")]
-    for altered, with_headers in bad:
-        with pytest.raises(BadEvent):
-            gateway.read_event(altered, with_headers)
-    assert gateway.read_event(body, headers).key == payment.key
-
-
-@those_with(EventSender)
-def test_refunds_of_a_payment_are_known_by_our_keys(counterpart: Counterpart) -> None:
-    gateway, payment = counterpart.client(), counterpart.paid()
-    assert isinstance(gateway, EventSender)
-    assert gateway.refunds_of(payment, TIMEOUT) == []
-    part = part_of(payment, 1000)
-    reference = gateway.refund(part, TIMEOUT).gateway_reference
-    assert reference
-    assert gateway.refunds_of(payment, TIMEOUT) == [GatewayRefund(part.key, 1000, reference, ours=True)]
 
 
 def outcome(answer: Answer | None) -> Outcome | None:
