@@ -1,9 +1,21 @@
-# PayOnce in a container: `docker compose up` runs it with PostgreSQL, the bank and a step that migrates.
+# PayOnce in a container. `docker compose up` runs it with PostgreSQL, the sandbox bank and a step that migrates.
+#
+# `--build-arg DEMO=off` leaves out the demonstration: the Lab and the sandbox bank.
+
+FROM python:3.11-slim-bookworm AS demo
+COPY lab /opt/demo/lab
+COPY sandbox_bank /opt/demo/sandbox_bank
+ARG DEMO=on
+RUN case "$DEMO" in \
+        on) ;; \
+        off) rm -r /opt/demo/lab /opt/demo/sandbox_bank ;; \
+        *) echo "DEMO must be on or off" >&2; exit 1 ;; \
+    esac
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /srv/payonce
 COPY requirements/base.txt requirements/base.txt
-# Without pip in it, so that what is copied into the image below can install nothing.
+# The environment contains no pip, so that nothing can be installed in the final image.
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
         --only-binary :all: --require-hashes -r requirements/base.txt
@@ -17,17 +29,18 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /srv/payonce
 COPY --from=build /opt/venv /opt/venv
+COPY --from=demo /opt/demo/ ./
 COPY wsgi.py gunicorn.conf.py LICENSE ./
 COPY app app
 COPY templates templates
 COPY static static
 USER payonce
 EXPOSE 8000
-# The root may be read-only: only /tmp and /srv/payonce/instance (SQLite files) are ever written to.
+# The root file system can be read-only. The program writes only to /tmp and /srv/payonce/instance (SQLite files).
 VOLUME /srv/payonce/instance
-# The shop answers only to its own host names, so the check speaks as one of them.
+# The shop accepts only its own host names, so the check sends one of them.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as web; host = os.environ.get('SHOP_HOSTS', '').split(',')[0] or '127.0.0.1'; web.urlopen(web.Request('http://127.0.0.1:8000/healthz', headers={'Host': host}), timeout=4)"]
-# gunicorn is process 1 itself, so that SIGTERM reaches it and charges in flight finish.
+# gunicorn is process 1, so that it receives SIGTERM and lets charges in flight finish.
 STOPSIGNAL SIGTERM
 CMD ["gunicorn", "-c", "gunicorn.conf.py", "--bind", "0.0.0.0:8000", "wsgi:app"]

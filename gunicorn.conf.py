@@ -10,13 +10,13 @@ from typing import Any
 
 
 def _make_metrics_folder() -> None:
-    """Where the workers' counters meet, so that /metrics answers for all of them; new at each start."""
+    """Create a new folder in which the workers share their counters, so that /metrics returns the sums of all."""
     if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         os.makedirs(given, exist_ok=True)
         return
     try:
         folder = tempfile.mkdtemp(prefix="payonce-metrics-")
-    except OSError:  # Read-only everywhere: then each worker counts for itself.
+    except OSError:  # No folder is writable. Each worker then counts only its own requests.
         return
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     master = os.getpid()
@@ -24,7 +24,7 @@ def _make_metrics_folder() -> None:
 
 
 def _gateway_deadline_and_proxies() -> tuple[float, tuple[str, ...]]:
-    """What must agree with the program's own settings; one line where those make no sense."""
+    """Return the program's own settings that must agree with gunicorn's. Exit with one line if a setting is invalid."""
     from app.settings import Settings, SettingsError
 
     try:
@@ -34,59 +34,61 @@ def _gateway_deadline_and_proxies() -> tuple[float, tuple[str, ...]]:
     return settings.gateway_deadline, settings.trusted_proxies
 
 
-# Before anything of the program is imported: the metrics library looks once, when it is loaded.
+# Before the program is imported, because the metrics library reads the variable only once, at its import.
 _make_metrics_folder()
 _deadline, _proxies = _gateway_deadline_and_proxies()
-# Time for the claim and the record, each one short transaction, and for a database that is slow just then.
-_BOOKS = 10
+# Seconds for the claim and the record, which are one short transaction each, also if the database is slow.
+_TRANSACTIONS = 10
 
-# Loopback: what faces the network is a proxy that speaks TLS. A container says --bind 0.0.0.0:8000.
+# Only loopback, because a proxy that speaks TLS faces the network. A container uses --bind 0.0.0.0:8000.
 bind = f"127.0.0.1:{os.environ.get('PORT') or 8000}"
 
-# A charge spends its time waiting for the gateway. sync workers would serve one shopper at a time and kill
-# a charge that takes long; threads wait cheaply, and the database driver lets the others run meanwhile.
+# A charge spends most of its time waiting for the gateway. A sync worker serves one shopper at a time and kills a slow
+# charge. Threads wait cheaply, and the database driver lets other threads run while it waits.
 worker_class = "gthread"
-# Two at least, so that one busy or restarting worker is not the whole shop; few, because each has a pool of
-# up to 20 connections and PostgreSQL grants 100 by default. WEB_CONCURRENCY says otherwise.
+# At least two, so that the shop still serves while one worker is busy or restarts. At most four, because each has a
+# pool of up to 20 connections and PostgreSQL allows 100 by default. WEB_CONCURRENCY overrides this.
 workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, max(2, os.cpu_count() or 1)))
-# Shoppers per worker whose bank may be slow at the same time. No connection is held while a gateway is
-# asked, so threads may outnumber the pool. Measured by `make bench` (64 shoppers, a bank of 300 ms): workers
-# share connections unevenly, so 2 × 32 left shoppers waiting in one worker while threads idled in the other;
-# 2 × 64 served a third more, 2 × 96 no more than that. An idle thread costs next to nothing.
+# The number of shoppers per worker who can wait for a slow bank at the same time. No database connection is held while
+# a gateway is asked, so there can be more threads than connections. Measured by `make bench` (64 shoppers, a bank that
+# takes 300 ms): workers share the shoppers unevenly, so with 2 × 32 threads some shoppers waited for one worker while
+# threads of the other were idle. 2 × 64 served a third more, 2 × 96 not more than that. Idle threads cost very little.
 threads = int(os.environ.get("GUNICORN_THREADS") or 64)
 
-# A stopping worker lets the charges in flight finish: asked and recorded.
-graceful_timeout = math.ceil(_deadline) + _BOOKS
-# How long a worker may stay silent before it is killed. Its main thread reports while the others wait for
-# gateways, so this ends a worker that hangs as a whole, never a slow charge; those have their own deadline.
+# Seconds that a stopping worker has to finish its charges in flight, which means to ask and to record.
+graceful_timeout = math.ceil(_deadline) + _TRANSACTIONS
+# Seconds without a heartbeat after which a worker is killed. The worker's main thread sends heartbeats while the other
+# threads wait for gateways, so this ends only a worker that hangs completely. A slow charge has its own deadline.
 timeout = graceful_timeout + 15
-# A browser's next click finds the connection open. Short, because a browser that posts into a connection
-# closed just then sends the form again (harmless here, but noise).
+# Seconds that a connection stays open for the browser's next request. Few, because a browser that posts at the moment
+# when the connection is closed sends the form again, which is harmless but unnecessary.
 keepalive = 5
 
-# A leak in any library never grows old; the jitter keeps the workers from restarting together.
+# Workers restart after this number of requests, which limits memory leaks in libraries. Because of the jitter they do
+# not restart at the same time.
 max_requests = 20_000
 max_requests_jitter = 4_000
 
-# Loaded once, before any worker: what is wrong stops the start with one message, not a loop of dying workers.
+# The application is loaded once, before the workers start, so that an error stops the start with one message. Otherwise
+# worker after worker would start and fail.
 preload_app = True
 
-# Whose X-Forwarded-* headers count: TRUSTED_PROXIES. gunicorn's own default is anyone on loopback.
+# Only proxies in TRUSTED_PROXIES may set X-Forwarded-* headers. By default, gunicorn trusts every client on loopback.
 forwarded_allow_ips = ",".join(_proxies)
 
-# gunicorn's access log would write addresses with whatever secret stands in them. The program logs requests
-# itself, structured and redacted; here are only starts, stops and deaths of workers.
+# gunicorn's access log would contain complete addresses, also those that hold secrets. The program logs requests
+# itself, structured and redacted. The error log contains only starts, stops and crashes of workers.
 accesslog = None
 errorlog = "-"
-# The control socket has one place per user, where two shops on a machine would meet; and it is a thread in
-# the master, which forks.
+# The control socket has one path per user, so two shops on one machine would conflict. It also needs a thread in the
+# master, and a process with threads must not fork.
 control_socket_disable = True
-# The workers' heartbeat is a file: in memory, so that a slow disk does not look like a dead worker.
-worker_tmp_dir = next((d for d in ("/dev/shm",) if os.access(d, os.W_OK)), None)  # noqa: S108
+# The workers' heartbeats are files. They are kept in memory, so that a slow disk does not look like a dead worker.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Connections made before the fork belong to the master: forget them here without closing them."""
+    """Forget connections that the master opened before the fork, without closing them: they belong to the master."""
     from app.database import db
 
     with server.app.wsgi().app_context():
@@ -94,7 +96,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """A dead worker's gauges no longer count; its counters stay."""
+    """Drop a dead worker's gauges from /metrics. Its counters stay."""
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         from prometheus_client import multiprocess
 

@@ -1,4 +1,4 @@
-"""One page per kind of error. It says first what happened to the money, then what to do."""
+"""One page per kind of error. Each page says first what happened to the money, then what to do."""
 
 from typing import NamedTuple
 
@@ -14,22 +14,22 @@ log = structlog.get_logger()
 
 
 class ErrorText(NamedTuple):
-    """What an error page says."""
+    """The heading and the paragraphs of an error page."""
 
     heading: str
     message: list[str]
 
 
-NOTHING = "Nothing was charged."
+NOT_CHARGED = "Nothing was charged."
 
 REFUSALS = {
     "bad_token": ErrorText(
         "This payment form can't be read",
-        [NOTHING, "It was cut short on its way, or was not made by this shop. Go to your basket and start again."],
+        [NOT_CHARGED, "It was cut short on its way, or was not made by this shop. Go to your basket and start again."],
     ),
     "foreign_token": ErrorText(
         "This payment form belongs to another browser",
-        [NOTHING, "It was made for a basket that is not this browser's. Go to your basket and start again."],
+        [NOT_CHARGED, "It was made for a basket that is not this browser's. Go to your basket and start again."],
     ),
 }
 
@@ -52,15 +52,15 @@ ORDER_UNKNOWN = {
 }
 
 BY_STATUS = {
-    400: ErrorText("The request could not be understood", [NOTHING, "Go back and try again."]),
-    403: ErrorText("That is not yours to open", [NOTHING]),
+    400: ErrorText("The request could not be understood", [NOT_CHARGED, "Go back and try again."]),
+    403: ErrorText("That is not yours to open", [NOT_CHARGED]),
     404: ErrorText(
         "This page does not exist", ["If you typed the address, check it. If you followed a link, it is old."]
     ),
-    405: ErrorText("This page can't be used that way", [NOTHING]),
-    413: ErrorText("That was too much to read", [NOTHING, "No form of this shop is that long."]),
-    415: ErrorText("That was not a form", [NOTHING]),
-    429: ErrorText("Too many tries", [NOTHING, "Wait ten minutes, then try again."]),
+    405: ErrorText("This page can't be used that way", [NOT_CHARGED]),
+    413: ErrorText("That was too much to read", [NOT_CHARGED, "No form of this shop is that long."]),
+    415: ErrorText("That was not a form", [NOT_CHARGED]),
+    429: ErrorText("Too many tries", [NOT_CHARGED, "Wait ten minutes, then try again."]),
     500: ErrorText(
         "The shop made a mistake",
         ["If you were paying, see your payments before you try again: what was charged, if anything, is there."],
@@ -82,12 +82,12 @@ CLAIM_UNKNOWN = ErrorText(
     ],
 )
 
-RECEIPT_AWAY = ErrorText(
+RECEIPT_UNREADABLE = ErrorText(
     "We can't look up this payment right now",
     ["Do not pay again. This page tries again by itself, and this link will tell how the payment ended."],
 )
 
-OTHER_HOST = "This shop does not answer to that host name. Nothing was charged.\n"
+UNKNOWN_HOST = "This shop does not answer to that host name. Nothing was charged.\n"
 
 
 def refusal_page(kind: str, status: int, reference: str = "") -> tuple[str, int]:
@@ -97,10 +97,10 @@ def refusal_page(kind: str, status: int, reference: str = "") -> tuple[str, int]
 
 
 def unavailable(text: ErrorText, refresh: int | None = None) -> Response:
-    """Return a 503 page. With `refresh`, it reloads itself after so many seconds."""
-    answer = make_response(_page(text, refresh), 503)
-    answer.headers["Retry-After"] = "5"
-    return answer
+    """Return a 503 page. It reloads itself after `refresh` seconds, if given."""
+    response = make_response(_page(text, refresh), 503)
+    response.headers["Retry-After"] = "5"
+    return response
 
 
 def _page(text: ErrorText, refresh: int | None = None) -> str:
@@ -108,28 +108,28 @@ def _page(text: ErrorText, refresh: int | None = None) -> str:
 
 
 def init_app(app: Flask) -> None:
-    """Register a page for every error that a request can end in."""
+    """Register a page for every error that a request can end with."""
 
     @app.errorhandler(SecurityError)
-    def _other_host(_error: SecurityError) -> Response:
-        # Plain text: the links of a page would need the host name that was just refused.
-        return make_response(OTHER_HOST, 400, {"Content-Type": "text/plain; charset=utf-8"})
+    def _unknown_host(_error: SecurityError) -> Response:
+        # Plain text, because the links of a page would contain the host name that was just refused.
+        return make_response(UNKNOWN_HOST, 400, {"Content-Type": "text/plain; charset=utf-8"})
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
         status = error.code or 500
         if status < 400:
             return error.get_response()
-        answer = make_response(_page(BY_STATUS.get(status, BY_STATUS[400 if status < 500 else 500])), status)
+        response = make_response(_page(BY_STATUS.get(status, BY_STATUS[400 if status < 500 else 500])), status)
         if allowed := getattr(error, "valid_methods", None):
-            answer.headers["Allow"] = ", ".join(allowed)
-        return answer
+            response.headers["Allow"] = ", ".join(allowed)
+        return response
 
     @app.errorhandler(ClaimUnknown)
     def _claim_unknown(_error: ClaimUnknown) -> Response:
         return unavailable(CLAIM_UNKNOWN)
 
     @app.errorhandler(Unreachable)
-    def _database_away(error: Unreachable) -> Response:
+    def _database_unreachable(error: Unreachable) -> Response:
         log.error("database_unreachable", error=str(error), path=request.path)
         return unavailable(BY_STATUS[503])

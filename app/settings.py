@@ -1,6 +1,6 @@
 """Every setting: its environment variable, type, default, check and purpose.
 
-`Settings.from_environ()` raises `SettingsError` with one line that says what to do.
+`Settings.from_environ()` raises `SettingsError` with one line that names the variable and says what it must be.
 """
 
 import os
@@ -18,18 +18,18 @@ INSTANCE = Path(__file__).resolve().parent.parent / "instance"
 
 
 class SettingsError(ValueError):
-    """A setting is missing or makes no sense. The message is one line for the person who starts the program."""
+    """A setting is missing or invalid. The message is one line for the person who starts the program."""
 
 
 def _text(value: str) -> str:
     if not value.strip() or not value.isprintable():
-        raise ValueError("must be a line of text")
+        raise ValueError("must be one line of text")
     return value.strip()
 
 
 def _secret(value: str) -> str:
     if len(value) < 16:
-        raise ValueError("must have at least 16 characters, such as those of: openssl rand -hex 32")
+        raise ValueError("must have at least 16 characters; `openssl rand -hex 32` makes a good one")
     return value
 
 
@@ -45,7 +45,7 @@ def _seconds(value: str) -> float:
 
 
 def _database(value: str) -> str:
-    """Name the driver, because `postgresql://` means psycopg 3 in SQLAlchemy 2.1, and this program uses psycopg2."""
+    """Return the URL with the driver's name: in SQLAlchemy 2.1 `postgresql://` means psycopg 3, but we use psycopg2."""
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value)
     if not re.match(r"^(postgresql\+psycopg2|sqlite)://", url):
         raise ValueError("must begin with postgresql:// or sqlite:///")
@@ -56,7 +56,7 @@ def _origin(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
         raise ValueError("must be an origin such as http://127.0.0.1:8010")
-    parts.port  # noqa: B018  (raises ValueError if the port is invalid)
+    parts.port  # noqa: B018 - raises ValueError if the port is invalid.
     return value.rstrip("/")
 
 
@@ -76,7 +76,7 @@ def _gateway(value: str) -> str:
 def _stripe_key(value: str) -> str:
     modes = set(re.findall(r"(?:sk|rk)_(live|test)_", value))
     if modes == {"live", "test"}:
-        raise ValueError("must not hold a test key together with a live one: a shop takes real money, or none")
+        raise ValueError("must not hold a test key together with a live one: a shop takes either real money or none")
     if not re.fullmatch(r"(sk|rk)_(live|test)_[A-Za-z0-9_]{8,}", value):
         raise ValueError("must be one secret key of the account, such as sk_test_… or sk_live_…")
     return value
@@ -85,7 +85,7 @@ def _stripe_key(value: str) -> str:
 def _webhook_secrets(value: str) -> tuple[str, ...]:
     secrets = tuple(part.strip() for part in value.split(",") if part.strip())
     if not all(re.fullmatch(r"whsec_[A-Za-z0-9+/=_-]{8,}", secret) for secret in secrets):
-        raise ValueError("must be the webhook's signing secret, whsec_…; several, comma separated, while it is rolled")
+        raise ValueError("must be the webhook's signing secret, whsec_…; during a rotation several, comma separated")
     return secrets
 
 
@@ -110,66 +110,76 @@ def _switch(value: str) -> bool:
 
 
 def _setting(
-    check: Callable[[str], Any], why: str, default: Any = None, required: bool = False, shown: bool = True
+    check: Callable[[str], Any], purpose: str, default: Any = None, required: bool = False, shown: bool = True
 ) -> Any:
-    """Declare a setting. `shown=False` keeps a secret, or an address that may contain one, out of `repr`."""
+    """Declare a setting. `check` turns its text into its value or raises ValueError.
+
+    README.md repeats `purpose` in its table of settings. `shown=False` keeps the value out of `repr`, because it is a
+    secret or a URL that may contain one.
+    """
     if required:
-        return field(metadata={"check": check, "why": why}, repr=shown)
-    return field(default=default, metadata={"check": check, "why": why}, repr=shown)
+        return field(metadata={"check": check, "purpose": purpose}, repr=shown)
+    return field(default=default, metadata={"check": check, "purpose": purpose}, repr=shown)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The program's settings. Each one's environment variable is its name in capitals."""
+    """The settings of the program. The environment variable of each one is its name in capitals."""
 
     secret_key: str = _setting(
-        _secret, "signs checkout tokens and cookies; the same on every host", required=True, shown=False
+        _secret, "signs checkout tokens and cookies; must be the same on every host", required=True, shown=False
     )
     secret_key_fallbacks: tuple[str, ...] = _setting(
-        _secrets, "earlier secrets, comma separated, still accepted so that open forms keep working", (), shown=False
+        _secrets, "earlier secrets, comma separated; still accepted, so that open forms stay valid", (), shown=False
     )
     database_url: str = _setting(
-        _database, "the shop's storage: PostgreSQL, or SQLite for one machine", f"sqlite:///{INSTANCE}/shop.sqlite",
+        _database, "the shop's database: PostgreSQL, or SQLite for one machine", f"sqlite:///{INSTANCE}/shop.sqlite",
         shown=False,
     )  # fmt: skip
     payment_gateway: str = _setting(_gateway, "the payment gateway: sandbox or stripe", "sandbox")
-    gateway_deadline: float = _setting(_seconds, "seconds in which the gateway is asked, retries included", 10.0)
-    action_window: float = _setting(_seconds, "seconds a shopper has to confirm at the bank", 3600.0)
-    sandbox_bank_url: str = _setting(_origin, "where the sandbox bank listens", "http://127.0.0.1:8010")
+    gateway_deadline: float = _setting(
+        _seconds, "seconds in which a request may ask the gateway, retries included", 10.0
+    )
+    action_window: float = _setting(_seconds, "seconds that a shopper has to confirm a payment at the bank", 3600.0)
+    sandbox_bank_url: str = _setting(_origin, "the sandbox bank's address", "http://127.0.0.1:8010")
     sandbox_database_url: str = _setting(
-        _database, "the bank's own storage", f"sqlite:///{INSTANCE}/bank.sqlite", shown=False
+        _database, "the sandbox bank's own database", f"sqlite:///{INSTANCE}/bank.sqlite", shown=False
     )
     stripe_secret_key: str = _setting(
-        _stripe_key, "the Stripe account's secret key; also asked about earlier payments", "", shown=False
+        _stripe_key, "the Stripe account's secret key; also needed for earlier Stripe payments", "", shown=False
     )
     stripe_webhook_secret: tuple[str, ...] = _setting(
-        _webhook_secrets, "signs what Stripe tells us; several, comma separated, while it is rolled", (), shown=False
+        _webhook_secrets, "verifies Stripe's events; during a rotation several, comma separated", (), shown=False
     )
-    stripe_api_base: str = _setting(_origin, "Stripe's interface; a stand-in for tests", "https://api.stripe.com")
-    shop_name: str = _setting(_text, "the name on every page", "PayOnce")
-    shop_currency: str = _setting(_currency, "ISO 4217 code of every price", "EUR")
+    stripe_api_base: str = _setting(
+        _origin, "the address of Stripe's API; tests use a stand-in", "https://api.stripe.com"
+    )
+    shop_name: str = _setting(_text, "the shop's name, shown on every page", "PayOnce")
+    shop_currency: str = _setting(_currency, "the currency of all prices, as an ISO 4217 code", "EUR")
     shop_hosts: tuple[str, ...] = _setting(
-        _hosts, "host names the shop answers to, comma separated", ("127.0.0.1", "localhost")
+        _hosts, "host names under which the shop can be requested, comma separated", ("127.0.0.1", "localhost")
     )
     trusted_proxies: tuple[str, ...] = _setting(
-        _networks, "addresses or networks of proxies whose X-Forwarded-* headers count; none by default", ()
+        _networks, "addresses or networks of proxies whose X-Forwarded-* headers are trusted, comma separated", ()
     )
     smtp_url: str = _setting(
-        _smtp, "sends receipts by e-mail: smtp://user:password@host:587 or smtps://host:465", "", shown=False
+        _smtp, "the mail server for receipt e-mails: smtp://user:password@host:587 or smtps://host:465", "", shown=False
     )
-    mail_from: str = _setting(_text, "the address that receipts come from", "receipts@shop.invalid")
-    mail_folder: str = _setting(_text, "where receipts are put as .eml files without SMTP_URL", f"{INSTANCE}/outbox")
+    mail_from: str = _setting(_text, "the sender address of receipt e-mails", "receipts@shop.invalid")
+    mail_folder: str = _setting(
+        _text, "the folder for receipt e-mails as .eml files if SMTP_URL is not set", f"{INSTANCE}/outbox"
+    )
     limits_storage_url: str = _setting(
-        _text, "where rate limits are counted; memory counts per worker, redis://… for all", "memory://", shown=False
+        _text, "where rate limits are counted: memory:// per worker, redis://… for all", "memory://", shown=False
     )
 
     lab: bool | None = _setting(
-        _switch, "on or off: /lab, where defences meet attacks; on by default, off with a real gateway", None
+        _switch, "on or off: serve the demonstration at /lab; on by default, but off with a real gateway", None
     )
 
     @property
     def has_lab(self) -> bool:
-        """Return whether /lab is served: as LAB says, else only if no real money can move."""
+        """Return whether /lab is served. If LAB is not set, it is served only if no real money can move."""
         return self.payment_gateway == "sandbox" if self.lab is None else self.lab
 
     @classmethod
@@ -177,12 +187,12 @@ class Settings:
         """Read and check all settings. An empty variable counts as not set. Raises SettingsError."""
         values = {setting.name: read(setting.name, environ) for setting in fields(cls)}
         if values["secret_key"] is MISSING:
-            raise SettingsError("SECRET_KEY is not set; `make run` makes one, elsewhere set a long random one")
+            raise SettingsError("SECRET_KEY is not set; `make run` makes one, elsewhere set it to a long random text")
         return cls(**values)
 
 
 def read(name: str, environ: Mapping[str, str] = os.environ) -> Any:
-    """Return one setting, checked, or its default (MISSING if it has none). Raises SettingsError."""
+    """Return the checked value of one setting, or its default (MISSING if it has none). Raises SettingsError."""
     setting = next(setting for setting in fields(Settings) if setting.name == name)
     text = environ.get(name.upper(), "")
     try:
@@ -193,4 +203,4 @@ def read(name: str, environ: Mapping[str, str] = os.environ) -> Any:
 
 def _reason(error: ValueError) -> str:
     message = str(error)
-    return message if message.startswith("must") else f"makes no sense: {message}"
+    return message if message.startswith("must") else f"is invalid: {message}"

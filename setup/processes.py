@@ -1,7 +1,7 @@
 """Run several processes as one: started together, their output labelled, stopped in order.
 
-Ready-made Procfile runners kill what has not stopped after some 5 s. A charge in flight may take longer
-than that, and needs the bank until it is done; so this one waits, and stops the bank last.
+Ready-made Procfile runners kill a process that has not stopped after about 5 s. A charge in flight can take longer and
+needs the bank until it has ended, so this runner waits longer and stops the bank last.
 """
 
 import os
@@ -11,16 +11,16 @@ import subprocess
 import threading
 from pathlib import Path
 
-# The shop first: its last charges still need the bank.
 STOPPING = (("shop", "recovery"), ("bank",))
+"""Groups of processes in the order in which they stop. The shop's last charges still need the bank."""
 
 
 class Processes:
-    """The Procfile's processes: started together, their output labelled, stopped in order."""
+    """The processes of the Procfile, running. `events` yields names of processes that ended, and signals."""
 
     def __init__(self, commands: dict[str, str], env: dict[str, str], folder: Path) -> None:
         self.events: queue.SimpleQueue[str | int] = queue.SimpleQueue()
-        # Sessions of their own: Ctrl-C reaches this program alone, which then stops them in order.
+        # In new sessions, so that Ctrl-C reaches only this program, which then stops them in order.
         self.running = {
             name: subprocess.Popen(  # noqa: S602 - the commands are the Procfile's.
                 f"exec {command}",
@@ -40,22 +40,22 @@ class Processes:
             relay.start()
 
     def _relay(self, name: str) -> None:
-        """Print what a process says until it has ended, then say that it has."""
+        """Print a process's output until it has ended, then report the end as an event."""
         process = self.running[name]
         for line in process.stdout or ():
             try:
                 print(f"{name:<8} | {line}", end="", flush=True)
-            except OSError:  # The terminal is gone; the process must not block for that.
+            except OSError:  # The terminal is closed. Go on reading, because a full pipe would block the process.
                 continue
         process.wait()
         self.events.put(name)
 
     def wait(self) -> str | int:
-        """The name of the first process that ended, or the number of the signal that came."""
+        """Wait for the first event. Return the name of the process that ended, or the number of the signal."""
         return self.events.get()
 
     def stop(self, patience: float) -> None:
-        """Group by group: ask, wait, and only after `patience` seconds kill."""
+        """Stop group by group: send SIGTERM, wait, and kill a process that has not ended after `patience` seconds."""
         for group in STOPPING:
             processes = [self.running[name] for name in group if name in self.running]
             for process in processes:

@@ -1,7 +1,7 @@
-"""Serve the shop with its bank: what `make run` does once .venv is there.
+"""Serve the shop and its bank. `make run` calls this as soon as .venv is ready.
 
-Sets what is not set, migrates, seeds an empty database, then runs every line of the Procfile until one
-of them ends or a signal comes.
+Sets the environment variables that are not set, migrates the database, seeds it if it is empty, then runs every line
+of the Procfile until one of the processes ends or a signal arrives.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from setup.processes import Processes
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTANCE = ROOT / "instance"
-# Beyond gunicorn's graceful time-out, which is beyond GATEWAY_DEADLINE.
 MARGIN = 15
+"""Seconds added to GATEWAY_DEADLINE, so that gunicorn's own graceful time-out ends first."""
 
 
 def secret_key() -> str:
-    """The secret of this checkout, made at the first start: 0600 in a folder that is 0700."""
+    """Return the secret of this installation, created at the first start with mode 0600 in a folder with mode 0700."""
     INSTANCE.mkdir(mode=0o700, exist_ok=True)
     path = INSTANCE / "secret_key"
     if not path.exists():
-        # Written whole, then linked: of two first starts at once both end up with the same secret.
+        # Written completely, then linked, so that two first starts at the same time use the same secret.
         with tempfile.NamedTemporaryFile("w", dir=INSTANCE) as new:
             new.write(secrets.token_hex(32))
             new.flush()
@@ -39,7 +39,7 @@ def secret_key() -> str:
 
 
 def environment() -> dict[str, str]:
-    """The environment of everything started here: what is given counts, the rest is filled in."""
+    """Return the environment for all processes: the variables that are set, and defaults for the others."""
     given = {name: value for name, value in os.environ.items() if value}
     defaults = {
         "PORT": "8000",
@@ -55,7 +55,7 @@ def environment() -> dict[str, str]:
 
 
 def commands(env: dict[str, str]) -> dict[str, str]:
-    """The Procfile's lines by name; no sandbox bank where another gateway takes the money."""
+    """Return the Procfile's commands by name, without the sandbox bank if another gateway takes the money."""
     lines = (line.split(":", 1) for line in (ROOT / "Procfile").read_text().splitlines() if line.strip())
     found = {name.strip(): command.strip() for name, command in lines}
     if env.get("PAYMENT_GATEWAY", "sandbox") != "sandbox":
@@ -63,61 +63,61 @@ def commands(env: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def refuse_taken_ports(env: dict[str, str], names: dict[str, str]) -> None:
-    """End with one line where something else listens already."""
+def refuse_taken_ports(env: dict[str, str], to_serve: dict[str, str]) -> None:
+    """Exit with one line if another program already listens on a port that is needed."""
     bank = urlsplit(env["SANDBOX_BANK_URL"])
     wanted = [("PORT", "127.0.0.1", env["PORT"])]
-    if "bank" in names:
+    if "bank" in to_serve:
         wanted.append(("SANDBOX_BANK_URL", bank.hostname or "", str(bank.port or 80)))
     for setting, host, port in wanted:
         try:
             socket.create_server((host, int(port))).close()
         except (OSError, ValueError, OverflowError) as error:
-            sys.exit(f"Can't listen on {host}:{port} ({error}). Choose another by {setting}.")
+            sys.exit(f"Can't listen on {host}:{port} ({error}). Choose another address with {setting}.")
 
 
 def prepare(env: dict[str, str]) -> None:
-    """Migrate, and seed if the database is empty; what went wrong is said by the command itself."""
+    """Migrate, and seed if the database is empty. If a command fails, it has printed why; exit with its code."""
     for words in (["db", "upgrade"], ["seed"]):
-        done = subprocess.run(["flask", "--app", "wsgi", *words], env=env, cwd=ROOT)
-        if done.returncode:
-            sys.exit(done.returncode)
+        code = subprocess.call(["flask", "--app", "wsgi", *words], env=env, cwd=ROOT)
+        if code:
+            sys.exit(code)
 
 
 def serve(commands: dict[str, str], env: dict[str, str]) -> int:
-    """Run until the first of them ends (its exit code, never 0) or a signal comes (0)."""
+    """Run until a process ends or a signal arrives. Return the process's exit code (1 instead of 0), or 0."""
     processes = Processes(commands, env, ROOT)
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, lambda number, _frame: processes.events.put(number))
     try:
         first = processes.wait()
         if isinstance(first, str):
-            print(f"The {first} process has ended; stopping the others.", flush=True)
+            print(f"The {first} process has ended. Stopping the others ...", flush=True)
             return processes.running[first].returncode or 1
-        print("Stopping; a payment in flight may take a few seconds ...", flush=True)
+        print("Stopping. A payment in flight may take a few seconds ...", flush=True)
         return 0
     finally:
         processes.stop(float(env.get("GATEWAY_DEADLINE") or 10) + MARGIN)
 
 
 def interrupted(signum: int, _frame: FrameType | None) -> None:
-    """While setting up: end at once, and what was started with it."""
+    """Exit at once. This handles signals until the processes run."""
     sys.exit(128 + signum)
 
 
 def main() -> None:
-    """From nothing to a shop that answers."""
+    """Prepare everything and serve. Exit with 0 after a signal, else with 1 or the failed process's code."""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, interrupted)
     os.umask(0o077)
     env = environment()
     os.environ["PATH"] = env["PATH"]
-    names = commands(env)
-    refuse_taken_ports(env, names)
+    to_serve = commands(env)
+    refuse_taken_ports(env, to_serve)
     print("Preparing the database ...", flush=True)
     prepare(env)
     print(f"Serving on http://127.0.0.1:{env['PORT']} (Ctrl-C stops) ...", flush=True)
-    sys.exit(serve(names, env))
+    sys.exit(serve(to_serve, env))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Make .venv and put the pinned, hashed requirements into it; runs on the bare system Python.
+"""Create .venv and install the pinned, hashed requirements into it. Runs on the system Python without any package.
 
     python3 -m setup.venv base|dev
 
-Does nothing when .venv holds just that already. A lock lets several start at once.
+Does nothing if .venv is already complete. A lock lets several of these start at the same time.
 """
 
 import fcntl
@@ -20,39 +20,39 @@ VENV = ROOT / ".venv"
 
 
 def say(line: str) -> None:
-    """One line on stderr, so that stdout stays the program's own."""
+    """Print one line to stderr, because stdout belongs to the program that is started next."""
     print(line, file=sys.stderr, flush=True)
 
 
 def fingerprint(name: str) -> str:
-    """What .venv/<name> must say: the pins, the Python and the place (scripts in a venv know their path)."""
+    """Return what the file .venv/<name> must hold: a hash of the pins, the Python and the path (scripts contain it)."""
     pins = (ROOT / "requirements" / f"{name}.txt").read_bytes()
     return hashlib.sha256(pins + f"{sys.version}{VENV}".encode()).hexdigest()
 
 
 def is_ready(name: str) -> bool:
-    """Whether .venv holds this list; dev.txt holds base.txt too."""
+    """Return whether the list `name` is installed, by itself or as a part of dev.txt."""
     names = {name, "dev"}
-    return any((VENV / n).is_file() and (VENV / n).read_text() == fingerprint(n) for n in names)
+    return any((VENV / each).is_file() and (VENV / each).read_text() == fingerprint(each) for each in names)
 
 
 def ensure_venv_module() -> None:
-    """Debian ships Python without ensurepip; get it, or end with one clear line."""
+    """Install ensurepip if it is missing, as on Debian. Exit with one line if that is not possible."""
     if importlib.util.find_spec("ensurepip"):
         return
     package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
-    if not apt_install(package, "to make .venv"):
-        sys.exit(f"This Python can't make a virtual environment. Install {package} and try again.")
+    if not apt_install(package, "to create .venv"):
+        sys.exit(f"This Python can't create a virtual environment. Install {package} and try again.")
 
 
 def make(name: str) -> None:
-    """Make .venv anew where it isn't this Python's, then install with hashes."""
+    """Create .venv again if another Python made it or it has been moved, then install the list `name`."""
     python = VENV / "bin" / "python"
-    mark = VENV / "python"
-    if not (mark.is_file() and mark.read_text() == f"{sys.version}{VENV}" and python.exists()):
+    marker = VENV / "python"
+    if not (marker.is_file() and marker.read_text() == f"{sys.version}{VENV}" and python.exists()):
         ensure_venv_module()
         subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
-        mark.write_text(f"{sys.version}{VENV}")
+        marker.write_text(f"{sys.version}{VENV}")
     pins = ROOT / "requirements" / f"{name}.txt"
     pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-input"]
     subprocess.run([*pip, "--progress-bar=off", "--require-hashes", "-r", str(pins)], check=True)
@@ -60,8 +60,8 @@ def make(name: str) -> None:
 
 
 def main() -> None:
-    """Under the lock: look, and only then work."""
-    # As an exception, so that a pip that runs is ended with this program.
+    """Install the list that the command line names, unless it is installed already."""
+    # SIGTERM raises SystemExit, so that a running pip ends together with this program.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     name = sys.argv[1]
     if is_ready(name):
@@ -70,11 +70,11 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_ready(name):
             return
-        say(f"Setting up .venv from requirements/{name}.txt (a minute at the first time) ...")
+        say(f"Setting up .venv from requirements/{name}.txt (the first time takes about a minute) ...")
         try:
             make(name)
         except subprocess.CalledProcessError as error:
-            sys.exit(f".venv could not be set up (exit code {error.returncode}); what is above says why.")
+            sys.exit(f".venv could not be set up (exit code {error.returncode}); see the messages above.")
 
 
 if __name__ == "__main__":

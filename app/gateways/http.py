@@ -81,12 +81,11 @@ def deadline(seconds: float) -> Iterator[None]:
 def _left(timeout: float | None, late: type[Exception]) -> float | None:
     """Return the time-out for one step: the given one, but never more than the deadline leaves. Raises `late`."""
     end: float | None = getattr(_current, "end", None)
-    if end is None:
-        return timeout
-    left = end - time.monotonic()
-    if left <= 0:
+    limits = [timeout, None if end is None else end - time.monotonic()]
+    left = min((limit for limit in limits if limit is not None), default=None)
+    if left is not None and left <= 0:
         raise late("the deadline has passed")
-    return left if timeout is None else min(timeout, left)
+    return left
 
 
 class DeadlineStream(httpcore.NetworkStream):
@@ -135,8 +134,9 @@ class DeadlineBackend(httpcore.SyncBackend):
         Raises httpcore.ConnectError or ConnectTimeout; nothing was sent then.
         """
         addresses = _addresses(host, port)
+        end = None if timeout is None else time.monotonic() + timeout
         for number, address in enumerate(addresses):
-            left = _left(timeout, httpcore.ConnectTimeout)
+            left = _left(None if end is None else end - time.monotonic(), httpcore.ConnectTimeout)
             share = left / (len(addresses) - number) if left is not None else None
             try:
                 return DeadlineStream(super().connect_tcp(address, port, share, local_address, socket_options))

@@ -1,4 +1,4 @@
-"""The shopper's forms: what is read from them, and what is said where it can't be."""
+"""The shopper's forms: their fields, how each is checked, and the text that is shown if it is wrong."""
 
 import re
 from datetime import UTC, datetime
@@ -15,12 +15,12 @@ from app.shop import texts
 
 
 def _strip(value: str | None) -> str | None:
-    """Without space around it and without characters that no storage takes."""
+    """Remove the space around a text, and NUL characters, which PostgreSQL can't store."""
     return value.replace("\x00", "").strip() if value else value
 
 
-class Number(IntegerField):
-    """A whole number that says in our words that it is none."""
+class QuantityField(IntegerField):
+    """A whole number. Other input gets our error text instead of WTForms' own."""
 
     def process_formdata(self, valuelist: list[str]) -> None:
         try:
@@ -30,10 +30,10 @@ class Number(IntegerField):
 
 
 class BasketForm(Form):
-    """How many of one product shall be in the basket."""
+    """The quantity of one product in the basket. 0 removes it."""
 
     product = HiddenField(filters=[_strip], validators=[InputRequired(texts.NOT_ON_SALE), Length(max=80)])
-    quantity = Number(
+    quantity = QuantityField(
         "Quantity",
         validators=[
             InputRequired(texts.BASKET_NUMBER),
@@ -43,11 +43,11 @@ class BasketForm(Form):
 
 
 class CancelForm(Form):
-    """Nothing to fill in: the button says it."""
+    """A form without fields: it consists of a button and the CSRF token."""
 
 
 class CheckoutForm(Form):
-    """Who pays. The checkout token is not read here: it is looked at before all else."""
+    """The payer's details. The view reads the checkout token itself, before it validates this form."""
 
     checkout_token = HiddenField()
     email = EmailField(
@@ -64,7 +64,7 @@ class CheckoutForm(Form):
 
 
 class CardCheckoutForm(CheckoutForm):
-    """Who pays and with which card. Card fields are never filled in again."""
+    """The payer's details and card. A form that is shown again never contains the card."""
 
     card_number = StringField("Card number", filters=[_strip], validators=[InputRequired(texts.CARD_NUMBER)])
     card_expiry = StringField("Expiry date", filters=[_strip], validators=[InputRequired(texts.CARD_EXPIRY)])
@@ -88,13 +88,13 @@ class CardCheckoutForm(CheckoutForm):
 
     @property
     def card(self) -> Card:  # type: ignore[override]
-        """The card as typed, for the gateway alone. Only after validation."""
+        """Return the card for the gateway. Call it only after successful validation."""
         month, year = _expiry(self.card_expiry.data)
         return Card(normalise(self.card_number.data), f"{month:02}/{year % 100:02}", self.card_cvc.data)
 
 
 def _expiry(text: str) -> tuple[int, int]:
-    """ "4/29", "04/29", "0429", "04 / 2029" → (4, 2029). Raises ValidationError."""
+    """Return month and year: (4, 2029) for "4/29", "04/29", "0429" and "04 / 2029". Raises ValidationError."""
     match = re.fullmatch(r"(0?[1-9]|1[0-2])\s*[/.\- ]\s*(?:20)?([0-9]{2})|(0[1-9]|1[0-2])(?:20)?([0-9]{2})", text)
     if match is None:
         raise ValidationError(texts.CARD_EXPIRY)

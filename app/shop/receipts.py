@@ -11,7 +11,7 @@ from app.charges import receipts, recovery
 from app.charges.receipts import Receipt
 from app.charges.states import IN_DOUBT, PROCESSING, REQUIRES_ACTION
 from app.database import Unreachable
-from app.errors import RECEIPT_AWAY, unavailable
+from app.errors import RECEIPT_UNREADABLE, unavailable
 from app.security import known_buyer_id
 from app.shop.forms import CancelForm
 from app.shop.pages import Page, to_receipt
@@ -70,7 +70,7 @@ def cancel(receipt_id: str) -> Page:
 def _database_away(error: Unreachable) -> Response:
     """A receipt that can't be read must not read like a failed payment; the page reloads itself."""
     log.error("database_unreachable", error=str(error), path=request.path)
-    return unavailable(RECEIPT_AWAY, refresh=5 if request.method == "GET" else None)
+    return unavailable(RECEIPT_UNREADABLE, refresh=5 if request.method == "GET" else None)
 
 
 def _page(receipt: Receipt, status: int = 200, *, cancel_failed: bool = False) -> Page:

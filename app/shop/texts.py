@@ -1,4 +1,4 @@
-"""Every error text of the shopper's pages, in one place."""
+"""All error texts of the basket and the checkout. If a text is about a payment, it says what happened to the money."""
 
 from app.gateways.base import NotPayable
 from app.money import format_money
@@ -36,6 +36,6 @@ NOT_PAYABLE = {
 
 
 def not_payable(refusal: NotPayable, currency: str, locale: str) -> str:
-    """Why the total can't be paid, with the limit in the reader's locale."""
+    """Return the text that says why the total can't be paid, with the limit formatted for `locale`."""
     limit = format_money(refusal.limit, currency, locale) if refusal.limit is not None else ""
     return NOT_PAYABLE[refusal.reason].format(limit=limit)

@@ -1,4 +1,5 @@
-// Help with typing: the number in groups of four, the expiry with its slash. The server takes both with or without.
+// Formats the card fields during typing: the number in groups of four, the expiry date with a slash. The server accepts
+// both without this format too.
 const number = document.querySelector("[autocomplete=cc-number]");
 const expiry = document.querySelector("[autocomplete=cc-exp]");
 
@@ -10,7 +11,7 @@ const slashed = (text) => {
   return digits(text).slice(0, 6).replace(/^(\d\d)(\d+)$/, "$1/$2");
 };
 
-// The caret stays behind the same digit.
+// Write the formatted text, and keep the caret behind the same digit.
 function rewrite(input, written) {
   if (written === input.value) return;
   const before = digits(input.value.slice(0, input.selectionStart)).length;

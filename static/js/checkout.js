@@ -1,9 +1,10 @@
-// Help, not guarantee: marks the button as busy and stops the second submit. The server charges once without it.
+// Shows that the form is being sent, and stops a second submit. The guarantee does not depend on this script: the server
+// charges once without it.
 const form = document.querySelector("form[data-once]");
 const button = form.querySelector("[data-busy]");
 const status = form.querySelector("[data-status]");
 const label = button.textContent;
-const PATIENCE = 30_000; // milliseconds; longer than any answer takes, then the button comes back
+const PATIENCE = 30_000; // milliseconds; longer than any response takes. Then the button can be pressed again.
 let sent = false;
 let timer;
 
@@ -27,6 +28,6 @@ form.addEventListener("submit", (event) => {
   timer = setTimeout(giveBack, PATIENCE, "No answer yet. You can press the button again: you are charged once.");
 });
 
-// Out of the back/forward cache the page is as it was left: busy.
+// The back/forward cache restores the page with its busy button, so reset the button.
 addEventListener("pageshow", (event) => event.persisted && giveBack(""));
 addEventListener("offline", () => sent && giveBack("You are offline. When you are back, press the button again: you are charged once."));

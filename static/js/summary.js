@@ -1,4 +1,5 @@
-// What went wrong, or changed, takes the focus, so that it is read first. For browsers without `autofocus` on it.
+// Moves the focus to the note about errors or changes, so that screen readers read it first. Some browsers support
+// `autofocus` only on form fields.
 addEventListener("load", () => requestAnimationFrame(() => {
   if (document.activeElement === document.body) document.querySelector("[data-focus]")?.focus();
 }));

@@ -1,4 +1,4 @@
-// Times in the reader's own zone, named. Without it they stand there in UTC, which is as true.
+// Shows times in the reader's own time zone, with its name. Without this script they are in UTC.
 const FORM = { day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
 
 for (const time of document.querySelectorAll("time[datetime]")) {

@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from tests.browser.buying import Buyer
-from tests.deployment.test_image import free_port
 from tests.factories import SECRET
+from tests.gateways.bank import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 QUIET = (

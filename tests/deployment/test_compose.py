@@ -1,4 +1,4 @@
-"""compose.yaml says what it must, and the docker client understands it where there is one."""
+"""compose.yaml holds what a deployment needs, and the docker client accepts it if one is installed."""
 
 import os
 import shutil
@@ -17,20 +17,20 @@ def services() -> dict[str, Any]:
     return dict(yaml.safe_load((ROOT / "compose.yaml").read_text())["services"])
 
 
-def test_secrets_come_from_outside_and_are_demanded(services: dict[str, Any]) -> None:
+def test_secrets_come_from_outside_and_are_required(services: dict[str, Any]) -> None:
     environment = services["shop"]["environment"]
     assert environment["SECRET_KEY"].startswith("${SECRET_KEY:?")
     assert "${POSTGRES_PASSWORD:?" in environment["DATABASE_URL"]
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
 
 
-def test_nothing_serves_before_the_database_is_migrated(services: dict[str, Any]) -> None:
+def test_the_database_is_migrated_before_the_shop_serves(services: dict[str, Any]) -> None:
     assert services["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
     assert services["shop"]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
     assert "db upgrade" in services["migrate"]["command"][-1]
 
 
-def test_our_containers_can_change_nothing_but_their_own_data(services: dict[str, Any]) -> None:
+def test_our_containers_can_change_only_their_own_data(services: dict[str, Any]) -> None:
     for name in services.keys() - {"postgres"}:
         assert services[name]["read_only"] is True
         assert services[name]["cap_drop"] == ["ALL"]
@@ -44,8 +44,14 @@ def test_the_shop_has_more_than_one_worker_and_time_to_stop(services: dict[str, 
 def test_the_bank_has_one_name_for_containers_and_browsers(services: dict[str, Any]) -> None:
     bank = services["bank"]
     origin = urlsplit(bank["environment"]["SANDBOX_BANK_URL"])
+    assert services["shop"]["environment"]["SANDBOX_BANK_URL"] == bank["environment"]["SANDBOX_BANK_URL"]
     assert origin.hostname in bank["networks"]["default"]["aliases"]
     assert bank["ports"] == [f"127.0.0.1:{origin.port}:{origin.port}"]
+
+
+def test_the_bank_gets_no_secret_of_the_shop(services: dict[str, Any]) -> None:
+    assert services["bank"]["command"] == ["python", "-m", "sandbox_bank"]
+    assert services["bank"]["environment"].keys() == {"SANDBOX_BANK_URL"}
 
 
 def test_every_process_of_the_procfile_has_a_service(services: dict[str, Any]) -> None:
@@ -54,18 +60,18 @@ def test_every_process_of_the_procfile_has_a_service(services: dict[str, Any]) -
 
 
 def compose(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Ask the client about our file; it needs no engine for that."""
+    """Run `docker compose` on the project's file. The commands used here need no Docker daemon."""
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")} | environment
     command = ["docker", "compose", "--file", str(ROOT / "compose.yaml"), *words]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 
 
 def has_compose() -> bool:
-    """Whether the docker client is here and knows `compose`; both are optional."""
+    """Return whether the docker client and its compose plugin are installed. Both are optional."""
     return shutil.which("docker") is not None and compose("version").returncode == 0
 
 
 def test_the_docker_client_accepts_the_file() -> None:
-    if has_compose():  # Where it is not, what the tests above read is all that can be said.
+    if has_compose():  # Without it, only the tests above check the file.
         assert compose("config", "--quiet", SECRET_KEY="k" * 32, POSTGRES_PASSWORD="p").returncode == 0
         assert "set SECRET_KEY" in compose("config", "--quiet", POSTGRES_PASSWORD="p").stderr

@@ -1,4 +1,4 @@
-"""The Procfile's processes stop in order, each in its own time."""
+"""The Procfile's processes stop in order, and each gets the time that it needs."""
 
 import os
 import sys
@@ -12,8 +12,8 @@ from setup.run import commands
 
 pytestmark = pytest.mark.slow
 
-# Notes its name when it is told to stop, and takes its time over it.
-POLITE = """
+# On SIGTERM it works for half a second, writes its name to a file and ends.
+CLEAN = """
 import signal, sys, time
 def stop(*_):
     time.sleep(0.5)
@@ -24,7 +24,7 @@ signal.signal(signal.SIGTERM, stop)
 open(sys.argv[0] + ".ready." + sys.argv[2], "w")
 signal.pause()
 """
-STUBBORN = """
+IGNORES_SIGTERM = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open(sys.argv[0] + ".ready", "w")
@@ -34,13 +34,13 @@ while True: time.sleep(60)
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Path:
-    (tmp_path / "polite.py").write_text(POLITE)
-    (tmp_path / "stubborn.py").write_text(STUBBORN)
+    (tmp_path / "clean.py").write_text(CLEAN)
+    (tmp_path / "ignores_sigterm.py").write_text(IGNORES_SIGTERM)
     return tmp_path
 
 
 def start(folder: Path, ready: int, **commands: str) -> Processes:
-    """Start them, and wait until so many are ready for a signal."""
+    """Start scripts as processes, and wait until `ready` of them have installed their signal handlers."""
     lines = {name: f"{sys.executable} {folder}/{command}" for name, command in commands.items()}
     processes = Processes(lines, dict(os.environ), folder)
     deadline = time.monotonic() + 60
@@ -51,25 +51,25 @@ def start(folder: Path, ready: int, **commands: str) -> Processes:
 
 
 def test_the_bank_stops_after_the_shop(scripts: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    note = scripts / "note"
-    processes = start(scripts, 2, bank=f"polite.py {note} bank", shop=f"polite.py {note} shop")
+    stopped = scripts / "stopped"
+    processes = start(scripts, 2, bank=f"clean.py {stopped} bank", shop=f"clean.py {stopped} shop")
     processes.stop(patience=20)
-    assert note.read_text().split() == ["shop", "bank"]
+    assert stopped.read_text().split() == ["shop", "bank"]
     assert "shop     | done" in capfd.readouterr().out
 
 
-def test_what_does_not_stop_is_killed(scripts: Path) -> None:
-    processes = start(scripts, 1, shop="stubborn.py")
+def test_a_process_that_does_not_stop_is_killed(scripts: Path) -> None:
+    processes = start(scripts, 1, shop="ignores_sigterm.py")
     processes.stop(patience=0.2)
     assert processes.running["shop"].wait(timeout=10) == -9
 
 
-def test_the_first_to_end_is_named(scripts: Path) -> None:
-    processes = start(scripts, 1, shop="stubborn.py", bank="missing.py")
+def test_the_first_process_that_ends_is_named(scripts: Path) -> None:
+    processes = start(scripts, 1, shop="ignores_sigterm.py", bank="missing.py")
     assert processes.wait() == "bank"
     assert processes.running["bank"].returncode == 2
     processes.stop(patience=0.2)
 
 
-def test_every_process_of_the_procfile_has_its_turn_to_stop() -> None:
+def test_every_process_of_the_procfile_is_stopped() -> None:
     assert commands({}).keys() == {name for group in STOPPING for name in group}

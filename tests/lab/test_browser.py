@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from tests.conftest import migrate
-from tests.deployment.test_image import free_port
 from tests.factories import SECRET
+from tests.gateways.bank import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = (

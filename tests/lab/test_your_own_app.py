@@ -18,7 +18,7 @@ from lab.against import Target
 from lab.serving import Server
 from sandbox_bank import create_bank
 from sandbox_bank.statement import statement
-from tests.deployment.test_image import free_port
+from tests.gateways.bank import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lab")]
 

@@ -68,4 +68,4 @@ def test_lists() -> None:
 
 
 def test_every_setting_says_why_it_is_there() -> None:
-    assert all(setting.metadata["why"] for setting in fields(Settings))
+    assert all(setting.metadata["purpose"] for setting in fields(Settings))

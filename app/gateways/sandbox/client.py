@@ -91,7 +91,7 @@ class SandboxGateway:
                 yield from map(_movement, filter(None, response.iter_lines()))
         except NEVER_SENT as error:
             raise NotSent("the bank could not be reached") from error
-        except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, KeyError, TypeError) as error:
+        except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unknown(f"the statement broke off: {type(error).__name__}") from error
 
     def close(self) -> None:
