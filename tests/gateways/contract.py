@@ -107,7 +107,7 @@ class Counterpart(AbstractContextManager["Counterpart"]):
         request = None
         if isinstance(gateway, HostedGateway):
             lines = [PaymentLine("Thing", 1, amount)]
-            hosted = HostedPayment(key, amount, currency, 7, "ada@example.org", RETURN_URL, lines)
+            hosted = HostedPayment(key, amount, currency, 7, str(uuid4()), "ada@example.org", RETURN_URL, lines)
             request = json.loads(json.dumps(gateway.prepare(hosted)))
         return Payment(key, amount, currency, RETURN_URL, gateway_request=request)
 

@@ -1,7 +1,7 @@
 """Databases of an earlier version: how they are made, filled by plain SQL, read and upgraded."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +25,20 @@ Snapshot = dict[str, list[Row]]
 
 RENAMED_TABLES = {"0004": {"letter": "outbox_email"}}
 """Tables that a revision renames. Columns that it renames are in the revision itself, as COLUMNS."""
+
+
+def _as_in_0005(snapshot: Snapshot) -> Snapshot:
+    """Receipt ids are texts, versions are new, and the charges of the same order are in a table of their own."""
+    return snapshot | {
+        "charge": [{**row, "receipt_id": str(UUID(str(row["receipt_id"])))} for row in snapshot["charge"]],
+        "orders": [{name: row[name] for name in row if name != "version"} for row in snapshot["orders"]],
+        "same_order_charge": snapshot["same_order"],
+        "same_order": [],
+    }
+
+
+CHANGED: dict[str, Callable[[Snapshot], Snapshot]] = {"0005": _as_in_0005}
+"""What a revision does to the values."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,7 @@ def renamed(snapshot: Snapshot, since: str) -> Snapshot:
             tables.get(table, table): [_with_names(row, columns.get(table, {})) for row in rows]
             for table, rows in snapshot.items()
         }
+        snapshot = CHANGED.get(revision.revision, lambda same: same)(snapshot)
     return snapshot
 
 
@@ -121,7 +136,8 @@ def only(snapshot: Snapshot, like: Snapshot) -> Snapshot:
     return {
         table: sorted(({name: row[name] for name in names[table]} for row in snapshot[table]), key=str)
         for table in like
-    }
+        if like[table]
+    } | {table: [] for table in like if not like[table] and not snapshot[table]}
 
 
 def current_revision(database_url: str) -> str:
