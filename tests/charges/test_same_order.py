@@ -9,6 +9,7 @@ from app.charges import same_order
 from app.charges.protocol import pay
 from app.charges.same_order import OrderedBefore, fingerprint
 from app.charges.states import SUCCEEDED
+from app.database import transaction
 from app.orders.stock import Goods
 from tests.charges.gateways import DECLINED, LOST, Told
 from tests.charges.moments import at_once
@@ -57,6 +58,28 @@ def test_the_earlier_one_counts_while_it_is_in_doubt(shop: Shop, app: Flask) -> 
 def test_a_declined_one_does_not_count(shop: Shop, app: Flask) -> None:
     pay(purchase(order(), email=EMAIL), Told(DECLINED), 3)
     assert pay(purchase(order(), email=EMAIL), Told(), 3).status is SUCCEEDED
+
+
+def test_a_declined_one_does_not_hide_an_earlier_one(shop: Shop, app: Flask) -> None:
+    """Paid, then confirmed again but declined: a third browser must still be asked about the first payment."""
+    pay(purchase(order(), email=EMAIL), Told(), 3)
+    pay(purchase(order(), email=EMAIL, order_again=True), Told(DECLINED), 3)
+    with pytest.raises(OrderedBefore):
+        pay(purchase(order(), email=EMAIL), Told(), 3)
+
+
+def test_entries_that_no_longer_matter_are_forgotten(shop: Shop, app: Flask, engine_name: str) -> None:
+    pay(purchase(order(), email=EMAIL), Told(DECLINED), 3)
+    pay(purchase(order(), email="grace@example.org"), Told(), 3)
+    pay(purchase(order(), email="alan@example.org"), Told(LOST), 0.1)
+    with transaction() as tx:
+        assert same_order.forget(tx) == 2, "the declined one's entry and its lock"
+    shop.execute(f"UPDATE charge SET ended_at = {AN_HOUR_AGO[engine_name]} WHERE ended_at IS NOT NULL")
+    with transaction() as tx:
+        assert same_order.forget(tx) == 2, "the one that was paid an hour ago"
+    assert shop.value("SELECT count(*) FROM same_order_charge") == 1, "the one in doubt still matters"
+    with pytest.raises(OrderedBefore):
+        pay(purchase(order(), email="alan@example.org"), Told(), 3)
 
 
 def test_after_ten_minutes_it_is_a_new_order(shop: Shop, app: Flask, engine_name: str) -> None:
