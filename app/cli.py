@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ from flask_migrate import Migrate
 from sqlalchemy.exc import ProgrammingError
 
 from app import current, money
-from app.charges import audit, receipts, recovery, refunds
+from app.charges import audit, receipts, recovery, refunds, same_order
 from app.charges.states import RefundStatus
 from app.database import Unreachable, db
 from app.gateways.base import NotSent, Unknown
@@ -60,17 +61,31 @@ def recover_command(watch: bool) -> None:
         _receipt_email, settings.shop_name, settings.mail_from, settings.smtp_url, Path(settings.mail_folder)
     )
 
-    def one_pass() -> int:
-        settled = recovery.run(gateways, settings.gateway_deadline, settings.action_window, stop.is_set)
-        return settled + outbox.run(send, stop.is_set)
-
+    seconds, window = settings.gateway_deadline, settings.action_window
+    passes: dict[str, Callable[[], int]] = {
+        "charges": lambda: recovery.run_charges(gateways, seconds, window, stop.is_set),
+        "refunds": lambda: recovery.run_refunds(gateways, seconds, stop.is_set),
+        "emails": lambda: outbox.run(send, stop.is_set),
+        "pruning": same_order.prune,
+    }
     if watch:
-        recovery.watch(one_pass, stop)
+        recovery.watch({name: _in_context(one_pass) for name, one_pass in passes.items()}, stop)
         return
     try:
-        click.echo(f"Processed {one_pass()} items.")
+        click.echo(f"Processed {sum(passes[name]() for name in ('charges', 'refunds', 'emails'))} items.")
     except Unreachable as error:
         raise click.ClickException(f"the database can't be reached: {error}") from None
+
+
+def _in_context(one_pass: Callable[[], int]) -> Callable[[], int]:
+    """Return the pass with an application context of its own, for a thread of its own."""
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+
+    def run() -> int:
+        with app.app_context():
+            return one_pass()
+
+    return run
 
 
 def _receipt_email(charge_id: int) -> sending.Content:

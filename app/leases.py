@@ -20,6 +20,10 @@ def longest_due(identity: Column[Any], due: Column[Any], *still: ColumnElement[b
     )
 
 
-def back_off(times_asked: int) -> float:
-    """Return the seconds until the next question: doubling from one to thirty, with jitter."""
-    return min(30.0, 2.0 ** min(times_asked, 5)) * uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret.
+LONGEST = 300.0
+"""Seconds between two questions at most."""
+
+
+def back_off(times: int, longest: float = LONGEST) -> float:
+    """Return the seconds until the next try: doubling from one second to `longest`, with jitter."""
+    return min(longest, 2.0 ** min(times, 20)) * uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret.

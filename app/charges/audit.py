@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 from app.charges.models import Charge
 from app.database import UtcDateTime, from_now, reading
 from app.gateways.base import StatementEntry
+from app.leases import LONGEST
 
 BATCH = 5_000
 GRACE = 60.0
@@ -110,12 +111,17 @@ INVARIANTS = (
             JOIN charge c ON c.id = l.charge_id AND {LIVE} GROUP BY l.product_id) h ON h.product_id = p.id
         WHERE p.stock < 0 OR p.stocked - p.stock <> coalesce(h.held, 0)
     """),
-    Invariant(9, "Nothing stays processing or in doubt past the recovery deadline without a visible reason.", """
+    Invariant(9, "Nothing stays open past its deadline unless a worker has asked since and noted why.", """
         SELECT 'charge ' || id FROM charge
-        WHERE status IN ('processing', 'in_doubt') AND note IS NULL AND created_at < :overdue
+        WHERE status IN ('processing', 'in_doubt') AND created_at < :overdue
+            AND (note IS NULL OR asked_at IS NULL OR asked_at < :stale)
         UNION ALL
         SELECT 'refund ' || id FROM refund
-        WHERE status IN ('processing', 'in_doubt') AND note IS NULL AND created_at < :overdue
+        WHERE status IN ('processing', 'in_doubt') AND created_at < :overdue
+            AND (note IS NULL OR asked_at IS NULL OR asked_at < :stale)
+    """),
+    Invariant(11, "A charge belongs to the buyer of its order.", """
+        SELECT 'charge ' || c.id FROM charge c JOIN orders o ON o.id = c.order_id WHERE c.buyer_id <> o.buyer_id
     """),
 )  # fmt: skip
 
@@ -158,8 +164,9 @@ def accounts() -> set[tuple[str, str]]:
 def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
     """Check every invariant against the statement's `entries`.
 
-    `overdue` is the number of seconds after which a charge in doubt must show its reason. Charges that ended while
-    the statement was being read are left to the next audit. Raises Unreachable and what reading `entries` raises.
+    `overdue` is the number of seconds after which a worker must have asked about an open charge. Charges that ended
+    while the statement was being read are left to the next audit. Raises Unreachable and what reading `entries`
+    raises.
     """
     with reading(together=True) as connection:
         if connection.dialect.name == "postgresql":
@@ -167,10 +174,11 @@ def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         began = connection.execute(select(from_now(0))).scalar_one()
         late = connection.execute(select(from_now(-overdue))).scalar_one()
+        stale = connection.execute(select(from_now(-overdue - LONGEST))).scalar_one()
         _load(connection, entries)
         report = Report()
         for invariant in INVARIANTS:
-            if offenders := _ids(connection, invariant.query, began=began, overdue=late):
+            if offenders := _ids(connection, invariant.query, began=began, overdue=late, stale=stale):
                 report.broken[invariant.number] = offenders
         report.open = _ids(connection, OPEN)
         report.stray = _ids(connection, STRAY)

@@ -5,9 +5,9 @@ records by compare-and-set. A lease that runs out while its worker still asks do
 same key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from threading import Event
+from threading import Event, Thread
 from typing import NamedTuple
 
 import structlog
@@ -16,9 +16,10 @@ from sqlalchemy.engine import Connection
 
 from app.charges import protocol, refunds, rows
 from app.charges.models import Charge, Refund
+from app.charges.refunds import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PENDING, PROCESSING, REQUIRES_ACTION, Status
-from app.database import Unreachable, from_now, table, transaction
+from app.database import Unreachable, confirmed, from_now, table, transaction
 from app.gateways.base import Answer, Gateway, Gateways, NotSent, Outcome, Unknown
 from app.leases import back_off, longest_due
 
@@ -27,6 +28,11 @@ LOOK = 3.0
 
 PAUSE = 1.0
 """Seconds between two passes."""
+
+MOST = 100
+"""Rows per pass at most, so that a worker is soon done when it is told to stop."""
+
+NOT_CONFIGURED = "the gateway and account of the charge are not configured"
 
 log = structlog.get_logger()
 charges, open_refunds = table(Charge), table(Refund)
@@ -61,32 +67,47 @@ LEASE_REFUND = (
 
 
 def run(gateways: Gateways, seconds: float, window: float, stopped: Callable[[], bool] = lambda: False) -> int:
-    """Make one pass over everything that is due. Return the number of rows that were processed.
+    """Make one pass over the charges and one over the refunds that are due. Return the number of rows processed."""
+    return run_charges(gateways, seconds, window, stopped) + run_refunds(gateways, seconds, stopped)
+
+
+def run_charges(gateways: Gateways, seconds: float, window: float, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Make one pass over at most MOST charges that are due. Return the number of rows that were processed.
 
     `seconds` is the gateway's deadline, `window` the seconds that a shopper has to confirm at the gateway.
     """
-    return _each(lambda: _recover_charge(gateways, seconds, window), stopped) + _each(
-        lambda: _recover_refund(gateways, seconds), stopped
-    )
+    return _each(lambda: _recover_charge(gateways, seconds, window), stopped)
+
+
+def run_refunds(gateways: Gateways, seconds: float, stopped: Callable[[], bool] = lambda: False) -> int:
+    """Make one pass over at most MOST refunds that are due. Return the number of rows that were processed."""
+    return _each(lambda: _recover_refund(gateways, seconds), stopped)
 
 
 def _each(one: Callable[[], bool], stopped: Callable[[], bool]) -> int:
     done = 0
-    while not stopped() and one():
+    while done < MOST and not stopped() and one():
         done += 1
     return done
 
 
 def _recover_charge(gateways: Gateways, seconds: float, window: float) -> bool:
-    with transaction() as tx:
-        due = lease(tx, seconds, window)
+    due = confirmed(lambda tx: lease(tx, seconds, window))
     if due is None:
         return False
     gateway = gateways.of(due.charge.gateway, due.charge.account)
     if gateway is None:
-        postpone(due, "the gateway and account of the charge are not configured")
-    else:
+        postpone(due, NOT_CONFIGURED, attention=NOT_CONFIGURED)
+        return True
+    try:
         settle(due, gateway, seconds)
+    except Unreachable:
+        raise
+    except Exception as error:
+        # A row that makes our own code fail must not stop the others, nor fill the log with the same traceback.
+        reason = f"our own code failed: {type(error).__name__}"
+        log.error("charge_recovery_failed", receipt=due.charge.receipt_id, reason=reason, exc_info=due.times_asked == 1)
+        postpone(due, reason, attention=reason)
     return True
 
 
@@ -131,12 +152,15 @@ def cancel(charge: ChargeSnapshot, gateway: Gateway, seconds: float, reason: str
     return replace(answer, reason=reason) if answer.outcome is Outcome.CANCELED else answer
 
 
-def postpone(due: Due, reason: str) -> Status:
-    """Keep the reason for the merchant to see, and wait longer before the next question."""
+def postpone(due: Due, reason: str, attention: str | None = None) -> Status:
+    """Keep the reason for the merchant to see, and wait longer before the next question.
+
+    `attention` tells why a person must look at the charge.
+    """
     charge = due.charge
     to = IN_DOUBT if charge.status is PROCESSING else charge.status
     with transaction() as tx:
-        rows.postpone(tx, charge, to, reason, back_off(due.times_asked))
+        rows.postpone(tx, charge, to, reason, back_off(due.times_asked), attention)
     log.warning("charge_postponed", receipt=str(charge.receipt_id), reason=reason, times_asked=due.times_asked)
     return to
 
@@ -170,30 +194,49 @@ def cancel_for_shopper(charge: ChargeSnapshot, gateways: Gateways, seconds: floa
 
 
 def _recover_refund(gateways: Gateways, seconds: float) -> bool:
-    with transaction() as tx:
-        row = tx.execute(LEASE_REFUND, {"lease": _lease_seconds(seconds)}).first()
-        charge = rows.get(tx, row.charge_id) if row else None
-    if row is None or charge is None:
+    leased = confirmed(lambda tx: _lease_refund(tx, seconds))
+    if leased is None:
         return False
-    refund = refunds.snapshot(row)
+    refund, charge = leased
     gateway = gateways.of(charge.gateway, charge.account)
     if gateway is None:
-        refunds.record_doubt(refund, "the gateway and account of the charge are not configured")
-    else:
+        refunds.record_doubt(refund, NOT_CONFIGURED, attention=NOT_CONFIGURED)
+        return True
+    try:
         refunds.settle(refund, charge, gateway, seconds)
+    except Unreachable:
+        raise
+    except Exception as error:
+        reason = f"our own code failed: {type(error).__name__}"
+        log.error("refund_recovery_failed", refund_id=refund.id, reason=reason, exc_info=refund.times_asked == 1)
+        refunds.record_doubt(refund, reason, attention=reason)
     return True
 
 
-def watch(one_pass: Callable[[], int], stop: Event) -> None:
-    """Make one pass after the other until stopped, also while the database is away.
+def _lease_refund(connection: Connection, seconds: float) -> tuple[RefundSnapshot, ChargeSnapshot] | None:
+    row = connection.execute(LEASE_REFUND, {"lease": _lease_seconds(seconds)}).first()
+    return (refunds.snapshot(row), rows.get(connection, row.charge_id)) if row else None
 
-    A row that makes our code fail does not stop the others: its lease has put it behind them.
+
+def watch(passes: Mapping[str, Callable[[], int]], stop: Event) -> None:
+    """Repeat each pass in a loop and thread of its own until stopped, so that no kind of work can starve another.
+
+    The names of `passes` appear in the log. Return when all loops have ended.
     """
+    loops = [Thread(target=_loop, args=(name, one_pass, stop), name=name) for name, one_pass in passes.items()]
+    for loop in loops:
+        loop.start()
+    for loop in loops:
+        loop.join()
+
+
+def _loop(name: str, one_pass: Callable[[], int], stop: Event) -> None:
+    """Repeat one pass, also while the database is away."""
     while not stop.is_set():
         try:
             one_pass()
         except Unreachable as error:
-            log.error("recovery_waiting", reason=str(error))
+            log.error("recovery_waiting", loop=name, reason=str(error))
         except Exception:
-            log.exception("recovery_failed")
+            log.exception("recovery_failed", loop=name)
         stop.wait(PAUSE)

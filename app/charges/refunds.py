@@ -82,6 +82,8 @@ COMPARE_AND_SET = (
         note=bindparam("to_note"),
         ended_at=case((bindparam("ended"), from_now(0)), else_=None),
         ask_at=from_now(bindparam("ask_in")),
+        asked_at=case((bindparam("by_worker"), from_now(0)), else_=refunds.c.asked_at),
+        attention=bindparam("to_attention"),
     )
 )
 
@@ -189,22 +191,27 @@ def _record_within(
     return to, True
 
 
-def record_doubt(refund: RefundSnapshot, note: str) -> RefundStatus:
-    """Record that it is not known whether the money went back. Recovery asks again under the same key."""
+def record_doubt(refund: RefundSnapshot, note: str, attention: str | None = None) -> RefundStatus:
+    """Record that it is not known whether the money went back. Recovery asks again under the same key.
+
+    `attention` tells why a person must look at the refund.
+    """
+    ask_in = back_off(refund.times_asked)
     with transaction() as connection:
-        if not _move(connection, refund, RefundStatus.IN_DOUBT, note=note, ask_in=back_off(refund.times_asked)):
+        if not _move(connection, refund, RefundStatus.IN_DOUBT, note=note, ask_in=ask_in, attention=attention):
             return _get(connection, refund.key).status
     log.warning("refund_in_doubt", refund_id=refund.id, reason=note)
     return RefundStatus.IN_DOUBT
 
 
 def _move(connection: Connection, refund: RefundSnapshot, to: RefundStatus, *, answer: Answer | None = None,
-          note: str | None = None, ask_in: float = 0) -> bool:  # fmt: skip
+          note: str | None = None, ask_in: float = 0, attention: str | None = None) -> bool:  # fmt: skip
     """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
     values: dict[str, Any] = {
         "refund_id": refund.id, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
         "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
-        "ended": to in {RefundStatus.SUCCEEDED, RefundStatus.DECLINED}, "ask_in": ask_in,
+        "ended": to not in REFUND_PENDING, "ask_in": ask_in,
+        "by_worker": refund.times_asked > 0, "to_attention": attention and attention[:200],
     }  # fmt: skip
     return connection.execute(COMPARE_AND_SET, values).rowcount == 1
 

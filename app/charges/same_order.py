@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from app.charges.models import Charge, SameOrder, SameOrderCharge
 from app.charges.states import PENDING, SUCCEEDED
-from app.database import from_now, table
+from app.database import from_now, table, transaction
 from app.orders.stock import Goods
 
 WINDOW = 600
@@ -100,3 +100,9 @@ def forget(connection: Connection, most: int = 1000) -> int:
     """Delete entries whose charge and window have ended, and locks that nobody needs. Return how many rows."""
     entries = connection.execute(FORGET, {"most": most}).rowcount
     return entries + connection.execute(FORGET_GUARDS, {"most": most}).rowcount
+
+
+def prune() -> int:
+    """Make one pass of `forget`. Return how many rows were deleted."""
+    with transaction() as tx:
+        return forget(tx)

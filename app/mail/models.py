@@ -15,7 +15,8 @@ class OutboxEmail(Base):
     __tablename__ = "outbox_email"
     __table_args__ = (
         Index("ix_outbox_email_due", "send_at",
-              postgresql_where=text("sent_at IS NULL"), sqlite_where=text("sent_at IS NULL")),
+              postgresql_where=text("sent_at IS NULL AND gave_up_at IS NULL"),
+              sqlite_where=text("sent_at IS NULL AND gave_up_at IS NULL")),
     )  # fmt: skip
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -25,5 +26,6 @@ class OutboxEmail(Base):
     """When it may next be tried. A lease and the back-off move it forward."""
     tries: Mapped[int] = mapped_column(Integer, default=0)
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    gave_up_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     note: Mapped[str | None] = mapped_column(String(200))
-    """Why it could not be sent yet."""
+    """Why it could not be sent."""

@@ -15,8 +15,17 @@ from app.database import from_now, table, transaction
 from app.leases import back_off, longest_due
 from app.mail.models import OutboxEmail
 
-LEASE = 60.0
-"""Seconds that one sender has an e-mail to itself. Sending one must take less time."""
+LEASE = 180.0
+"""Seconds that one sender has an e-mail to itself. Sending one takes less time (see `sending.DEADLINE`)."""
+
+MOST = 100
+"""E-mails per pass at most."""
+
+LONGEST = 4 * 3600.0
+"""Seconds between two tries at most."""
+
+TRIES = 30
+"""After so many tries, which take three days, an e-mail is given up and stays visible."""
 
 emails = table(OutboxEmail)
 log = structlog.get_logger()
@@ -26,7 +35,10 @@ OWE = insert(emails).values(
 )  # fmt: skip
 TAKE = (
     update(emails)
-    .where(emails.c.id == longest_due(emails.c.id, emails.c.send_at, emails.c.sent_at.is_(None)))
+    .where(
+        emails.c.id
+        == longest_due(emails.c.id, emails.c.send_at, emails.c.sent_at.is_(None), emails.c.gave_up_at.is_(None))
+    )
     .values(send_at=from_now(LEASE), tries=emails.c.tries + 1)
     .returning(emails.c.id, emails.c.charge_id, emails.c.message_id, emails.c.tries)
 )
@@ -47,9 +59,9 @@ def owe(connection: Connection, charge_id: int) -> None:
 
 
 def run(send: Callable[[LeasedEmail], None], stopped: Callable[[], bool] = lambda: False) -> int:
-    """Send what is owed, one after the other. Return the number of e-mails tried. `send` raises OSError on failure."""
+    """Send what is owed, at most MOST e-mails. Return the number of e-mails tried. `send` raises on failure."""
     tried = 0
-    while not stopped() and (email := _take()):
+    while tried < MOST and not stopped() and (email := _take()):
         tried += 1
         _send(email, send)
     return tried
@@ -64,9 +76,15 @@ def _take() -> LeasedEmail | None:
 def _send(email: LeasedEmail, send: Callable[[LeasedEmail], None]) -> None:
     try:
         send(email)
-    except OSError as error:  # smtplib's errors are OSErrors too.
-        log.warning("email_postponed", email_id=email.id, reason=type(error).__name__)
-        _note(email, send_at=from_now(back_off(email.tries)), note=f"{type(error).__name__}: {error}"[:200])
+    except Exception as error:
+        # smtplib's errors are OSErrors; anything else is a fault of ours. Neither may stop the other e-mails.
+        note = f"{type(error).__name__}: {error}"[:200]
+        gave_up = email.tries >= TRIES
+        log.warning("email_abandoned" if gave_up else "email_postponed", email_id=email.id, reason=type(error).__name__)
+        if gave_up:
+            _note(email, gave_up_at=from_now(0), note=note)
+        else:
+            _note(email, send_at=from_now(back_off(email.tries, LONGEST)), note=note)
     else:
         log.info("email_sent", email_id=email.id)
         _note(email, sent_at=from_now(0), note=None)

@@ -8,12 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask
+from sqlalchemy import update
 
 from app.charges import protocol, refunds
+from app.charges.models import Charge
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import SUCCEEDED
 from app.charges.tokens import new_receipt_id
-from app.database import db, transaction
+from app.database import db, from_now, transaction
 from app.gateways.base import NotSent, StatementEntry, Unknown
 from tests.factories import ASKS, BOWL, DECLINES, MUG, order, purchase
 from tests.shops import Shop
@@ -122,7 +124,7 @@ def of(lines: list[StatementEntry], charge: ChargeSnapshot, kind: str = "charge"
 def test_a_shop_that_is_whole(charge: ChargeSnapshot, shop: Shop) -> None:
     code, report = command(shop)
     assert (code, report["ok"]) == (0, True)
-    assert [each["number"] for each in report["invariants"]] == list(range(1, 10))
+    assert [each["number"] for each in report["invariants"]] == [*range(1, 10), 11]
     assert report["open"] == ["charge 2 requires_action"]
     assert (report["stray"], report["foreign"]) == ([], [])
     words = shop.app.test_cli_runner().invoke(args=["audit"])
@@ -222,8 +224,19 @@ def test_9_doubt_that_nobody_gives_a_reason_for(charge: ChargeSnapshot, shop: Sh
     shop.execute("UPDATE charge SET created_at = '2026-01-01 00:00:00+00:00' WHERE id = :id", id=left.id)
     assert broken(shop) == {9: [f"charge {left.id}"]}
     shop.execute("UPDATE charge SET note = 'the bank did not answer in time' WHERE id = :id", id=left.id)
+    assert broken(shop) == {9: [f"charge {left.id}"]}, "a note of the failing request itself proves nothing"
+    shop.execute("UPDATE charge SET asked_at = created_at WHERE id = :id", id=left.id)
+    assert broken(shop) == {9: [f"charge {left.id}"]}, "no worker has asked for a long time"
+    with transaction() as tx:
+        tx.execute(update(Charge).where(Charge.id == left.id).values(asked_at=from_now(-30)))
     code, report = command(shop)
     assert (code, f"charge {left.id} processing: the bank did not answer in time" in report["open"]) == (0, True)
+
+
+def test_11_a_charge_of_another_buyer(charge: ChargeSnapshot, shop: Shop, by_hand: Any) -> None:
+    by_hand("UPDATE charge SET buyer_id = (SELECT buyer_id FROM orders WHERE id <> order_id LIMIT 1) WHERE id = :id",
+            id=charge.id)  # fmt: skip
+    assert broken(shop) == {11: [f"charge {charge.id}"]}
 
 
 def test_money_under_a_key_that_is_not_ours_is_listed_and_left_alone(charge: ChargeSnapshot, shop: Shop) -> None:

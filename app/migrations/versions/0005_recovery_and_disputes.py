@@ -74,6 +74,9 @@ def upgrade() -> None:
     else:
         _tighten_sqlite(connection)
     op.create_index("uq_orders_random_id", "orders", ["random_id"], unique=True)
+    op.drop_index("ix_outbox_email_due", "outbox_email")
+    due = sa.text("sent_at IS NULL AND gave_up_at IS NULL")
+    op.create_index("ix_outbox_email_due", "outbox_email", ["send_at"], postgresql_where=due, sqlite_where=due)
     _index_ledger()
     _create_guards(is_postgresql)
 
@@ -157,6 +160,7 @@ def _add_columns() -> None:
             "asked_at": Time,
         },
         "ledger_entry": {"dispute_id": BigId, "kind": sa.String(20)},
+        "outbox_email": {"gave_up_at": Time},
     }
     for table, columns in added.items():
         for name, kind in columns.items():
