@@ -252,7 +252,7 @@ def test_the_query_of_a_return_link_is_not_trusted(shop: Shop, shopper: Shopper,
 
 
 def test_a_return_link_opened_again_shows_the_same_outcome(shop: Shop, shopper: Shopper) -> None:
-    bank_page, _receipt = pay(shop, shopper)
+    bank_page, _ = pay(shop, shopper)
     link = bank_page.decide()
     assert {shopper.open(link).heading for _ in range(3)} == {"Paid: €24.00"}
     assert {shop.shopper().open(link).heading for _ in range(2)} == {"Paid: €24.00"}
@@ -263,8 +263,8 @@ def test_the_return_link_of_another_payment_pays_nothing(shop: Shop, shopper: Sh
     """Two payments wait. One is confirmed, and its link is opened by both shoppers."""
     _, receipt = pay(shop, shopper)
     other = shop.shopper()
-    theirs, their_receipt = pay(shop, other, email="grace@example.org")
-    link = theirs.decide()
+    their_bank_page, their_receipt = pay(shop, other, email="grace@example.org")
+    link = their_bank_page.decide()
     assert link.endswith(their_receipt)
     assert shopper.open(link).heading == "Waiting for the bank"
     assert shopper.open(receipt).heading == WAITING
