@@ -1,4 +1,4 @@
-"""The Lab: a demonstration in which broken checkouts and PayOnce meet the same attacks.
+"""The Lab: a demonstration that runs the same attacks against broken checkouts and against PayOnce.
 
 It imports `app`; `app` never imports it. `wsgi.py` mounts it.
 """
@@ -12,7 +12,7 @@ STATIC = Path(__file__).resolve().parent / "static"
 
 def init_app(app: Flask) -> None:
     """Add the Lab's pages, its static files and the command `lab` to the shop."""
-    # Imported here, so that the processes that play attacks need not load Flask's views.
+    # Imported here, so that the processes that play scenes need not load the views.
     from app import assets, security
     from lab.commands import lab
     from lab.views import blueprint

@@ -1,4 +1,4 @@
-"""Attacks that need no inside knowledge, against any checkout on this machine."""
+"""Attacks that need no access to the code, on any checkout on this machine."""
 
 import ipaddress
 import re
@@ -16,19 +16,19 @@ from lab.trace import Trace
 
 
 class NotLoopback(ValueError):
-    """The address is not this machine's own: whoever attacks other people's shops does it without this program."""
+    """The address does not belong to this machine. The Lab must not be usable against other people's shops."""
 
 
 class NoSuchForm(Exception):
-    """The page has no form with this token field; the message says what was found."""
+    """The page has no form with this token field. The message contains the path and the status."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A checkout: `form` is the address of the page with the form, `token` the name of its one-time field.
+    """A checkout. `form` is the path of the payment form, `token` the name of its one-time field.
 
-    `start`: a page whose form is sent first, such as the one that fills a basket. In `form`, `start` and `fields`
-    "{n}" becomes the number of the attack, so that each can buy something else or for another shopper.
+    `start` is a page whose first form is sent before, such as one that fills a basket. In `form`, `start` and
+    `fields`, "{n}" is replaced by the number of the attack, so that each attack can use an order of its own.
     """
 
     url: str
@@ -40,7 +40,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Report:
-    """What was seen from outside. Money can't be: compare with the statement of the gateway that was used."""
+    """The result of one attack as it is visible from outside.
+
+    It can't show how often money moved: compare it with the gateway's statement.
+    """
 
     attack: str
     requests: int
@@ -50,29 +53,29 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """Green: one receipt, and every answer leads there. Red: several receipts. Amber: some lead nowhere."""
+        """Return "red" for several receipts, "green" if every response leads to the same one, else "amber"."""
         if self.receipts > 1:
             return "red"
         return "green" if self.receipts == 1 and self.redirects == self.requests else "amber"
 
 
 def check_loopback(url: str) -> None:
-    """Raises NotLoopback unless every address that the URL's host stands for is this machine's own."""
+    """Check that all addresses of the URL's host are loopback addresses. Raises NotLoopback."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise NotLoopback(f"{url} is not an address such as http://127.0.0.1:8000")
+        raise NotLoopback(f"{url} is not a URL such as http://127.0.0.1:8000")
     try:
         found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
     except OSError as error:
         raise NotLoopback(f"{parts.hostname} can't be looked up: {error}") from None
     if not all(ipaddress.ip_address(str(address[4][0]).split("%")[0]).is_loopback for address in found):
-        raise NotLoopback(f"{parts.hostname} is not this machine: only loopback addresses are attacked")
+        raise NotLoopback(f"{parts.hostname} is not this machine: only loopback addresses can be attacked")
 
 
 def attack(target: Target) -> list[Report]:
-    """All of them, each by a shopper of its own."""
+    """Run all attacks, each with a new shopper. Raises NotLoopback or NoSuchForm."""
     check_loopback(target.url)
-    return [_one(target, number, *named) for number, named in enumerate(ATTACKS.items(), 1)]
+    return [_attack(target, number, name, run) for number, (name, run) in enumerate(ATTACKS.items(), 1)]
 
 
 class _Shopper:
@@ -84,29 +87,29 @@ class _Shopper:
             self.browser.send(self._form(target.start, ""))
 
     def open_form(self) -> Form:
-        """The checkout form, filled in."""
+        """Open the checkout form and fill it in."""
         form = self._form(self._target.form, self._target.token)
         form.fields |= self._fields
         return form
 
     def _form(self, path: str, token: str) -> Form:
-        """The form that has the token field; the first one of the page where no field is named."""
+        """Return the form that has the token field, or the page's first form if `token` is empty."""
         page = self.browser.get(path.replace("{n}", self._number))
         found = [form for form in forms(page) if token in form.fields or not token]
         if not found:
-            raise NoSuchForm(f"{path} answered {page.status} without a form that posts {token or 'anything'}")
-        # What is sent goes where the page came from, wherever its form says it should.
-        check_loopback(found[0].action)
+            raise NoSuchForm(f"{path} (status {page.status}) has no POST form with {token or 'any field'}")
+        check_loopback(found[0].action)  # The page may name an action on another host.
         return found[0]
 
-    def at_once(self, chosen: list[Form]) -> list[Page]:
-        start, pages = threading.Barrier(len(chosen)), list[Page]()
+    def send_together(self, copies: list[Form]) -> list[Page]:
+        """Send all forms at the same moment."""
+        start, pages = threading.Barrier(len(copies)), list[Page]()
 
-        def one(form: Form) -> None:
+        def send(form: Form) -> None:
             start.wait()
             pages.append(self.browser.send(form))
 
-        threads = [threading.Thread(target=one, args=(form,)) for form in chosen]
+        threads = [threading.Thread(target=send, args=(form,)) for form in copies]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -120,15 +123,15 @@ def _back(shopper: _Shopper) -> list[Page]:
 
 
 def _double_click(shopper: _Shopper) -> list[Page]:
-    return shopper.at_once([shopper.open_form()] * 2)
+    return shopper.send_together([shopper.open_form()] * 2)
 
 
 def _twins(shopper: _Shopper) -> list[Page]:
-    return shopper.at_once([shopper.open_form()] * TWINS)
+    return shopper.send_together([shopper.open_form()] * TWINS)
 
 
 def _second_tab(shopper: _Shopper) -> list[Page]:
-    return shopper.at_once([shopper.open_form(), shopper.open_form()])
+    return shopper.send_together([shopper.open_form(), shopper.open_form()])
 
 
 ATTACKS: dict[str, Callable[[_Shopper], list[Page]]] = {
@@ -139,7 +142,7 @@ ATTACKS: dict[str, Callable[[_Shopper], list[Page]]] = {
 }
 
 
-def _one(target: Target, number: int, name: str, run: Callable[[_Shopper], list[Page]]) -> Report:
+def _attack(target: Target, number: int, name: str, run: Callable[[_Shopper], list[Page]]) -> Report:
     with tempfile.TemporaryDirectory(prefix="payonce-lab-") as folder:
         pages = run(_Shopper(target, number, folder))
     receipts = {re.sub(r"[?#].*", "", page.redirects[0]) for page in pages if page.redirects}

@@ -1,7 +1,8 @@
-"""The shops to try by hand: a process of its own, on a private socket, started when somebody asks for one.
+"""The shops that visitors try by hand. They run in a process of their own, started at the first request.
 
-Each visitor gets a shop and a bank for each defence they open; few are kept, and all are thrown away at the end.
-The shop's own process only passes pages on, so that nothing of its data, limits or figures is touched here.
+A visitor gets one shop and one bank for each defence they open. The number of shops is limited, and all are deleted
+when the process ends. The real shop only forwards requests to the process over a private Unix socket, so that its
+own data, limits and metrics are not touched.
 """
 
 import fcntl
@@ -22,111 +23,115 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST = 24
-"""Shops at once; who comes next takes the place of the one that was used longest ago."""
+MOST_SHOPS = 24
+"""Shops that exist at the same time. A new one replaces the one that was used least recently."""
 IDLE = 900.0
 """Seconds without a request after which the process ends."""
-BANK_TAKES = 1.2
+BANK_DELAY = 1.2
 """Seconds that the bank takes, so that there is time for a second click."""
 SOCKET = "by-hand.sock"
-START_UP = 30.0
-"""Seconds for the process to come up on a busy machine; else two or three."""
+START_TIMEOUT = 30.0
+"""Seconds in which the process must start and respond. It usually starts in two or three."""
 
 
-class ByHandAway(Exception):
-    """The process did not come up, or not answer, in time."""
+class ShopsUnavailable(Exception):
+    """The process did not start or did not respond in time."""
 
 
 def ask(folder: Path, method: str, path: str, **request: Any) -> httpx.Response:
-    """One request to the shops; starts their process where there is none. Raises ByHandAway."""
-    end, started = time.monotonic() + START_UP, False
-    socket = httpx.HTTPTransport(uds=str(folder / SOCKET))
-    with httpx.Client(transport=socket, timeout=START_UP, trust_env=False) as way:
+    """Send one request to the process, and start the process if necessary. Raises ShopsUnavailable."""
+    end, started = time.monotonic() + START_TIMEOUT, False
+    transport = httpx.HTTPTransport(uds=str(folder / SOCKET))
+    with httpx.Client(transport=transport, timeout=START_TIMEOUT, trust_env=False) as client:
         while time.monotonic() < end:
             try:
                 if (folder / SOCKET).exists():
-                    return way.request(method, f"http://127.0.0.1{path}", **request)
+                    return client.request(method, f"http://127.0.0.1{path}", **request)
             except httpx.ConnectError:
-                pass  # A process that was killed leaves its socket behind.
+                pass  # The socket of a process that was killed.
             except httpx.TransportError as error:
-                raise ByHandAway from error
-            if not started:  # Of several processes one serves, the others end at once.
+                raise ShopsUnavailable from error
+            if not started:  # If several requests start a process at the same time, one serves and the others exit.
                 _start(folder)
                 started = True
             time.sleep(0.1)
-    raise ByHandAway
+    raise ShopsUnavailable
 
 
 def _start(folder: Path) -> None:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
     command = [sys.executable, "-m", "lab.by_hand", str(folder)]
-    Popen(command, cwd=ROOT, env=kept, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+    Popen(command, cwd=ROOT, env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
 
 
 class Shop:
-    """One defence's shop of one visitor, with a bank of its own."""
+    """The shop of one visitor with one defence, and its bank."""
 
     def __init__(self, defence: int) -> None:
+        # Imported here, so that the real shop, which only calls `ask`, need not load this.
         from lab.clock import Clock
         from lab.defences import DEFENCES, payonce
-        from lab.defences.till import Till
+        from lab.defences.payment_client import PaymentClient
         from sandbox_bank import create_bank
 
         self.folder = Path(tempfile.mkdtemp(prefix="payonce-lab-"))
         bank = create_bank(f"sqlite:///{self.folder}/bank/bank.sqlite")
-        self.books = bank.config["BOOKS"]
-        create, way, url = DEFENCES[defence - 1].create, _SlowBank(app=bank), "http://127.0.0.1:1"
+        self.bank_engine = bank.config["BOOKS"]
+        create, transport, url = DEFENCES[defence - 1].create, _SlowBank(app=bank), "http://127.0.0.1:1"
         if create is None:
-            self.app = payonce.create(url, self.folder, 10.0, way)
+            self.app = payonce.create(url, self.folder, 10.0, transport)
         else:
-            self.app = create(Till(url, 10.0, way), _stall_books(self.folder), Clock())
+            self.app = create(PaymentClient(url, 10.0, transport), _small_shop_engine(self.folder), Clock())
 
     def statement(self) -> list[tuple[str, str]]:
-        """The keys under which money was taken and how much, oldest first."""
+        """Return the key and the formatted amount of each charge, oldest first."""
         from app.money import format_money
         from sandbox_bank.statement import statement
 
-        taken = [movement for movement in statement(self.books) if movement.kind == "charge"]
-        return [(movement.key, format_money(movement.amount, movement.currency)) for movement in taken]
+        charges = [movement for movement in statement(self.bank_engine) if movement.kind == "charge"]
+        return [(charge.key, format_money(charge.amount, charge.currency)) for charge in charges]
 
-    def throw_away(self) -> None:
-        """The shop, its bank and their files."""
-        self.books.dispose()
+    def delete(self) -> None:
+        """Delete the files of the shop and its bank."""
+        self.bank_engine.dispose()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class _SlowBank(httpx.WSGITransport):
-    """The bank in the same process, with some time on the way."""
+    """The bank in the same process, with a delay before each charge."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/charges":
-            time.sleep(BANK_TAKES)
+            time.sleep(BANK_DELAY)
         return super().handle_request(request)
 
 
-def _stall_books(folder: Path) -> Any:
+def _small_shop_engine(folder: Path) -> Any:
     from sqlalchemy import create_engine
 
     from app.engines import prepare_sqlite
 
-    books = create_engine(f"sqlite:///{folder}/stall.sqlite", connect_args={"timeout": 10})
-    prepare_sqlite(books)
-    return books
+    engine = create_engine(f"sqlite:///{folder}/small_shop.sqlite", connect_args={"timeout": 10})
+    prepare_sqlite(engine)
+    return engine
 
 
 class Shops:
-    """WSGI: /<visitor>/<defence>/… is that shop; ?statement and a DELETE are the lab's own questions about it."""
+    """WSGI application: /<visitor>/<defence>/… is a page of that shop.
+
+    "?statement" returns the bank's statement as JSON, and DELETE deletes the shop.
+    """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, int], Shop] = OrderedDict()
+        self._shops: OrderedDict[tuple[str, int], Shop] = OrderedDict()
         self._lock = threading.Lock()
-        self.last = time.monotonic()
+        self.last_request_at = time.monotonic()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        self.last = time.monotonic()
+        self.last_request_at = time.monotonic()
         _, visitor, defence, rest = environ["PATH_INFO"].split("/", 3)
         if environ["REQUEST_METHOD"] == "DELETE":
-            self._forget((visitor, int(defence)))
+            self._delete((visitor, int(defence)))
             return _json(start_response, [])
         shop = self._shop(visitor, int(defence))
         if environ["QUERY_STRING"] == "statement":
@@ -136,31 +141,34 @@ class Shops:
 
     def _shop(self, visitor: str, defence: int) -> Shop:
         with self._lock:
-            if (visitor, defence) not in self._kept:
-                self._kept[visitor, defence] = Shop(defence)
-            self._kept.move_to_end((visitor, defence))
-            while len(self._kept) > MOST:
-                self._kept.popitem(last=False)[1].throw_away()
-            return self._kept[visitor, defence]
+            if (visitor, defence) not in self._shops:
+                self._shops[visitor, defence] = Shop(defence)
+            self._shops.move_to_end((visitor, defence))
+            while len(self._shops) > MOST_SHOPS:
+                self._shops.popitem(last=False)[1].delete()
+            return self._shops[visitor, defence]
 
-    def _forget(self, key: tuple[str, int]) -> None:
+    def _delete(self, key: tuple[str, int]) -> None:
         with self._lock:
-            if shop := self._kept.pop(key, None):
-                shop.throw_away()
+            if shop := self._shops.pop(key, None):
+                shop.delete()
 
     def close(self) -> None:
-        """All of them."""
-        for key in list(self._kept):
-            self._forget(key)
+        """Delete all shops."""
+        for key in list(self._shops):
+            self._delete(key)
 
 
-def _json(start_response: Callable[..., Any], answer: list[tuple[str, str]]) -> Iterable[bytes]:
+def _json(start_response: Callable[..., Any], content: list[tuple[str, str]]) -> Iterable[bytes]:
     start_response("200 OK", [("Content-Type", "application/json")])
-    return [json.dumps(answer).encode()]
+    return [json.dumps(content).encode()]
 
 
 def _serve(folder: Path) -> None:
-    """Until nobody asks any more, or whoever started us has ended. One process at a time."""
+    """Serve until there was no request for IDLE seconds, or until the parent process has ended.
+
+    Only one process per folder serves. Return at once if another one does.
+    """
     from lab.serving import serve_socket
 
     parent = os.getppid()
@@ -174,7 +182,7 @@ def _serve(folder: Path) -> None:
         shops = Shops()
         try:
             with serve_socket(folder / SOCKET, shops):
-                while os.getppid() == parent and time.monotonic() - shops.last < IDLE:
+                while os.getppid() == parent and time.monotonic() - shops.last_request_at < IDLE:
                     time.sleep(1)
         finally:
             os.unlink(folder / SOCKET)

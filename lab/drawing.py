@@ -1,4 +1,4 @@
-"""The trace as a picture: one line down the page for each actor, one row for each step, drawn as SVG by a template."""
+"""The trace as a picture: one vertical line per actor and one row per step. A template draws it as SVG."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from lab.trace import BANK, DATABASE, RECOVERY, SHOPPER, Step
 
 WIDTH, ROW, HEAD, LEFT, RIGHT = 1040, 30, 56, 120, 80
-"""In units of the picture, about a pixel each."""
+"""In units of the picture, about one pixel each."""
 WORKERS_SHOWN = 2
-LETTER = 7.0
-"""Width of a letter, to know which words fit beside their arrow."""
+CHARACTER = 7.0
+"""Approximate width of one character, to find out whether a text fits beside its arrow."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step: an arrow from `x` to `to`, or a dot at `x` where it is nobody's message."""
+    """One step: an arrow from `x` to `to`, or a dot at `x` if the step is not a message."""
 
     y: int
     x: int
@@ -27,8 +27,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Life:
-    """An actor's line, from the head of the picture down to its end; `killed`: it ends early."""
+class Lifeline:
+    """The vertical line of an actor. It ends at `end`, early if the actor is `killed`."""
 
     name: str
     x: int
@@ -38,63 +38,63 @@ class Life:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What the template draws. `hidden`: workers that did as the ones shown."""
+    """The data of the template. `hidden` is the number of workers that are not drawn."""
 
     width: int
     height: int
-    lives: list[Life]
+    lifelines: list[Lifeline]
     rows: list[Row]
     hidden: int
 
 
-def label(steps: Sequence[Step]) -> list[Step]:
-    """The steps that matter, every taking of the money after the first one marked: kind "again"."""
-    taken, marked = 0, []
-    for step in _without_idle_looks(steps):
-        taken += step.kind == "money"
-        again = step.kind == "money" and taken > 1
-        marked.append(Step(step.at, step.actor, step.what, step.to, "again", step.pid) if again else step)
+def mark_repeats(steps: Sequence[Step]) -> list[Step]:
+    """Return the relevant steps. Every charge after the first one gets the kind "again"."""
+    charges, marked = 0, []
+    for step in _without_idle_queries(steps):
+        charges += step.kind == "money"
+        again = step.kind == "money" and charges > 1
+        marked.append(Step(step.at, step.actor, step.text, step.to, "again", step.pid) if again else step)
     return marked
 
 
 def draw(steps: Sequence[Step]) -> Drawing:
-    """The picture of a trace; of many workers, the two that matter most."""
+    """Return the picture of a trace. If there are many workers, it shows the WORKERS_SHOWN most relevant ones."""
     workers = _workers(steps)
     shown = _shown(steps, workers)
     actors = [SHOPPER, *shown, *([RECOVERY] if _acts(steps, RECOVERY) else []), DATABASE, BANK]
     column = (WIDTH - LEFT - RIGHT) // (len(actors) - 1)
-    at = {actor: LEFT + number * column for number, actor in enumerate(actors)}
-    kept = [step for step in steps if step.actor in at and (step.to or SHOPPER) in at]
-    rows = [_row(index, step, at) for index, step in enumerate(kept)]
+    columns = {actor: LEFT + number * column for number, actor in enumerate(actors)}
+    kept = [step for step in steps if step.actor in columns and (step.to or SHOPPER) in columns]
+    rows = [_row(index, step, columns) for index, step in enumerate(kept)]
     height = HEAD + ROW * (len(rows) + 1)
-    return Drawing(WIDTH, height, _lives(at, rows, height), rows, len(workers) - len(shown))
+    return Drawing(WIDTH, height, _lifelines(columns, rows, height), rows, len(workers) - len(shown))
 
 
-def _row(index: int, step: Step, at: dict[str, int]) -> Row:
-    """The words begin at the left end of their arrow, or end at its right end where they would run over it."""
-    x, to = at[step.actor], at.get(step.to)
-    words = step.what + (" again" if step.kind == "again" else "")
+def _row(index: int, step: Step, columns: dict[str, int]) -> Row:
+    """The text begins at the left end of its arrow. If it is too long for the arrow, it ends at the right end."""
+    x, to = columns[step.actor], columns.get(step.to)
+    text = step.text + (" again" if step.kind == "again" else "")
     if to is None:
         leftwards = x > WIDTH / 2
         text_x = x - 16 if leftwards else x + 12
     else:
-        leftwards = len(words) * LETTER > abs(x - to) - 24
+        leftwards = len(text) * CHARACTER > abs(x - to) - 24
         text_x = max(x, to) - 14 if leftwards else min(x, to) + 14
     anchor = "end" if leftwards else "start"
-    return Row(HEAD + ROW * (index + 1), x, to, text_x, anchor, words, step.kind, f"{step.at:.2f}")
+    return Row(HEAD + ROW * (index + 1), x, to, text_x, anchor, text, step.kind, f"{step.at:.2f}")
 
 
-def _without_idle_looks(steps: Sequence[Step]) -> list[Step]:
-    """Recovery looks until nothing is due: what it looks at after its last record is left out."""
-    done = [number for number, step in enumerate(steps) if step.actor == RECOVERY and "SET status" in step.what]
+def _without_idle_queries(steps: Sequence[Step]) -> list[Step]:
+    """Recovery asks the database until nothing is due. Leave out its steps after the commit of its last record."""
+    records = [number for number, step in enumerate(steps) if step.actor == RECOVERY and "SET status" in step.text]
     commits = [number for number, step in enumerate(steps) if step.actor == RECOVERY and step.kind == "wrote"]
-    last = next((number for number in commits if done and number > done[-1]), len(steps))
+    last = next((number for number in commits if records and number > records[-1]), len(steps))
     return [step for number, step in enumerate(steps) if step.actor != RECOVERY or number <= last]
 
 
-def _lives(at: dict[str, int], rows: list[Row], height: int) -> list[Life]:
+def _lifelines(columns: dict[str, int], rows: list[Row], height: int) -> list[Lifeline]:
     ends = {row.x: row.y for row in rows if row.kind == "killed"}
-    return [Life(actor, x, ends.get(x, height), x in ends) for actor, x in at.items()]
+    return [Lifeline(actor, x, ends.get(x, height), x in ends) for actor, x in columns.items()]
 
 
 def _workers(steps: Sequence[Step]) -> list[str]:
@@ -102,7 +102,7 @@ def _workers(steps: Sequence[Step]) -> list[str]:
 
 
 def _shown(steps: Sequence[Step], workers: list[str]) -> list[str]:
-    """First those that asked the bank, in the order of their asking; then the others."""
+    """Prefer the workers that asked the bank, in the order of their questions."""
     asked = [step.actor for step in steps if step.to == BANK and step.actor in workers]
     first = list(dict.fromkeys([*asked, *workers]))[:WORKERS_SHOWN]
     return sorted(first, key=workers.index)

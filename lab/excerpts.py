@@ -1,4 +1,4 @@
-"""A few lines of the program's own source, read from its files: nothing on the lab's pages is a copy."""
+"""Excerpts of the program's source, read from its files, so that the Lab's pages never show an outdated copy."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ from types import ModuleType
 
 from app.charges import arrivals, models, protocol, recovery, rows, states, tokens
 from app.shop import checkout, pages
-from lab.defences import DEFENCES, payonce
+from lab.defences import DEFENCES, button, checked, keyless, none, payonce, prg, uncommitted
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,12 +30,25 @@ PREVENTS: dict[int, tuple[tuple[ModuleType, str], ...]] = {
     8: ((protocol, "record_doubt"), (recovery, "find_out")),
     9: ((tokens, "Tokens.read"), (rows, "BY_KEY_OR_ORDER")),
 }
-"""For each attack, what stops it in PayOnce."""
+"""For each attack, the code that stops it in PayOnce."""
+
+DECISIVE: dict[tuple[ModuleType, str], str] = {
+    (none, "pay"): 'return small_shop.page("paid")',
+    (prg, "pay"): "client.charge(small_shop.PRICE, small_shop.CURRENCY)",
+    (button, "form"): 'return small_shop.page("offer", script=True)',
+    (checked, "pay"): "if order_id is None:",
+    (uncommitted, "pay"): "client.charge(small_shop.PRICE, small_shop.CURRENCY)",
+    (keyless, "pay"): '_set_status(order_id, "declined")',
+}
+"""The line of an excerpt that lets the attacks through, without indentation and comment. The pages mark it."""
 
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Lines of a file: its path in the project, the number of the first line, the lines and whether each is marked."""
+    """Lines of a file. `file` is relative to the project; `first` is the number of the first line.
+
+    Each line comes with True if it is marked.
+    """
 
     file: str
     first: int
@@ -43,48 +56,57 @@ class Excerpt:
 
 
 def of_defence(number: int) -> list[Excerpt]:
-    """What this defence does with a form; the decisive line carries a comment, and is marked."""
+    """Return how this defence shows its form and pays; nothing for PayOnce."""
     module = DEFENCES[number - 1].module
     return [excerpt(module, name) for name in ("form", "pay")] if module else []
 
 
 def of_payonce(attack: int) -> list[Excerpt]:
-    """What stops this attack."""
+    """Return the code that stops this attack in PayOnce."""
     return [excerpt(module, name) for module, name in PREVENTS[attack]]
 
 
 @cache
 def excerpt(module: ModuleType, name: str) -> Excerpt:
-    """A function, class member or constant of a module, whole. Raises LookupError where it is gone."""
+    """Return a whole function, class, class member or constant of a module.
+
+    `name` is its name, or "Class.member". Raises LookupError if the module does not define it.
+    """
     text = inspect.getsource(module)
     node = _find(ast.parse(text), name)
     start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
     lines = text.splitlines()[start - 1 : node.end_lineno]
     indent = min(len(line) - len(line.lstrip()) for line in lines if line.strip())
-    return Excerpt(path(module), start, [(_plain(line[indent:]), _is_marked(line)) for line in lines])
+    decisive = DECISIVE.get((module, name))
+    return Excerpt(path(module), start, [(_plain(line[indent:]), is_decisive(line, decisive)) for line in lines])
+
+
+def is_decisive(line: str, decisive: str | None) -> bool:
+    """Return whether the code of this line, without indentation and comment, is the one that DECISIVE names."""
+    return decisive is not None and (line.strip() == decisive or line.strip().startswith(f"{decisive}  # "))
 
 
 def path(module: ModuleType) -> str:
-    """The module's file as the project knows it: "app/charges/protocol.py"."""
+    """Return the module's file relative to the project, such as "app/charges/protocol.py"."""
     return Path(inspect.getfile(module)).resolve().relative_to(ROOT).as_posix()
 
 
 def files() -> dict[str, ModuleType]:
-    """The files that the lab shows whole, by their paths."""
+    """Return the modules that the Lab shows in full, by their files."""
     return {path(module): module for module in MODULES}
 
 
 def whole(module: ModuleType) -> Excerpt:
-    """All of a file."""
+    """Return the whole file."""
     return Excerpt(path(module), 1, [(line, False) for line in inspect.getsource(module).splitlines()])
 
 
 def _find(tree: ast.AST, name: str) -> ast.stmt:
-    """By name, also inside another function; "Class.member" for a member."""
+    """Find a definition by name, also inside another function; "Class.member" finds a member."""
     head, _, member = name.partition(".")
     for node in ast.walk(tree):
         if head in _names(node):
-            assert isinstance(node, ast.stmt)  # Only statements have names here.
+            assert isinstance(node, ast.stmt)  # `_names` returns names of statements only.
             return _find(node, member) if member else node
     raise LookupError(name)
 
@@ -97,9 +119,5 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _plain(line: str) -> str:
-    """Without what only the linters read."""
+    """Remove comments that are instructions to linters."""
     return re.sub(r"  # (fmt|noqa|nosec|type)\b.*", "", line)
-
-
-def _is_marked(line: str) -> bool:
-    return bool(re.search(r"\S  # (?!noqa|type|nosec|fmt)", line))

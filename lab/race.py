@@ -1,7 +1,7 @@
-"""A scene: one defence, one attack, real requests between real processes, and what came of it.
+"""A scene: one defence under one attack, with real requests between real processes.
 
-The scene is a process of its own, forked from one without threads; it forks the shop's workers, then plays
-the bank and the shopper in threads. What it made on disk is removed, what it forked is ended with it.
+A scene runs in a process of its own, which is forked from a process without threads. It forks the shop's workers, then
+runs the bank and the shopper in threads. Afterwards its files are removed and all of its processes are killed.
 """
 
 import json
@@ -31,24 +31,24 @@ from lab.bank import Gate, LabBank
 from lab.browser import Form, Page
 from lab.clock import Clock
 from lab.defences import Defence, payonce
-from lab.defences.till import Till
+from lab.defences.payment_client import PaymentClient
 from lab.serving import Server
-from lab.shoppers import PayOnceShopper, StallShopper
-from lab.trace import BANK, RECOVERY, SHOPPER, Step, Trace, WatchedTransport
+from lab.shoppers import PayOnceShopper, SmallShopShopper
+from lab.trace import BANK, RECOVERY, SHOPPER, Step, Trace, TracedTransport
 
 WORKERS = 2
 TIME_LIMIT = 60.0
-"""Seconds that a scene may take; it usually takes about one, more on a machine that has much else to do."""
+"""Seconds that a scene may take. It usually takes about one, and more on a busy machine."""
 MINUTE = 60.0
 
 
 class SceneFailed(Exception):
-    """The scene itself broke or took too long: a fault of the lab, not of the defence."""
+    """The scene itself broke or took too long. This is an error of the Lab and says nothing about the defence."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A cell of the matrix: how often the bank took the money (once is meant), and what the shopper was told."""
+    """A cell of the matrix: how often the bank took the money, and what the shopper's windows said in the end."""
 
     defence: int
     attack: int
@@ -60,114 +60,117 @@ class Result:
 
 
 def verdict(charges: int, told: list[str]) -> str:
-    """Green: one charge and the shopper knows. Amber: one charge, told wrong or nothing. Red: not one charge."""
+    """Return "red" unless there is one charge; then "green" if the shopper is told "paid", "amber" if not."""
     if charges != 1:
         return "red"
     return "green" if set(told) == {"paid"} else "amber"
 
 
 def play(defence: Defence, attack: Attack) -> Result:
-    """One scene, in a process of its own. Raises SceneFailed."""
+    """Play one scene in a process of its own. Raises SceneFailed."""
     receive, send = os.pipe()
     folder = Path(tempfile.mkdtemp(prefix="payonce-lab-"))
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
-        _in_child(lambda: _report(send, defence, attack, folder))
+        _run_as_child(lambda: _report(send, defence, attack, folder))
     os.close(send)
     try:
-        answer = json.loads(_read_all(receive, TIME_LIMIT) or '{"error": "it ended without a word"}')
+        report = json.loads(_read_line(receive, TIME_LIMIT) or '{"error": "the process ended without a result"}')
     finally:
         os.close(receive)
-        _end_group(pid)
+        _kill_group(pid)
         shutil.rmtree(folder, ignore_errors=True)
-    if "error" in answer:
-        raise SceneFailed(f"{defence.name} × {attack.name}: {answer['error']}")
-    return result_from(answer)
+    if "error" in report:
+        raise SceneFailed(f"{defence.name} × {attack.name}: {report['error']}")
+    return result_from(report)
 
 
 def result_from(fields: dict[str, Any]) -> Result:
-    """A result out of its JSON."""
+    """Return the result that was written as JSON."""
     return Result(**{**fields, "steps": [Step(**step) for step in fields["steps"]]})
 
 
 class Scene:
-    """One shop under attack. Usable once."""
+    """One shop under attack. An instance is used once."""
 
     def __init__(self, defence: Defence, timeout: float, folder: Path) -> None:
         self.trace = Trace(folder / "trace")
         self.clock = Clock()
         self.bank = LabBank(folder, self.trace)
-        app = self._shop(defence, timeout, folder)
-        self._server = Server(self.trace.watch_requests(app))
+        app = self._create_shop(defence, timeout, folder)
+        self._server = Server(self.trace.trace_requests(app))
         self._workers = [_fork(self._server.serve) for _ in range(WORKERS)]
         self._recovery = _Recovery(self.trace, app) if defence.create is None else None
         self.bank.start()
-        shopper = PayOnceShopper if defence.create is None else StallShopper
-        self.shopper: StallShopper = shopper(self._server.url, self.trace)
+        shopper = PayOnceShopper if defence.create is None else SmallShopShopper
+        self.shopper: SmallShopShopper = shopper(self._server.url, self.trace)
 
-    def _shop(self, defence: Defence, timeout: float, folder: Path) -> Any:
-        """The defence over a database of its own; connections made now would be shared by the forked: none stays."""
+    def _create_shop(self, defence: Defence, timeout: float, folder: Path) -> Any:
         if defence.create is None:
-            way = WatchedTransport(DeadlineTransport(), self.trace)
-            app = payonce.create(self.bank.url, folder, timeout, way)
+            transport = TracedTransport(DeadlineTransport(), self.trace)
+            app = payonce.create(self.bank.url, folder, timeout, transport)
             with app.app_context():
-                self._watch(db.engine)
+                self._observe(db.engine)
             return app
-        books = create_engine(f"sqlite:///{folder}/stall.sqlite", connect_args={"timeout": 10})
-        prepare_sqlite(books)
-        till = Till(self.bank.url, timeout, WatchedTransport(httpx.HTTPTransport(), self.trace))
-        app = defence.create(till, books, self.clock)
-        self._watch(books)
+        engine = create_engine(f"sqlite:///{folder}/small_shop.sqlite", connect_args={"timeout": 10})
+        prepare_sqlite(engine)
+        client = PaymentClient(self.bank.url, timeout, TracedTransport(httpx.HTTPTransport(), self.trace))
+        app = defence.create(client, engine, self.clock)
+        self._observe(engine)
         return app
 
-    def _watch(self, engine: Any) -> None:
-        self.trace.watch_statements(engine)
-        self.clock.drive(engine)
-        engine.dispose()
+    def _observe(self, engine: Any) -> None:
+        self.trace.trace_statements(engine)
+        self.clock.apply_to(engine)
+        engine.dispose()  # Forked processes must not share connections.
 
-    def end(self) -> None:
-        """Everything that was started."""
+    def stop(self) -> None:
+        """Stop everything that the scene started."""
         for pid in [*self._workers, *([self._recovery.pid] if self._recovery else [])]:
             _kill(pid)
         self.bank.stop()
         self._server.stop()
 
-    def say(self, words: str) -> None:
-        self.trace.say(SHOPPER, words)
+    def note(self, text: str) -> None:
+        """Add something that the shopper does or reads to the trace."""
+        self.trace.add(SHOPPER, text)
 
     def open_form(self) -> Form:
+        """Open the payment form in a tab."""
         return self.shopper.open_form()
 
-    def press(self, form: Form, how: str = "presses Pay") -> Page:
-        """The button, and the page that it leads to."""
-        self.say(how)
+    def press(self, form: Form, action: str = "presses Pay") -> Page:
+        """Press the form's button. Return the page that follows."""
+        self.note(action)
         page = self.shopper.browser.press(form)
-        assert page is not None  # Only a second click on a guarded button sends nothing.
+        assert page is not None  # Only the second click on a disabled button sends nothing.
         return page
 
     def reload(self, page: Page) -> Page:
-        """Of a page that a POST made, the browser sends the POST again."""
-        self.say("reloads the page" if page.status else "sees no answer, reloads: the form is sent again")
+        """Reload a page. If it is the response to a POST, the POST is sent again."""
+        self.note("reloads the page" if page.status else "sees no answer, reloads: the form is sent again")
         return self.shopper.browser.reload(page)
 
-    def at_once(self, forms: list[Form], how: str) -> list[Page]:
-        """All of them pressed at the same moment; the bank holds its answers back until each of them has arrived
-        at the bank or been answered without it."""
-        self.say(how)
+    def press_together(self, forms: list[Form], action: str) -> list[Page]:
+        """Press all buttons at the same moment. Return the pages of those that sent something.
+
+        The bank holds its responses back until every request has arrived there or has ended without asking it.
+        """
+        self.note(action)
         gate = Gate(len(forms), QUIET)
         self.bank.fault = gate.hold
         start = threading.Barrier(len(forms))
         pages: list[Page] = []
 
-        def one(form: Form) -> None:
+        def press(form: Form) -> None:
             start.wait()
             page = self.shopper.browser.press(form)
             gate.arrived()
             if page is not None:
                 pages.append(page)
 
-        threads = [threading.Thread(target=one, args=(form,)) for form in forms]
+        threads = [threading.Thread(target=press, args=(form,)) for form in forms]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -175,92 +178,95 @@ class Scene:
         return pages
 
     def do_as_told(self, page: Page, form: Form) -> Page:
-        """A shopper does what the page says. Without a page they reload; where it asks for nothing they wait."""
+        """Do what the page tells the shopper to do, if anything. Without a page, reload."""
         if not page.status:
             return self.reload(page)
-        self.say(f"is told: {self.shopper.told(page)}")
-        asked = self.shopper.next_form(page)
-        return self.press(asked, "does as told: presses Pay") if asked else page
+        self.note(f"is told: {self.shopper.told(page)}")
+        form_to_send = self.shopper.next_form(page)
+        return self.press(form_to_send, "does as told: presses Pay") if form_to_send else page
 
     def kill_worker(self, number: int) -> None:
-        """As a fault of the bank's: whoever asked dies before the answer."""
+        """Fault of the bank: kill the worker that sent the first request, before it gets its response."""
         if number == 1:
-            asking = next(step for step in reversed(self.trace.steps()) if step.to == BANK)
-            self._workers.remove(asking.pid)
-            self.trace.say(asking.actor, "is killed (SIGKILL)", kind="killed")
-            _kill(asking.pid)
+            question = next(step for step in reversed(self.trace.steps()) if step.to == BANK)
+            self._workers.remove(question.pid)
+            self.trace.add(question.actor, "is killed (SIGKILL)", kind="killed")
+            _kill(question.pid)
             raise ConnectionResetError
 
-    def look_again(self, pages: list[Page]) -> list[str]:
-        """A minute later, when recovery has passed: what the shopper's windows say, got again where they can be."""
-        self.clock.move(MINUTE)
+    def final_messages(self, pages: list[Page]) -> list[str]:
+        """Return what the shopper's windows say a minute later, after a pass of recovery.
+
+        Windows that show the response to a POST stay as they are; the others are loaded again.
+        """
+        self.clock.advance(MINUTE)
         if self._recovery and any(self.shopper.told(page) != "paid" for page in pages):
-            self.say("waits a minute")
+            self.note("waits a minute")
             self._recovery.run()
-        shown = [page if page.sent else self.shopper.browser.get(page.url) for page in pages]
+        shown = [page if page.posted else self.shopper.browser.get(page.url) for page in pages]
         told = [self.shopper.told(page) for page in shown]
-        for words in sorted(set(told)):
-            self.say(f"is told in the end: {words}")
+        for text in sorted(set(told)):
+            self.note(f"is told in the end: {text}")
         return told
 
 
 class _Recovery:
-    """The recovery worker: a process of its own that makes a pass when told."""
+    """The recovery worker: a process of its own that makes one pass for each byte in its pipe."""
 
     def __init__(self, trace: Trace, app: Any) -> None:
-        orders, self._orders = os.pipe()
+        commands, self._commands = os.pipe()
         self._done, done = os.pipe()
 
         def work() -> None:
-            while os.read(orders, 1):
-                trace.me = RECOVERY
+            while os.read(commands, 1):
+                trace.actor = RECOVERY
                 payonce.recover(app)
                 os.write(done, b".")
 
         self.pid = _fork(work)
 
     def run(self) -> None:
-        """One pass, waited for."""
-        os.write(self._orders, b".")
+        """Make one pass and wait until it is done."""
+        os.write(self._commands, b".")
         select.select([self._done], [], [], TIME_LIMIT)
         os.read(self._done, 1)
 
 
 def _report(send: int, defence: Defence, attack: Attack, folder: Path) -> None:
     try:
-        answer = asdict(_play_here(defence, attack, folder))
+        report = asdict(_play_here(defence, attack, folder))
     except Exception:
-        answer = {"error": traceback.format_exc(limit=-4)}
+        report = {"error": traceback.format_exc(limit=-4)}
     with os.fdopen(send, "w") as file:
-        file.write(json.dumps(answer) + "\n")
+        file.write(json.dumps(report) + "\n")
 
 
 def _play_here(defence: Defence, attack: Attack, folder: Path) -> Result:
     started = monotonic()
     scene = Scene(defence, attack.timeout, folder)
     try:
-        told = scene.look_again(attack.run(scene))
+        told = scene.final_messages(attack.run(scene))
     finally:
-        scene.end()
+        scene.stop()
     charges = scene.bank.charges()
-    words = ", ".join(sorted(set(told)))
-    took = round(monotonic() - started, 2)
-    return Result(defence.number, attack.number, charges, words, verdict(charges, told), took, scene.trace.steps())
+    seconds = round(monotonic() - started, 2)
+    texts = ", ".join(sorted(set(told)))
+    return Result(defence.number, attack.number, charges, texts, verdict(charges, told), seconds, scene.trace.steps())
 
 
 def _fork(work: Callable[[], None]) -> int:
     pid = os.fork()
     if pid == 0:
-        _in_child(work)
+        _run_as_child(work)
     return pid
 
 
-def _in_child(work: Callable[[], None]) -> None:
-    """Never comes back: a forked process must not run its parent's rest. What it logs is nobody's."""
+def _run_as_child(work: Callable[[], None]) -> None:
+    """Run `work` and end the process: a forked process must not continue its parent's code. Discard its output."""
     try:
-        silence = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silence, 1)
-        os.dup2(silence, 2)
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, 1)
+        os.dup2(devnull, 2)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         work()
@@ -274,15 +280,15 @@ def _kill(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def _end_group(pid: int) -> None:
-    """The scene and whatever it has left behind."""
+def _kill_group(pid: int) -> None:
+    """Kill the scene's process and all processes that it forked."""
     with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 
 
-def _read_all(receive: int, seconds: float) -> str:
-    """The line that the scene says. Raises SceneFailed when its time is up."""
+def _read_line(receive: int, seconds: float) -> str:
+    """Return the line that the scene writes. Raises SceneFailed if it takes longer than `seconds`."""
     parts, end = [], monotonic() + seconds
     while True:
         if not select.select([receive], [], [], max(0.0, end - monotonic()))[0]:

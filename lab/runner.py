@@ -1,6 +1,6 @@
-"""The process that plays: `python -m lab.runner`, started by the page or by the command, without threads.
+"""The process that plays scenes: `python -m lab.runner`, started by a page or by the command `lab`.
 
-It knows nothing of the shop's settings: no database, no gateway, no secret reaches it.
+It has no threads, because scenes fork. It gets none of the shop's settings: no database, no gateway and no secret.
 """
 
 import fcntl
@@ -16,39 +16,39 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_LIMIT = 240.0
-"""Seconds for one run, its turn come; the whole matrix takes about one minute."""
-TURN = 0.3
-"""Seconds between two looks whether it is our turn."""
+"""Seconds that a run may play, waiting for its turn not included. The whole matrix takes about one minute."""
+TURN_PAUSE = 0.3
+"""Seconds between two tries to get the turn."""
 
 
 def start(folder: Path, run: str) -> None:
-    """Play a run in a process of its own, that ends with the one that started it."""
+    """Play a run in a new process. It ends if this process ends."""
     _python("run", str(folder), run, stdout=DEVNULL)
 
 
 def playing(defences: Iterable[int], attacks: Iterable[int], rounds: int) -> Popen[bytes]:
-    """Play these cells and print each result as a line of JSON."""
+    """Start a process that plays these cells. It prints each result as one line of JSON."""
     numbers = [",".join(map(str, chosen)) for chosen in (defences, attacks)]
     return _python("print", *numbers, str(rounds), stdout=PIPE)
 
 
 def _python(*arguments: str, stdout: int) -> Popen[bytes]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
     command = [sys.executable, "-m", "lab.runner", *arguments]
-    return Popen(command, cwd=ROOT, env=kept, stdin=DEVNULL, stdout=stdout, stderr=None if stdout == PIPE else DEVNULL)
+    return Popen(command, cwd=ROOT, env=env, stdin=DEVNULL, stdout=stdout, stderr=None if stdout == PIPE else DEVNULL)
 
 
 def _run(folder: Path, run: str) -> None:
-    """Wait for our turn, then play what is waiting. One run plays at a time on this machine."""
+    """Wait for the turn, then play the cells that are waiting. On one machine, one run plays at a time."""
     from lab.runs import Runs
 
     runs, parent = Runs(folder), os.getppid()
     with open(folder / "turn", "a") as turn:
         try:
-            while not _taken(turn):
-                runs.hear(run)
-                time.sleep(TURN)
-                _end_without(parent)
+            while not _lock(turn):
+                runs.keep_alive(run)
+                time.sleep(TURN_PAUSE)
+                _exit_if_orphaned(parent)
             _play_waiting(runs, run, parent)
         finally:
             runs.end(run)
@@ -61,17 +61,17 @@ def _play_waiting(runs: Any, run: str, parent: int) -> None:
 
     end = time.monotonic() + RUN_LIMIT
     for defence, attack in runs.waiting(run):
-        _end_without(parent)
-        runs.note(run, (defence, attack), "running")
+        _exit_if_orphaned(parent)
+        runs.set_state(run, (defence, attack), "running")
         try:
             if time.monotonic() > end:
                 raise SceneFailed("the run took too long")
-            runs.note(run, (defence, attack), "done", play(DEFENCES[defence - 1], ATTACKS[attack - 1]))
+            runs.set_state(run, (defence, attack), "done", play(DEFENCES[defence - 1], ATTACKS[attack - 1]))
         except SceneFailed:
-            runs.note(run, (defence, attack), "failed")
+            runs.set_state(run, (defence, attack), "failed")
 
 
-def _taken(turn: IO[str]) -> bool:
+def _lock(turn: IO[str]) -> bool:
     try:
         fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -79,8 +79,8 @@ def _taken(turn: IO[str]) -> bool:
     return True
 
 
-def _end_without(parent: int) -> None:
-    """Whoever started us has ended: the shop is being stopped."""
+def _exit_if_orphaned(parent: int) -> None:
+    """Exit if the process that started this one has ended, because the shop is being stopped."""
     if os.getppid() != parent:
         sys.exit()
 
@@ -96,7 +96,7 @@ def _print(defences: str, attacks: str, rounds: str) -> None:
                 try:
                     result = asdict(play(DEFENCES[defence - 1], ATTACKS[attack - 1]))
                 except SceneFailed as error:
-                    sys.exit(f"The lab failed: {error}")
+                    sys.exit(f"The Lab failed: {error}")
                 del result["steps"]
                 print(json.dumps({"round": number, **result}), flush=True)
 

@@ -5,23 +5,23 @@ from sqlalchemy import Engine
 from werkzeug.wrappers import Response
 
 from lab.clock import Clock
-from lab.defences import stall
-from lab.defences.till import Till
+from lab.defences import small_shop
+from lab.defences.payment_client import PaymentClient
 
 
-def create(till: Till, books: Engine, _clock: Clock) -> Flask:
-    """The shop that asks the browser to be careful."""
-    app = stall.open_stall(books, __name__)
+def create(client: PaymentClient, engine: Engine, _clock: Clock) -> Flask:
+    """Return the shop that relies on the browser."""
+    app = small_shop.create_app(engine, __name__)
 
     @app.get("/")
     def form() -> str:
-        return stall.page("offer", script=True)  # The guard runs on a machine that is not ours, if it runs.
+        return small_shop.page("offer", script=True)  # The script runs in the browser, if it runs at all.
 
     @app.post("/pay")
     def pay() -> Response:
-        till.charge(stall.PRICE, stall.CURRENCY)
-        with books.begin() as tx:
-            order = stall.save(tx, "paid")
-        return redirect(f"receipts/{order}", 303)
+        client.charge(small_shop.PRICE, small_shop.CURRENCY)
+        with engine.begin() as tx:
+            order_id = small_shop.save(tx, "paid")
+        return redirect(f"receipts/{order_id}", 303)
 
     return app

@@ -1,4 +1,4 @@
-"""Defence 7: PayOnce itself. Not a copy: the app that the shop runs, over databases that are thrown away."""
+"""Defence 7: PayOnce itself: the application that the shop runs, with a temporary database."""
 
 from pathlib import Path
 from secrets import token_hex
@@ -16,7 +16,10 @@ from app.settings import Settings
 
 
 def create(bank_url: str, folder: Path, timeout: float, transport: httpx.BaseTransport) -> Flask:
-    """Return the shop, seeded, with a gateway that uses `transport`. `timeout`: seconds for all tries of a payment."""
+    """Return the shop with the demo catalogue and a gateway that uses `transport`.
+
+    `timeout` is the number of seconds for all tries of one payment together.
+    """
     settings = Settings(
         secret_key=token_hex(32), database_url=f"sqlite:///{folder}/shop/shop.sqlite",
         payment_gateway="sandbox", sandbox_bank_url=bank_url, gateway_deadline=timeout, lab=False,

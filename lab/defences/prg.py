@@ -1,27 +1,27 @@
-"""Defence 2: Post/Redirect/Get alone. What the browser can reload is a GET, and that is all it does."""
+"""Defence 2: Post/Redirect/Get alone. A reload repeats a harmless GET. Nothing else is prevented."""
 
 from flask import Flask, redirect
 from sqlalchemy import Engine
 from werkzeug.wrappers import Response
 
 from lab.clock import Clock
-from lab.defences import stall
-from lab.defences.till import Till
+from lab.defences import small_shop
+from lab.defences.payment_client import PaymentClient
 
 
-def create(till: Till, books: Engine, _clock: Clock) -> Flask:
-    """The shop as a second tutorial mends it."""
-    app = stall.open_stall(books, __name__)
+def create(client: PaymentClient, engine: Engine, _clock: Clock) -> Flask:
+    """Return the shop as a second tutorial improves it."""
+    app = small_shop.create_app(engine, __name__)
 
     @app.get("/")
     def form() -> str:
-        return stall.page("offer")
+        return small_shop.page("offer")
 
     @app.post("/pay")
     def pay() -> Response:
-        till.charge(stall.PRICE, stall.CURRENCY)  # Whoever posts is charged: nothing tells two forms from one.
-        with books.begin() as tx:
-            order = stall.save(tx, "paid")
-        return redirect(f"receipts/{order}", 303)
+        client.charge(small_shop.PRICE, small_shop.CURRENCY)  # Every POST charges: no token identifies the form.
+        with engine.begin() as tx:
+            order_id = small_shop.save(tx, "paid")
+        return redirect(f"receipts/{order_id}", 303)
 
     return app

@@ -1,4 +1,4 @@
-"""Defence 5: the token in a unique column, but the gateway is asked before the commit, inside the transaction."""
+"""Defence 5: the token has a unique key, but the bank is asked inside the transaction, before the commit."""
 
 from uuid import uuid4
 
@@ -8,30 +8,30 @@ from sqlalchemy.exc import IntegrityError
 from werkzeug.wrappers import Response
 
 from lab.clock import Clock
-from lab.defences import stall
-from lab.defences.till import Till
+from lab.defences import small_shop
+from lab.defences.payment_client import PaymentClient
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY, status TEXT, token TEXT UNIQUE)"
 
 
-def create(till: Till, books: Engine, _clock: Clock) -> Flask:
-    """The shop whose memory of the charge can be rolled back, though the charge can't."""
-    app = stall.open_stall(books, __name__, SCHEMA)
+def create(client: PaymentClient, engine: Engine, _clock: Clock) -> Flask:
+    """Return the shop whose record of the charge can be rolled back, although the charge can't."""
+    app = small_shop.create_app(engine, __name__, SCHEMA)
 
     @app.get("/")
     def form() -> str:
-        return stall.page("offer", token=uuid4().hex)
+        return small_shop.page("offer", token=uuid4().hex)
 
     @app.post("/pay")
     def pay() -> Response:
         token = request.form["token"]
-        order: int | None
+        order_id: int | None
         try:
-            with books.begin() as tx:
-                order = stall.save(tx, "paid", token)
-                till.charge(stall.PRICE, stall.CURRENCY)  # If this process dies now, the row was never there.
+            with engine.begin() as tx:
+                order_id = small_shop.save(tx, "paid", token)
+                client.charge(small_shop.PRICE, small_shop.CURRENCY)  # A crash now undoes the INSERT only.
         except IntegrityError:
-            order = stall.find(books, token)
-        return redirect(f"receipts/{order}", 303)
+            order_id = small_shop.find(engine, token)
+        return redirect(f"receipts/{order_id}", 303)
 
     return app

@@ -1,36 +1,38 @@
-// Results and the bank's statement arrive without a reload. Without this script the pages refresh themselves.
-const PACE = 700; // milliseconds between two questions
+// Shows new results and the bank's statement without a reload. Without this script the pages refresh themselves.
+const INTERVAL = 700; // milliseconds between two requests
 
-async function every(ask) {
+// Calls `request` until it returns true.
+async function poll(request) {
   try {
-    if (await ask()) return;
+    if (await request()) return;
   } catch {
-    // The line is down; the next question may get through.
+    // The connection failed; the next request may succeed.
   }
-  setTimeout(every, PACE, ask);
+  setTimeout(poll, INTERVAL, request);
 }
 
 async function get(url) {
-  const answer = await fetch(url, { headers: { Accept: "application/json" }, cache: "no-store" });
-  if (!answer.ok) throw new Error(answer.status);
-  return answer.json();
+  const response = await fetch(url, { headers: { Accept: "application/json" }, cache: "no-store" });
+  if (!response.ok) throw new Error(response.status);
+  return response.json();
 }
 
 const matrix = document.querySelector("[data-run]");
 const beside = document.querySelector("[data-statement]");
 
-if (matrix) every(async () => {
-  const { going, cells } = await get(matrix.dataset.run);
+if (matrix) poll(async () => {
+  const { active, cells } = await get(matrix.dataset.run);
   for (const [name, html] of Object.entries(cells)) {
     const cell = document.getElementById(`cell-${name}`);
+    // Replacing a cell that has the focus would take the focus away.
     if (cell.innerHTML !== html && !cell.contains(document.activeElement)) cell.innerHTML = html;
   }
   const played = Object.values(cells).filter((html) => html.includes("times") && html.includes("href")).length;
-  matrix.querySelector("[data-status]").textContent = going ? `${played} results so far.` : "Played.";
-  if (!going) location.reload();
-  return !going;
+  matrix.querySelector("[data-status]").textContent = active ? `${played} results so far.` : "Played.";
+  if (!active) location.reload();
+  return !active;
 });
 
-if (beside) every(async () => {
+if (beside) poll(async () => {
   beside.querySelector("[data-movements]").innerHTML = (await get(beside.dataset.statement)).html;
 });

@@ -1,7 +1,8 @@
-"""python -m tests.bench: how fast the checkout is, in relation to what it stands on and to a naive handler.
+"""python -m tests.bench: measure the checkout's speed, compared with the database's limit and with a naive handler.
 
-All contenders run on one PostgreSQL (fsync on) and in turn, round by round, so that they meet the same machine.
-Exit status 1 where a floor is missed, where anything but the answer asked for came, or where a charge is lost.
+All contenders use one PostgreSQL (fsync on). In each round every contender runs once, so that all of them are measured
+on the machine in the same state. Exits with 1 if a ratio is below its floor, if a server returned another status than
+expected, or if a charge is missing.
 """
 
 import argparse
@@ -13,127 +14,127 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from statistics import median
 
-from tests.bench import forms, places, table
-from tests.bench.load import Load, Run
+from tests.bench import contenders, forms, table
+from tests.bench.load import LoadProcess, Run
 from tests.postgres import Cluster, private_cluster
 
 CLIENTS, REPLAYS = 16, 50
 COPIES = 100
-"""Each product of the seed so many times: 1,000 kinds, so that shoppers rarely wait for each other's stock."""
+"""Copies of each seeded product. With 1,000 products, shoppers rarely wait for a lock on the same stock."""
 
 WARM_UP = 1.0
-"""Seconds for each contender before the first round, not counted."""
+"""Seconds per contender before the first round. They are not counted."""
 
 
 class Failed(Exception):
-    """An answer that should not have come, or a charge that is not as its shopper was told."""
+    """A server returned an unexpected status, a charge is missing, or a ratio is below its floor."""
 
 
 class Bench:
-    """The servers of one run, and what was measured: times a second for each contender, one figure a round."""
+    """The servers of one run. `rates` holds requests per second: for each contender one figure per round."""
 
     def __init__(self, stack: ExitStack, cluster: Cluster) -> None:
         self.cluster = cluster
         names = ("checkout", "pages", "naive", "bare")
         checkout, pages, naive, bare = (cluster.url(cluster.create(name=name)) for name in names)
-        self.shop, self.seeded = places.Shop(checkout, COPIES), places.Shop(pages)
-        places.Books(naive, 1)
-        self.engine = places.Engine(cluster, COPIES)
-        serve = places.gunicorn
+        self.shop, self.seeded = contenders.ShopDatabase(checkout, COPIES), contenders.ShopDatabase(pages)
+        contenders.SeededDatabase(naive, 1)
+        self.limit = contenders.DatabaseLimit(cluster, COPIES)
+        serve = contenders.gunicorn
         self.fast = stack.enter_context(serve("tests.bench.shop", checkout))
         self.slow = stack.enter_context(serve("tests.bench.shop", checkout, bank=table.SLOW_BANK))
         self.pages = stack.enter_context(serve("tests.bench.shop", pages))
         self.naive = stack.enter_context(serve("tests.bench.naive", naive))
-        self.bare = stack.enter_context(serve("tests.bench.bare", bare, places.BARE_CONF))
-        self.load = Load()
+        self.bare = stack.enter_context(serve("tests.bench.bare", bare, contenders.BARE_CONF))
+        self.load = LoadProcess()
         stack.callback(self.load.close)
         self.rates: dict[str, list[float]] = defaultdict(list)
-        self.cost: list[float] = []
+        self.load_shares: list[float] = []
 
-    def first(self, shop: places.Shop, port: int) -> tuple[bytes, str]:
-        """One form, paid outside of all measuring, and the receipt that it led to."""
+    def first(self, shop: contenders.ShopDatabase, port: int) -> tuple[bytes, str]:
+        """Pay one form without measuring. Return the form and the path of its receipt."""
         form = shop.forms(1)[0]
         run = self._expect(303, self.load.run(port, [form], 1, 60.0))
         shop.paid += 1
         return form, location(run.examples["303"])
 
     def pay(self, key: str, port: int, connections: int, seconds: float, guess: float) -> None:
-        """First payments, each with a form of its own. `guess` is the rate to have forms enough for."""
-        sent = self.shop.forms(round(guess * seconds * 1.6) + connections)
-        run = self._expect(303, self.load.run(port, sent, connections, seconds))
+        """Measure first payments, each with its own form. `guess` is the expected rate, for the number of forms."""
+        requests = self.shop.forms(round(guess * seconds * 1.6) + connections)
+        run = self._expect(303, self.load.run(port, requests, connections, seconds))
         self.shop.paid += run.answers
         self._note(key, run)
 
-    def again(self, key: str, port: int, request: bytes, connections: int, seconds: float, status: int = 303) -> None:
-        """The same request again and again."""
+    def repeat(self, key: str, port: int, request: bytes, connections: int, seconds: float, status: int = 303) -> None:
+        """Measure one request that is sent again and again."""
         run = self.load.run(port, [request] * connections, connections, seconds, repeat=True)
         self._note(key, self._expect(status, run))
 
     def _note(self, key: str, run: Run) -> None:
         self.rates[key].append(run.rate)
-        self.cost.append(run.cpu)
+        self.load_shares.append(run.cpu)
 
     def _expect(self, status: int, run: Run) -> Run:
-        wrong = [got for got in run.statuses if got != str(status)]
-        if wrong:
-            raise Failed(f"not only {status}: {run.statuses}; such as:\n{run.examples[wrong[0]][:2000]}")
+        unexpected = [got for got in run.statuses if got != str(status)]
+        if unexpected:
+            raise Failed(f"not only {status}: {run.statuses}; for example:\n{run.examples[unexpected[0]][:2000]}")
         return run
 
 
 def location(answer: str) -> str:
-    """The receipt that a POST was sent to."""
+    """Return the path that an answer redirects to."""
     return next(line.split(": ", 1)[1] for line in answer.split("\r\n") if line.lower().startswith("location: "))
 
 
 def measure(bench: Bench, rounds: int, seconds: float) -> None:
-    """Warm up, then round by round each contender in turn."""
+    """Warm up, then measure every contender once per round."""
     form, _ = bench.first(bench.shop, bench.fast)
     paid, receipt = bench.first(bench.seeded, bench.pages)
     cookie = paid.split(b"Cookie: ")[1].split(b"\r\n")[0].decode()
-    looks = [forms.request("GET", path, cookie) for path in ("/", receipt)]
-    one_round(bench, form, looks, WARM_UP, 500, 500)
+    pages = [forms.request("GET", path, cookie) for path in ("/", receipt)]
+    one_round(bench, form, pages, WARM_UP, 500, 500)
     for number in range(rounds):
         print(f"round {number + 1} of {rounds} ...", flush=True)
-        guess, engine = max(bench.rates["c"]), bench.rates["a"][-1]
+        guess, limit = max(bench.rates["c"]), bench.rates["a"][-1]
         if number == 0:
             bench.rates.clear()
-        one_round(bench, form, looks, seconds, guess, engine)
+        one_round(bench, form, pages, seconds, guess, limit)
 
 
-def one_round(bench: Bench, form: bytes, looks: list[bytes], seconds: float, guess: float, engine: float) -> None:
-    """Every contender once. `guess` and `engine` are the rates to expect of the checkout and of PostgreSQL."""
-    bench.rates["a"].append(bench.engine.rate(CLIENTS, round(engine * seconds / 2)))
-    bench.again("b", bench.naive, form, CLIENTS, seconds)
+def one_round(bench: Bench, form: bytes, pages: list[bytes], seconds: float, guess: float, limit: float) -> None:
+    """Measure every contender once. `guess` and `limit` are the expected rates of the checkout and of PostgreSQL."""
+    bench.rates["a"].append(bench.limit.rate(CLIENTS, round(limit * seconds / 2)))
+    bench.repeat("b", bench.naive, form, CLIENTS, seconds)
     bench.pay("c", bench.fast, CLIENTS, seconds, guess)
-    bench.again("d", bench.fast, form, REPLAYS, seconds)
-    bench.pay("e", bench.slow, table.SLOW_CONNECTIONS, seconds * 1.5, table.ALLOWED)
-    bench.again("f", bench.pages, looks[0], CLIENTS, seconds / 2, 200)
-    bench.again("g", bench.pages, looks[1], CLIENTS, seconds / 2, 200)
-    bench.again("h", bench.bare, form, CLIENTS, seconds / 2)
+    bench.repeat("d", bench.fast, form, REPLAYS, seconds)
+    bench.pay("e", bench.slow, table.SLOW_CONNECTIONS, seconds * 1.5, table.MOST_WITH_SLOW_BANK)
+    bench.repeat("f", bench.pages, pages[0], CLIENTS, seconds / 2, 200)
+    bench.repeat("g", bench.pages, pages[1], CLIENTS, seconds / 2, 200)
+    bench.repeat("h", bench.bare, form, CLIENTS, seconds / 2)
 
 
 def about(cluster: Cluster) -> str:
-    """The machine and what runs on it."""
-    engine = cluster.execute("SHOW server_version")[0][0].split()[0]
+    """Return one line about the machine and the versions of the software."""
+    postgresql = cluster.execute("SHOW server_version")[0][0].split()[0]
     libraries = ", ".join(f"{name} {version(name)}" for name in ("gunicorn", "flask", "sqlalchemy", "psycopg2-binary"))
-    return f"{os.cpu_count()} cores, Python {platform.python_version()}, PostgreSQL {engine}, {libraries}"
+    return f"{os.cpu_count()} cores, Python {platform.python_version()}, PostgreSQL {postgresql}, {libraries}"
 
 
 def report(bench: Bench) -> None:
-    """The table. Raises Failed where a floor is missed or a charge is not what its shopper was told."""
+    """Print the table. Raises Failed if a charge is missing or a ratio is below its floor."""
     print("\n".join(["", *table.rows(bench.rates), ""]))
-    print(f"The load generator took {median(bench.cost):.0%} of a core. Ratios count: rates drift with the machine.")
+    print(f"The load generator used {median(bench.load_shares):.0%} of a core. Compare the ratios, not the rates.")
     for shop in (bench.shop, bench.seeded):
         if (found := shop.charges()) != {"succeeded": shop.paid}:
-            raise Failed(f"{shop.paid} forms were answered with 303, and the charges are {found}")
-    if below := table.missed(bench.rates):
+            raise Failed(f"{shop.paid} forms were answered with 303, but the charges are {found}")
+    if below := table.below_floor(bench.rates):
         raise Failed(f"below the floor: {', '.join(below)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="for each contender in each round")
+    parser.add_argument("--seconds", type=float, default=4.0, help="per contender and round")
     options = parser.parse_args()
     with private_cluster(durable=True) as cluster, ExitStack() as stack:
         print(about(cluster), flush=True)

@@ -1,4 +1,4 @@
-"""The shop's own gunicorn settings for the bare handler, but for the hook that speaks of the shop's database."""
+"""The shop's gunicorn settings for the bare handler, without the hook that uses the shop's database."""
 
 import runpy
 

@@ -1,4 +1,4 @@
-"""Checkout forms ready to be sent: their orders in the database, tokens, cookies and CSRF made by the app itself."""
+"""Checkout forms that are ready to be sent. The app itself makes their orders, tokens, cookies and CSRF tokens."""
 
 from collections.abc import Iterator
 from urllib.parse import urlencode
@@ -12,9 +12,9 @@ from werkzeug.wrappers import Response
 from app import current
 from app.database import transaction
 
-# Each wants one of one product; neighbours want different ones, as shoppers of a whole catalogue do.
+# Each order has one piece of one product. Consecutive orders have different products.
 ORDERS = text("""
-WITH shelf AS (
+WITH catalogue AS (
   SELECT count(*) AS kinds FROM product
 ), made AS (
   INSERT INTO orders (buyer_id, random_id, state, version, currency, created_at)
@@ -23,58 +23,58 @@ WITH shelf AS (
 ), filled AS (
   INSERT INTO order_line (order_id, product_id, quantity, unit_price)
   SELECT made.id, product.id, 1, product.price
-  FROM made CROSS JOIN shelf JOIN product ON product.id = made.id % kinds + 1 RETURNING order_id, unit_price
+  FROM made CROSS JOIN catalogue JOIN product ON product.id = made.id % kinds + 1 RETURNING order_id, unit_price
 )
 SELECT made.id, made.buyer_id, made.random_id, filled.unit_price AS total
 FROM made JOIN filled ON filled.order_id = made.id ORDER BY made.id
 """)
-MORE = text("""
+COPY_PRODUCTS = text("""
 INSERT INTO product (slug, name, description, image, price, currency, stock, stocked, on_sale)
 SELECT slug || copy, name, description, image, price, currency, stock, stocked, on_sale
 FROM product, generate_series(2, :copies) AS copy
 """)
-ENOUGH = text("UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000")
+ADD_STOCK = text("UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000")
 
 
 def stock(copies: int) -> None:
-    """Each product of the seed so many times, and nothing is sold out while we measure."""
+    """Copy each seeded product so that there are `copies` of it, with enough stock for any bench."""
     with transaction() as tx:
-        tx.execute(MORE, {"copies": copies})
-        tx.execute(ENOUGH)
+        tx.execute(COPY_PRODUCTS, {"copies": copies})
+        tx.execute(ADD_STOCK)
 
 
 def orders(count: int) -> list[tuple[int, UUID, UUID, int]]:
-    """So many new baskets: order, buyer, total in minor units."""
+    """Create new baskets. Return (order_id, buyer_id, random_id, total in minor units) for each."""
     with transaction() as tx:
         return [(row.id, row.buyer_id, row.random_id, row.total) for row in tx.execute(ORDERS, {"count": count})]
 
 
 def forms(app: Flask, count: int) -> list[bytes]:
-    """So many POSTs to /checkout, each for an order of its own, as a browser would send them."""
+    """Create orders. Return a POST to /checkout for each, as a browser sends it."""
     with app.app_context():
         made = orders(count)
     return [_post(app, *order) for order in made]
 
 
-def _post(app: Flask, order: int, buyer: UUID, random_id: UUID, total: int) -> bytes:
-    """One filled form with its browser's cookie."""
+def _post(app: Flask, order_id: int, buyer_id: UUID, random_id: UUID, total: int) -> bytes:
+    """Return one filled-in form with its browser's cookie."""
     with app.test_request_context():
-        session["buyer"], session.permanent = buyer.hex, True
+        session["buyer"], session.permanent = buyer_id.hex, True
         token = current.tokens().make(
-            order_random_id=random_id, version=1, buyer_id=buyer, amount=total, currency="EUR"
+            order_random_id=random_id, version=1, buyer_id=buyer_id, amount=total, currency="EUR"
         )
         fields = {
             "checkout_token": token,
-            "csrf_token": generate_csrf(), "email": f"shopper{order}@example.com", "name": "Ada Lovelace",
+            "csrf_token": generate_csrf(), "email": f"shopper{order_id}@example.com", "name": "Ada Lovelace",
             "card_number": "4242 4242 4242 4242", "card_expiry": "12/40", "card_cvc": "123",
         }  # fmt: skip
-        answer = Response()
-        app.session_interface.save_session(app, session, answer)  # type: ignore[arg-type]
-    return request("POST", "/checkout", answer.headers["Set-Cookie"].split(";")[0], urlencode(fields))
+        response = Response()
+        app.session_interface.save_session(app, session, response)  # type: ignore[arg-type]
+    return request("POST", "/checkout", response.headers["Set-Cookie"].split(";")[0], urlencode(fields))
 
 
 def request(method: str, path: str, cookie: str = "", body: str = "") -> bytes:
-    """An HTTP/1.1 request as bytes, with what a browser says of itself."""
+    """Return an HTTP/1.1 request as bytes, with the headers of a browser."""
     head = "\r\n".join(_head(method, path, cookie, body))
     return f"{head}\r\n\r\n{body}".encode()
 

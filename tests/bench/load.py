@@ -1,6 +1,6 @@
-"""A load generator that costs little: prepared requests over kept-alive sockets, one thread, no HTTP library.
+"""A load generator that uses little CPU: prepared requests, keep-alive sockets, one thread, no HTTP library.
 
-It runs in a process of its own (see `Load`), and is the same for every contender.
+It runs in its own process (see `LoadProcess`) and is the same for every contender.
 """
 
 import gc
@@ -14,15 +14,15 @@ from multiprocessing import get_context
 from time import perf_counter, process_time
 
 PATIENCE = 30.0
-"""Seconds without a single answer after which a run has failed."""
+"""Seconds without any answer after which a run fails."""
 
 END_OF_HEAD = b"\r\n\r\n"
 LENGTH = b"content-length: "
 
 
 @dataclass
-class Connection:
-    """One client: sends its next request when the last one is answered. `last` is when that was."""
+class LoadConnection:
+    """One client, which sends its next request when the last one is answered. `last` is the time of the last answer."""
 
     socket: socket.socket
     received: bytes = b""
@@ -32,21 +32,21 @@ class Connection:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run came to: answers a second, answers by status, one example of each, and what measuring cost."""
+    """The result of a run: answers per second, the number of answers by status, and one example of each status."""
 
     rate: float
     statuses: dict[str, int]
     examples: dict[str, str] = field(repr=False)
     cpu: float = 0.0
-    """The load generator's own share of one core, 0 to 1."""
+    """The share of one core that the load generator used, 0 to 1."""
 
     @property
     def answers(self) -> int:
         return sum(self.statuses.values())
 
 
-def whole(received: bytes) -> bool:
-    """Whether one whole answer has arrived: its head, and as much body as the head promises."""
+def is_complete(received: bytes) -> bool:
+    """Return whether one answer has arrived with its head and as much body as its Content-Length says."""
     head = received.find(END_OF_HEAD)
     if head < 0:
         return False
@@ -56,8 +56,8 @@ def whole(received: bytes) -> bool:
     return len(received) >= head + len(END_OF_HEAD) + int(received[at : received.index(b"\r", at)])
 
 
-class Drive:
-    """So many connections, each of which sends its next request when its last one is answered."""
+class LoadGenerator:
+    """Connections, each of which sends its next request when its last one is answered."""
 
     def __init__(self, port: int, requests: Sequence[bytes], connections: int, repeat: bool) -> None:
         self.waiting, self.repeat = deque(requests), repeat
@@ -69,22 +69,25 @@ class Drive:
         self.examples: dict[str, str] = {}
 
     def run(self, seconds: float) -> Run:
-        """The rate is the sum over the connections of each one's answers in its own time, up to its last answer."""
-        began, cpu = perf_counter(), process_time()
-        self.open_until = began + seconds
+        """Send requests for a number of seconds and wait for the last answers.
+
+        The rate is the sum of the rates of all connections, each measured up to the connection's last answer.
+        """
+        start, cpu = perf_counter(), process_time()
+        self.end = start + seconds
         busy = sum(map(self._send, self.clients))
         while busy:
-            answered = [client for client in self._ready() if self._hear(client)]
+            answered = [client for client in self._ready() if self._receive_answer(client)]
             busy -= len(answered) - sum(map(self._send, answered))
-        cost = (process_time() - cpu) / (perf_counter() - began)
+        share = (process_time() - cpu) / (perf_counter() - start)
         for client in self.clients:
             client.socket.close()
-        rate = sum(client.answers / (client.last - began) for client in self.clients if client.answers)
-        return Run(rate, dict(self.statuses), self.examples, cost)
+        rate = sum(client.answers / (client.last - start) for client in self.clients if client.answers)
+        return Run(rate, dict(self.statuses), self.examples, share)
 
-    def _send(self, client: Connection) -> bool:
-        """The next request, as long as there is one and it is time."""
-        if not self.waiting or perf_counter() >= self.open_until:
+    def _send(self, client: LoadConnection) -> bool:
+        """Send the next request. Return False if there is none or if the time is over."""
+        if not self.waiting or perf_counter() >= self.end:
             return False
         request = self.waiting.popleft()
         if self.repeat:
@@ -92,16 +95,16 @@ class Drive:
         client.socket.sendall(request)
         return True
 
-    def _ready(self) -> list[Connection]:
+    def _ready(self) -> list[LoadConnection]:
         events = self.selector.select(PATIENCE)
         if not events:
             raise RuntimeError(f"no answer for {PATIENCE} s")
         return [key.data for key, _ in events]
 
-    def _hear(self, client: Connection) -> bool:
-        """Whether an answer is whole with what has just arrived; then it is counted."""
+    def _receive_answer(self, client: LoadConnection) -> bool:
+        """Read what has arrived. Return whether the answer is complete now, and count it if it is."""
         client.received += _receive(client.socket)
-        if not whole(client.received):
+        if not is_complete(client.received):
             return False
         status = client.received[9:12].decode()
         if status not in self.examples:
@@ -113,27 +116,27 @@ class Drive:
         return True
 
 
-def drive(port: int, requests: Sequence[bytes], connections: int, seconds: float, repeat: bool) -> Run:
-    """Send requests for so many seconds and wait for the last answers. `repeat` sends the same ones again and again."""
+def generate_load(port: int, requests: Sequence[bytes], connections: int, seconds: float, repeat: bool) -> Run:
+    """Send requests for a number of seconds. With `repeat`, send the same ones again and again."""
     gc.disable()
-    return Drive(port, requests, connections, repeat).run(seconds)
+    return LoadGenerator(port, requests, connections, repeat).run(seconds)
 
 
-def _connect(port: int) -> Connection:
-    made = socket.create_connection(("127.0.0.1", port))
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Connection(made)
+def _connect(port: int) -> LoadConnection:
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return LoadConnection(connection)
 
 
 def _receive(client: socket.socket) -> bytes:
     received = client.recv(1 << 18)
     if not received:
-        raise RuntimeError("a connection was closed in mid-run")
+        raise RuntimeError("a server closed a connection during the run")
     return received
 
 
-class Load:
-    """The load generator in its own process, so that it takes nothing from the one that prepares and prints."""
+class LoadProcess:
+    """The load generator in its own process, so that this process does not slow it down."""
 
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
@@ -141,7 +144,7 @@ class Load:
     def run(
         self, port: int, requests: Iterable[bytes], connections: int, seconds: float, *, repeat: bool = False
     ) -> Run:
-        return self._pool.submit(drive, port, list(requests), connections, seconds, repeat).result()
+        return self._pool.submit(generate_load, port, list(requests), connections, seconds, repeat).result()
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -1,6 +1,6 @@
-"""This checkout as it is, but for its bank: one in the same process that takes BENCH_BANK_SECONDS to approve.
+"""This checkout with a bank in the same process, so that the sandbox bank is not measured too.
 
-So what is measured is the checkout and not the sandbox bank.
+BENCH_BANK_SECONDS is the number of seconds that the bank takes to approve a charge.
 """
 
 import os
@@ -13,8 +13,8 @@ from app.gateways.base import Answer, Card, Gateways, Outcome, Payment, RefundRe
 SECONDS = float(os.environ.get("BENCH_BANK_SECONDS", "0"))
 
 
-class Bank:
-    """Approves everything, so many seconds later."""
+class ApprovingGateway:
+    """A gateway that approves everything after SECONDS."""
 
     name = "sandbox"
     account = "bench"
@@ -42,5 +42,5 @@ class Bank:
         return iter(())
 
 
-bank = Bank()
-app = create_app(gateways=Gateways(bank, (bank,)))
+gateway = ApprovingGateway()
+app = create_app(gateways=Gateways(gateway, (gateway,)))

@@ -1,17 +1,19 @@
-"""What was measured, as a table: rates drift with the machine, so the ratios count, and they have floors."""
+"""The table of measured rates and ratios. Rates depend on the machine, so only ratios have floors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 Rates = Mapping[str, Sequence[float]]
-"""Times a second for each contender, one figure a round."""
+"""Requests or payments per second: for each contender one figure per round."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A contender's rate in relation to another's in the same round (or to a number), and the least it may be (or
-    None: it is only shown)."""
+    """A contender's rate divided by another contender's in the same round, or by a number.
+
+    The bench fails if the ratio is below `floor`. If that is None, the ratio is only shown.
+    """
 
     of: str
     to: str | float
@@ -20,16 +22,17 @@ class Ratio:
     aim: float = 0.0
 
     def measured(self, rates: Rates) -> float:
-        """The median of the rounds' own ratios: what slows a whole round down drops out."""
+        """Return the median of the ratios of all rounds. A cause that slows a whole round down does not change it."""
         base = rates[self.to] if isinstance(self.to, str) else [self.to] * len(rates[self.of])
         return median(rate / other for rate, other in zip(rates[self.of], base, strict=True))
 
 
 SLOW_BANK, SLOW_CONNECTIONS = 0.3, 64
-ALLOWED = SLOW_CONNECTIONS / SLOW_BANK
+MOST_WITH_SLOW_BANK = SLOW_CONNECTIONS / SLOW_BANK
+"""Payments per second that the connections can make if each only waits for the bank."""
 
 NAMES = {
-    "a": "engine's limit, both transactions by pgbench, 16 clients",
+    "a": "database alone, both transactions, pgbench, 16 clients",
     "b": "naive handler in the same shop, 16 connections",
     "c": "this checkout, immediate bank, 16 connections",
     "d": "replays of one token, 50 connections",
@@ -42,14 +45,14 @@ RATIOS = (
     Ratio("c", "b", "c / b", floor=0.5, aim=0.7),
     Ratio("c", "a", "c / a", floor=0.15, aim=0.2),
     Ratio("d", "c", "d / c", floor=3.0, aim=3.1),
-    Ratio("e", ALLOWED, f"e / {ALLOWED:.0f}", floor=0.6, aim=0.9),
+    Ratio("e", MOST_WITH_SLOW_BANK, f"e / {MOST_WITH_SLOW_BANK:.0f}", floor=0.6, aim=0.9),
     Ratio("c", "h", "c / h"),
 )
 
 
 def rows(rates: Rates) -> list[str]:
-    """The rates, then the ratios with their verdicts."""
-    lines = [f"{'':58}{'a second':>10}   least to most"]
+    """Return the lines of the table: the rates, then the ratios with their floors."""
+    lines = [f"{'':58}{'per second':>10}   least to most"]
     for key, name in NAMES.items():
         low, high = min(rates[key]), max(rates[key])
         lines.append(f"({key}) {name:54}{median(rates[key]):>10,.0f}   {low:,.0f} to {high:,.0f}")
@@ -64,6 +67,6 @@ def _row(ratio: Ratio, measured: float) -> str:
     return f"{ratio.words:12}{measured:>8.2f}{ratio.floor:>8.2f}{ratio.aim:>8.2f}   {verdict}"
 
 
-def missed(rates: Rates) -> list[str]:
-    """The ratios that are below their floors."""
+def below_floor(rates: Rates) -> list[str]:
+    """Return the ratios that are below their floors."""
     return [ratio.words for ratio in RATIOS if ratio.floor and ratio.measured(rates) < ratio.floor]

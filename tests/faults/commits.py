@@ -1,4 +1,4 @@
-"""A proxy in front of PostgreSQL that knows a COMMIT when it passes, and can break the connection around it."""
+"""A proxy for PostgreSQL that recognises COMMITs and can break the connection before, during or after one."""
 
 import contextlib
 import socket
@@ -12,99 +12,101 @@ from sqlalchemy import make_url
 
 from tests.postgres import Cluster
 
-NO_TLS = {80877103, 80877104}
-"""What a client asks before its startup message: TLS, or encryption by GSSAPI."""
+ENCRYPTION_REQUESTS = {80877103, 80877104}
+"""Codes with which a client asks for TLS or GSSAPI encryption before its startup message."""
 
 CLAIM, RECORD = b"INSERT INTO charge (", b"INSERT INTO ledger_entry"
-"""What tells one transaction from another."""
+"""Statements that identify the two transactions of the protocol."""
 
 IDLE = b"Z\x00\x00\x00\x05I"
-"""The server is ready for the next question, outside any transaction: the COMMIT was carried out."""
+"""The server's message that it waits for a query outside any transaction: the COMMIT was executed."""
 
 
 @dataclass
 class Cut:
-    """Break the connection at the next COMMIT of a transaction with this statement.
+    """Break the connection at the next COMMIT of a transaction that contains `statement`.
 
-    `side`: "before" (it never arrives), "after" (it is carried out, nobody hears of it), "late" (the client is cut
-    off while it is held back, and it is carried out a moment later). `away`: nobody can connect afterwards.
+    `side` is "before" (the COMMIT never reaches the server), "after" (it is executed, but its answer is lost) or
+    "late" (the client is disconnected first, and the COMMIT is executed a moment later). With `offline`, the proxy
+    refuses new connections afterwards.
     """
 
     statement: bytes
     side: str
-    away: bool = False
+    offline: bool = False
 
 
 @dataclass
 class PostgresProxy:
-    """Listens on loopback, passes everything on to the cluster, and makes one cut at a time."""
+    """Listen on loopback, forward everything to the cluster, and make the cut in `cut`, if any. `cuts` counts them."""
 
     cluster: Cluster
     cut: Cut | None = None
     cuts: int = 0
-    away: bool = False
+    offline: bool = False
     listener: socket.socket = field(init=False)
-    links: set[socket.socket] = field(default_factory=set)
+    sockets: set[socket.socket] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._accept, daemon=True).start()
 
     def url(self, database: str) -> str:
-        """The database's address by way of this proxy."""
+        """Return the URL of the database through this proxy."""
         port = self.listener.getsockname()[1]
         url = make_url(self.cluster.url(database)).set(host="127.0.0.1", port=port, query={})
         return url.render_as_string(hide_password=False)
 
-    def go_away(self) -> None:
-        """Break every connection and refuse new ones, as a database that is gone does."""
-        self.away = True
-        for link in list(self.links):
-            _close(link)
+    def go_offline(self) -> None:
+        """Break every connection and refuse new ones."""
+        self.offline = True
+        for each in list(self.sockets):
+            _close(each)
 
-    def come_back(self) -> None:
-        self.away = False
+    def go_online(self) -> None:
+        """Accept connections again."""
+        self.offline = False
 
     def close(self) -> None:
         _close(self.listener)
-        self.go_away()
+        self.go_offline()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self.listener.accept()
-                if self.away:
+                if self.offline:
                     client.close()
                 else:
                     threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         server = socket.socket(socket.AF_UNIX)
-        self.links |= {client, server}
+        self.sockets |= {client, server}
         try:
             server.connect(str(self.cluster.folder / ".s.PGSQL.5432"))
-            Link(self, client, server).run()
+            ProxiedConnection(self, client, server).run()
         except OSError:
             pass
         finally:
-            for end in (client, server):
-                _close(end)
-                self.links.discard(end)
+            for each in (client, server):
+                _close(each)
+                self.sockets.discard(each)
 
 
-class Link:
+class ProxiedConnection:
     """One connection through the proxy."""
 
     def __init__(self, proxy: PostgresProxy, client: socket.socket, server: socket.socket) -> None:
         self.proxy, self.client, self.server = proxy, client, server
-        self.deaf = threading.Event()
-        """Set: what the server says goes no further."""
-        self.done = threading.Event()
+        self.muted = threading.Event()
+        """If set, the server's answers are not forwarded to the client."""
+        self.committed = threading.Event()
         self.transaction = b""
 
     def run(self) -> None:
         self._start()
-        threading.Thread(target=self._answers, daemon=True).start()
+        threading.Thread(target=self._forward_answers, daemon=True).start()
         while message := _message(self.client):
             if message[:1] == b"Q" and not self._query(message):
                 return
@@ -112,17 +114,17 @@ class Link:
                 self.server.sendall(message)
 
     def _start(self) -> None:
-        """The first messages have no type. Encryption is declined: this proxy must read what passes."""
+        """Forward the startup message, which has no type. Decline encryption, because the proxy reads the messages."""
         while True:
             head = _exactly(self.client, 8)
             length, code = struct.unpack("!ii", head)
-            if code not in NO_TLS:
+            if code not in ENCRYPTION_REQUESTS:
                 self.server.sendall(head + _exactly(self.client, length - 8))
                 return
             self.client.sendall(b"N")
 
     def _query(self, message: bytes) -> bool:
-        """Pass one statement on; False: the connection was cut at it."""
+        """Forward one statement. Return False if the connection was cut instead."""
         sql = message[5:-1]
         self.transaction = sql if sql.startswith(b"BEGIN") else self.transaction + sql
         cut = self.proxy.cut
@@ -138,30 +140,30 @@ class Link:
         if cut.side == "before":
             _close(self.server)
         elif cut.side == "after":
-            self.deaf.set()
+            self.muted.set()
             self.server.sendall(commit)
-            assert self.done.wait(30)
-        if cut.away:
-            self.proxy.go_away()
+            assert self.committed.wait(30)
+        if cut.offline:
+            self.proxy.go_offline()
         _close(self.client)
         if cut.side == "late":
-            self.deaf.set()
+            self.muted.set()
             time.sleep(0.2)
             self.server.sendall(commit)
-            self.done.wait(30)
+            self.committed.wait(30)
 
-    def _answers(self) -> None:
+    def _forward_answers(self) -> None:
         with contextlib.suppress(OSError):
             while chunk := self.server.recv(65536):
-                if not self.deaf.is_set():
+                if not self.muted.is_set():
                     self.client.sendall(chunk)
                 elif chunk.endswith(IDLE):
-                    self.done.set()
+                    self.committed.set()
         _close(self.client)
 
 
 def _message(client: socket.socket) -> bytes:
-    """One whole message: a type, a length that counts itself, the rest. Nothing at the end."""
+    """Return one message: a type byte, a length that includes itself, and the content. Return b"" at the end."""
     try:
         head = _exactly(client, 5)
         return head + _exactly(client, int(struct.unpack("!i", head[1:])[0]) - 4)
@@ -170,24 +172,24 @@ def _message(client: socket.socket) -> bytes:
 
 
 def _exactly(source: socket.socket, count: int) -> bytes:
-    found = b""
-    while len(found) < count:
-        chunk = source.recv(count - len(found))
+    received = b""
+    while len(received) < count:
+        chunk = source.recv(count - len(received))
         if not chunk:
-            raise ConnectionResetError("the other end is gone")
-        found += chunk
-    return found
+            raise ConnectionResetError("the connection ended inside a message")
+        received += chunk
+    return received
 
 
-def _close(end: socket.socket) -> None:
+def _close(each: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
-    end.close()
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
 
 
 @contextlib.contextmanager
 def proxied(cluster: Cluster) -> Iterator[PostgresProxy]:
-    """A proxy for the cluster, gone at the end."""
+    """Yield a proxy for the cluster, and close it when the block ends."""
     proxy = PostgresProxy(cluster)
     try:
         yield proxy
@@ -196,5 +198,5 @@ def proxied(cluster: Cluster) -> Iterator[PostgresProxy]:
 
 
 def sides() -> list[tuple[bytes, str]]:
-    """Every transaction that matters, with every side of its COMMIT."""
+    """Return each of the two transactions with each side of its COMMIT."""
     return [(statement, side) for statement in (CLAIM, RECORD) for side in ("before", "after", "late")]

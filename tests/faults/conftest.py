@@ -1,4 +1,4 @@
-"""What the faults share: clusters that may be broken, with a migrated database, and shops over them."""
+"""Fixtures of the fault tests: PostgreSQL clusters that tests may break, with a migrated database, and shops."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +11,12 @@ from tests.faults.commits import PostgresProxy, proxied
 from tests.postgres import Cluster, private_cluster
 from tests.shops import Shop
 
-MANY = "UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000"
+ENOUGH_STOCK = "UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000"
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL of this module's own, durable, that may be restarted, cut off and starved."""
+    """Yield a durable PostgreSQL that only this module uses. Tests may restart it and break its connections."""
     with private_cluster(durable=True) as cluster:
         cluster.template = cluster.create()  # type: ignore[attr-defined]
         migrate(cluster.url(cluster.template))  # type: ignore[attr-defined]
@@ -25,7 +25,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def database(cluster: Cluster) -> Iterator[str]:
-    """A migrated and seeded database on it."""
+    """Yield the name of a migrated and seeded database in the module's cluster."""
     name = cluster.create(template=cluster.template)  # type: ignore[attr-defined]
     yield name
     cluster.drop(name)
@@ -39,12 +39,12 @@ def proxy(cluster: Cluster) -> Iterator[PostgresProxy]:
 
 @pytest.fixture
 def open_shop(tmp_path: Path) -> Iterator[Callable[..., Shop]]:
-    """Make a shop over the database at an address, with goods enough for any load."""
+    """Return a function that creates a shop over the database at a URL, with enough stock for any load."""
     made: list[Shop] = []
 
     def make(url: str, **changes: Any) -> Shop:
         shop = Shop(url, tmp_path, changes)
-        shop.execute(MANY)
+        shop.execute(ENOUGH_STOCK)
         made.append(shop)
         return shop
 

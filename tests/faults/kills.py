@@ -1,4 +1,4 @@
-"""Processes that kill themselves at a named point: a fork does the work, and at the point it is gone as by kill -9."""
+"""Processes that kill themselves at a chosen point: a fork does the work and dies there as by `kill -9`."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ ASKING = {
 
 
 class Point(NamedTuple):
-    """Where to die: at which moment of the process's `nth` commit, or of its `nth` question to the bank."""
+    """The point at which to die: a moment of the process's `nth` commit, or of its `nth` question to the bank."""
 
     moment: str
     nth: int
@@ -31,23 +31,23 @@ class Point(NamedTuple):
 
 
 def commits(*numbers: int) -> list[Point]:
-    """Before and after each of these commits."""
+    """Return the points before and after each of these commits."""
     return [Point(moment, nth) for nth in numbers for moment in COMMITTING]
 
 
 def questions(*numbers: int) -> list[Point]:
-    """Each of these questions half sent, sent, and answered."""
+    """Return the points at which each of these questions is half sent, sent, and answered."""
     return [Point(moment, nth) for nth in numbers for moment in ASKING]
 
 
 def dies_at(point: Point, shop: Shop, work: Callable[[], Any]) -> bool:
-    """Do the work in a process of its own that dies at this point. False: it never came there and ended well."""
-    db.engine.dispose()  # No open connection may be in two processes.
+    """Do the work in a forked process that dies at this point. Return False if the work ended without reaching it."""
+    db.engine.dispose()  # Two processes must not share a connection.
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            _set_trap(point, shop)
+            _die_at(point, shop)
             work()
             code = 0
         finally:
@@ -58,46 +58,46 @@ def dies_at(point: Point, shop: Shop, work: Callable[[], Any]) -> bool:
 
 
 def die() -> None:
-    """As by `kill -9`: nothing runs any more, no finally, no atexit."""
+    """Die as by `kill -9`: no `finally` block and no exit handler runs."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _set_trap(point: Point, shop: Shop) -> None:
+def _die_at(point: Point, shop: Shop) -> None:
     if point.moment in COMMITTING:
-        _trap_commit(point)
+        _die_at_commit(point)
     else:
-        bank = SandboxGateway(str(shop.gateway.page_origin), shop="Test shop", transport=Trapped(point))
+        bank = SandboxGateway(str(shop.gateway.page_origin), shop="Test shop", transport=DyingTransport(point))
         shop.gateway = bank
         shop.gateways.use(bank)
 
 
-def _trap_commit(point: Point) -> None:
-    dialect, seen = db.engine.dialect, 0
+def _die_at_commit(point: Point) -> None:
+    dialect, commits_seen = db.engine.dialect, 0
     commit = dialect.do_commit
 
-    def trapped(connection: Any) -> None:
-        nonlocal seen
-        seen += 1
-        if point == ("before the commit", seen):
+    def dying_commit(connection: Any) -> None:
+        nonlocal commits_seen
+        commits_seen += 1
+        if point == ("before the commit", commits_seen):
             die()
         commit(connection)
-        if point == ("after the commit", seen):
+        if point == ("after the commit", commits_seen):
             die()
 
-    dialect.do_commit = trapped  # type: ignore[method-assign]
+    dialect.do_commit = dying_commit  # type: ignore[method-assign]
 
 
-class Trapped(DeadlineTransport):
-    """The way to the bank on which the process dies."""
+class DyingTransport(DeadlineTransport):
+    """A transport to the bank that kills the process at a point of one request."""
 
     def __init__(self, point: Point) -> None:
         super().__init__()
         self.point = point
-        self.asked = 0
+        self.requests = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self.asked += 1
-        if self.asked == self.point.nth:
+        self.requests += 1
+        if self.requests == self.point.nth:
             request.extensions["trace"] = self._trace
         return super().handle_request(request)
 

@@ -1,4 +1,4 @@
-"""The shop as it is deployed: gunicorn and the recovery worker as processes, asked over TCP."""
+"""The shop as it is deployed: gunicorn and the recovery worker as processes that are reached over TCP."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ from tests.factories import SECRET
 from tests.gateways.bank import ROOT, free_port, until
 
 DEADLINE = 2.0
-"""GATEWAY_DEADLINE of these shops (seconds)."""
+"""GATEWAY_DEADLINE of these shops, in seconds."""
 
 WORKERS = 2
 
 
 @dataclass
-class Processes:
-    """One shop's processes. They end with the test, by their own process groups and nobody else's."""
+class LiveShop:
+    """The processes of one shop, by name. Each runs in its own process group."""
 
     database_url: str
     bank_url: str
@@ -35,27 +35,27 @@ class Processes:
         return f"http://127.0.0.1:{self.port}"
 
     def serve(self) -> None:
-        """Start the shop as in the Procfile and wait until it is ready."""
+        """Start gunicorn as in the Procfile and wait until it is ready."""
         self._start("shop", "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
-        until(self.ready, 60)
+        until(self.is_ready, 60)
 
     def recover(self, name: str = "recovery") -> None:
-        """Start one more recovery worker."""
+        """Start a recovery worker."""
         self._start(name, "-m", "flask", "--app", "wsgi", "recover", "--watch")
 
     def kill(self, name: str) -> None:
-        """SIGKILL to one process."""
+        """Send SIGKILL to one process and wait for its end."""
         process = self.running.pop(name)
         process.kill()
         process.wait(timeout=30)
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.url}/readyz", timeout=10, trust_env=False).status_code == 200
         return False
 
     def workers(self) -> list[int]:
-        """The pids of gunicorn's workers at this moment: its master's children."""
+        """Return the process ids of gunicorn's workers at this moment, which are its master's children."""
         master = self.running["shop"].pid
         with contextlib.suppress(OSError):
             return [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
@@ -69,13 +69,13 @@ class Processes:
         return (self.folder / f"{name}.log").read_text()
 
     def stop(self) -> dict[str, int]:
-        """SIGTERM to all, as an operator would; the exit codes by name."""
+        """Send SIGTERM to all processes. Return their exit codes by name."""
         for process in self.running.values():
             process.terminate()
         return {name: process.wait(timeout=60) for name, process in self.running.items()}
 
-    def end(self) -> None:
-        """SIGKILL to whatever still runs."""
+    def kill_all(self) -> None:
+        """Send SIGKILL to every process that still runs."""
         for process in self.running.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -97,11 +97,11 @@ class Processes:
 
 
 @contextlib.contextmanager
-def served(database_url: str, bank_url: str, folder: Path) -> Iterator[Processes]:
-    """A shop that serves, gone at the end, however it ends."""
-    processes = Processes(database_url, bank_url, folder)
+def live_shop(database_url: str, bank_url: str, folder: Path) -> Iterator[LiveShop]:
+    """Yield a shop that is ready, and kill its processes when the block ends."""
+    live = LiveShop(database_url, bank_url, folder)
     try:
-        processes.serve()
-        yield processes
+        live.serve()
+        yield live
     finally:
-        processes.end()
+        live.kill_all()

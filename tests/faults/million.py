@@ -1,4 +1,7 @@
-"""How long the audit takes for a million payments on PostgreSQL, read from a bank that is a process of its own."""
+"""Measure the audit of a million payments on PostgreSQL, with the statement of a bank in another process.
+
+Usage: python -m tests.faults.million [PAYMENTS]
+"""
 
 import os
 import subprocess
@@ -57,7 +60,7 @@ INSERT INTO bank_movements (key, kind, amount, currency, at)
 
 
 def fill(cluster: Cluster, database: str, script: str, payments: int) -> None:
-    """Run a script on one database, then let PostgreSQL look at what is there as it would by itself in time."""
+    """Run a script on a database, then VACUUM ANALYZE it, as autovacuum does sooner or later."""
     dsn = make_url(cluster.url(database)).set(drivername="postgresql").render_as_string(hide_password=False)
     connection = psycopg2.connect(dsn)
     connection.autocommit = True
@@ -69,22 +72,25 @@ def fill(cluster: Cluster, database: str, script: str, payments: int) -> None:
 
 
 def measure(payments: int) -> float:
-    """Seconds of `audit` for so many payments. Raises CalledProcessError unless it finds every invariant intact."""
+    """Return the seconds that `audit` takes for this number of payments.
+
+    Raises CalledProcessError if the audit finds a broken invariant.
+    """
     with private_cluster(durable=False) as cluster, tempfile.TemporaryDirectory() as folder:
-        shop, books = cluster.create(), cluster.create()
-        migrate(cluster.url(shop))
-        open_storage(cluster.url(books)).dispose()
-        fill(cluster, shop, SHOP, payments)
-        fill(cluster, books, BANK, payments)
-        with running_bank(cluster.url(books), Path(folder)) as bank:
+        shop_database, bank_database = cluster.create(), cluster.create()
+        migrate(cluster.url(shop_database))
+        open_storage(cluster.url(bank_database)).dispose()
+        fill(cluster, shop_database, SHOP, payments)
+        fill(cluster, bank_database, BANK, payments)
+        with running_bank(cluster.url(bank_database), Path(folder)) as bank:
             env = os.environ | {
-                "DATABASE_URL": cluster.url(shop), "SANDBOX_BANK_URL": bank.url, "SECRET_KEY": SECRET,
+                "DATABASE_URL": cluster.url(shop_database), "SANDBOX_BANK_URL": bank.url, "SECRET_KEY": SECRET,
             }  # fmt: skip
-            began = time.monotonic()
+            start = time.monotonic()
             subprocess.run(
                 [sys.executable, "-m", "flask", "--app", "wsgi", "audit"], cwd=ROOT, env=env, check=True, timeout=1800
             )
-            return time.monotonic() - began
+            return time.monotonic() - start
 
 
 if __name__ == "__main__":

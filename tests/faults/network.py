@@ -1,4 +1,4 @@
-"""A proxy between the shop and its bank that delays, cuts, holds back and doubles what passes."""
+"""A proxy between the shop and its bank that delays, cuts, holds back and duplicates requests."""
 
 import contextlib
 import socket
@@ -8,26 +8,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-PASS, DELAY, DOUBLE = "pass", "delay", "double"
+FORWARD, DELAY, DUPLICATE = "forward", "delay", "duplicate"
 CUT_BEFORE, CUT_HALF, CUT_AFTER, CUT_ANSWER = "cut before", "cut half", "cut after", "cut answer"
-CUT_AND_GO = "cut after, and refuse what comes next"
+CUT_AND_REFUSE = "cut after, then refuse connections"
 HOLD = "hold"
 
 Rule = Callable[[str], str]
-"""Says what to do with a request, given its first line such as "POST /v1/charges"."""
+"""Returns what to do with a request, given its method and path such as "POST /v1/charges"."""
 
 
 @dataclass
 class BankProxy:
-    """Listens on loopback. Each request is done by `rule`; what is held back waits for `release`."""
+    """Listen on loopback and do with each request what `rule` returns. Requests on HOLD wait for `release`.
+
+    `counts` counts requests by what was done with them. `arrived` is released when the bank has answered a request that
+    was held back.
+    """
 
     bank: str
-    rule: Rule = lambda request: PASS
+    rule: Rule = lambda request: FORWARD
     delay: float = 0.3
-    done: Counter[str] = field(default_factory=Counter)
-    let_go: threading.Event = field(default_factory=threading.Event)
-    held: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    landed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    counts: Counter[str] = field(default_factory=Counter)
+    released: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def __post_init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -35,18 +38,18 @@ class BankProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def release(self) -> None:
-        """Let everything that is held back go on to the bank."""
-        self.let_go.set()
+        """Send all requests that are held back to the bank."""
+        self.released.set()
 
-    def go_away(self) -> None:
+    def refuse_connections(self) -> None:
         """Refuse every connection from now on."""
         with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)  # Else the thread that accepts keeps it open.
+            self.listener.shutdown(socket.SHUT_RDWR)  # Otherwise the accepting thread keeps it open.
         self.listener.close()
 
     def close(self) -> None:
         self.release()
-        self.go_away()
+        self.refuse_connections()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -55,62 +58,61 @@ class BankProxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        """One request a connection: the answer says that it closes."""
+        """Serve one request. The answer closes the connection."""
         with client, contextlib.suppress(OSError, ValueError):
             request = _closing(_http(client))
-            todo = self.rule(b" ".join(request.split(b" ", 2)[:2]).decode())
-            self.done[todo] += 1
-            answer = self._pass_on(request, todo)
+            action = self.rule(b" ".join(request.split(b" ", 2)[:2]).decode())
+            self.counts[action] += 1
+            answer = self._forward(request, action)
             if answer:
                 client.sendall(answer)
 
-    def _pass_on(self, request: bytes, todo: str) -> bytes:
-        """What the client hears, after the bank heard what it should. Nothing: the connection is cut."""
-        if todo == CUT_BEFORE:
+    def _forward(self, request: bytes, action: str) -> bytes:
+        """Carry out the action. Return what the client receives; b"" means that its connection is cut."""
+        if action == CUT_BEFORE:
             return b""
-        if todo == CUT_HALF:
+        if action == CUT_HALF:
             with self._connect() as bank:
                 bank.sendall(request[: len(request) - 20])
             return b""
-        if todo == HOLD:
-            self.held.release()
-            self.let_go.wait(60)
-        elif todo == DELAY:
+        if action == HOLD:
+            self.released.wait(60)
+        elif action == DELAY:
             threading.Event().wait(self.delay)
-        answers = self._ask(request, twice=todo == DOUBLE)
-        if todo == HOLD:
-            self.landed.release()
-        if todo == CUT_AND_GO:
-            self.go_away()
-        if todo == CUT_ANSWER:
-            return answers[: len(answers) // 2]
-        return b"" if todo in (CUT_AFTER, CUT_AND_GO) else answers
+        answer = self._ask(request, twice=action == DUPLICATE)
+        if action == HOLD:
+            self.arrived.release()
+        if action == CUT_AND_REFUSE:
+            self.refuse_connections()
+        if action == CUT_ANSWER:
+            return answer[: len(answer) // 2]
+        return b"" if action in (CUT_AFTER, CUT_AND_REFUSE) else answer
 
     def _ask(self, request: bytes, *, twice: bool) -> bytes:
-        """The bank's answer; asked twice at the same moment, the later of the two."""
+        """Return the bank's answer. With `twice`, send the request on two connections at the same time."""
         with contextlib.ExitStack() as stack:
-            links = [stack.enter_context(self._connect()) for _ in range(2 if twice else 1)]
-            for link in links:
-                link.sendall(request)
-            return [_closing(_http(link)) for link in links][-1]
+            connections = [stack.enter_context(self._connect()) for _ in range(2 if twice else 1)]
+            for connection in connections:
+                connection.sendall(request)
+            return [_closing(_http(connection)) for connection in connections][-1]
 
     def _connect(self) -> socket.socket:
         parts = urlsplit(self.bank)
         return socket.create_connection((str(parts.hostname), int(parts.port or 80)), timeout=30)
 
 
-def _http(link: socket.socket) -> bytes:
-    """One whole request or answer, as far as its Content-Length goes, or to the end where it has none."""
-    found = b""
-    while b"\r\n\r\n" not in found:
-        chunk = link.recv(65536)
+def _http(connection: socket.socket) -> bytes:
+    """Return one request or answer: up to its Content-Length or, if an answer has none, to the end of the stream."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        chunk = connection.recv(65536)
         if not chunk:
-            raise ConnectionResetError("cut short")
-        found += chunk
-    head, _, body = found.partition(b"\r\n\r\n")
+            raise ConnectionResetError("the connection ended inside the head")
+        received += chunk
+    head, _, body = received.partition(b"\r\n\r\n")
     length = _length(head)
     while length is None or len(body) < length:
-        chunk = link.recv(65536)
+        chunk = connection.recv(65536)
         if not chunk:
             break
         body += chunk
@@ -126,15 +128,15 @@ def _length(head: bytes) -> int | None:
 
 
 def _closing(message: bytes) -> bytes:
-    """The same, saying that this connection is used once."""
+    """Return the message with the header that closes the connection after it."""
     head, _, rest = message.partition(b"\r\n\r\n")
     lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
     return b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n" + rest
 
 
 @contextlib.contextmanager
-def disturbed(bank: str) -> Iterator[BankProxy]:
-    """A proxy for the bank at this address, gone at the end."""
+def bank_proxy(bank: str) -> Iterator[BankProxy]:
+    """Yield a proxy for the bank at this URL, and close it when the block ends."""
     proxy = BankProxy(bank)
     try:
         yield proxy

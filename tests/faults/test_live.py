@@ -1,4 +1,4 @@
-"""The shop's real processes under load, killed and cut off at random. No receipt is lost, nobody pays twice."""
+"""Kill the shop's real processes under load, and break their connections. No receipt is lost and nobody pays twice."""
 
 import random
 import shutil
@@ -11,9 +11,10 @@ import pytest
 from app.charges import protocol, rows
 from app.database import db
 from tests.factories import order, purchase
-from tests.faults.live import DEADLINE, WORKERS, Processes, served
-from tests.faults.load import Crowd, crowd
-from tests.faults.rounds import TIMES, say
+from tests.faults.leaks import assert_no_connection_leaked
+from tests.faults.live import DEADLINE, WORKERS, LiveShop, live_shop
+from tests.faults.load import Shoppers, shoppers_at
+from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import RunningBank, running_bank, until
 from tests.healing import heal, unsettled
 from tests.postgres import Cluster
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + 240 * TIMES)]
 
 KILLS = 5 * TIMES
 RESTARTS = 5 * TIMES
+POOLS = WORKERS + 1
+"""The connection pools of gunicorn's workers and of this process."""
 
 
 @pytest.fixture
@@ -32,8 +35,11 @@ def bank(tmp_path: Path) -> Iterator[RunningBank]:
 
 
 @pytest.fixture
-def look(open_shop: Callable[..., Shop], bank: RunningBank) -> Callable[[str], Shop]:
-    """The same database and bank as the processes', seen from this one: for recovery and the audit."""
+def shop_here(open_shop: Callable[..., Shop], bank: RunningBank) -> Callable[[str], Shop]:
+    """Return a function that creates a shop in this process, on the live shop's database and bank.
+
+    It is used for recovery and the audit.
+    """
 
     def make(url: str) -> Shop:
         shop = open_shop(url)
@@ -46,7 +52,7 @@ def look(open_shop: Callable[..., Shop], bank: RunningBank) -> Callable[[str], S
 
 @pytest.fixture
 def url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of one's own, for processes of one's own."""
+    """Return the URL of a migrated and seeded database that only this test uses."""
     if engine_name == "postgresql":
         cluster = request.getfixturevalue("cluster")
         return str(cluster.url(request.getfixturevalue("database")))
@@ -56,147 +62,142 @@ def url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str
     return f"sqlite:///{path}"
 
 
-def afterwards(shop: Shop, them: Crowd) -> int:
-    """Heal, recover, audit clean; then the shoppers open every receipt once more. How many receipts."""
+def settle_and_check(shop: Shop, shoppers: Shoppers) -> int:
+    """Recover everything, audit, and open every receipt again. Return the number of receipts."""
     heal(shop)
     assert not unsettled(shop)
-    return them.check()
+    return shoppers.check()
 
 
 def test_workers_killed_at_random_under_load(
-    url: str, look: Callable[[str], Shop], bank: RunningBank, tmp_path: Path, engine_name: str
+    url: str, shop_here: Callable[[str], Shop], bank: RunningBank, tmp_path: Path, engine_name: str
 ) -> None:
-    shop, chance = look(url), random.Random(TIMES)
-    with served(url, bank.url, tmp_path) as processes:
-        with crowd(processes.url) as them:
-            them.progress(3)
+    shop, rng = shop_here(url), random.Random(TIMES)
+    with live_shop(url, bank.url, tmp_path) as live:
+        with shoppers_at(live.url) as shoppers:
+            shoppers.wait_for_receipts(3)
             for _ in range(KILLS):
-                until(lambda: len(processes.workers()) == WORKERS, 60)
-                time.sleep(chance.random() * 0.3)  # Wherever it is just then.
-                processes.kill_worker(chance.choice(processes.workers() or [0]) or -1)
-                them.progress(2)
-        receipts = afterwards(shop, them)
-    say(f"live gunicorn workers killed, {engine_name}", kills=KILLS, receipts_kept=receipts, forms_sent=them.posts)
+                until(lambda: len(live.workers()) == WORKERS, 60)
+                time.sleep(rng.random() * 0.3)  # The worker dies at any point of its work.
+                live.kill_worker(rng.choice(live.workers() or [0]) or -1)
+                shoppers.wait_for_receipts(2)
+        receipts = settle_and_check(shop, shoppers)
+    report(f"live gunicorn workers killed, {engine_name}", kills=KILLS, receipts_kept=receipts,
+           forms_sent=shoppers.posts)  # fmt: skip
 
 
 def test_recovery_workers_killed_at_random(
-    url: str, look: Callable[[str], Shop], bank: RunningBank, tmp_path: Path, engine_name: str
+    url: str, shop_here: Callable[[str], Shop], bank: RunningBank, tmp_path: Path, engine_name: str
 ) -> None:
-    """Two of them at work on doubts, one killed and started again; the rest is settled without anybody's help."""
-    shop, kills = look(url), 3 * TIMES
-    processes = Processes(url, bank.url, tmp_path)
+    """Two workers settle charges; one is killed and replaced in each round. In the end, everything is settled."""
+    shop, kills = shop_here(url), 3 * TIMES
+    live = LiveShop(url, bank.url, tmp_path)
     try:
         for number in range(kills):
             with shop.app.app_context():
                 for taken in (True, False) * 3:
-                    press = purchase(order())
-                    charge = protocol.claim(press, shop.gateway, 0.0)
+                    pressed = purchase(order())
+                    charge = protocol.claim(pressed, shop.gateway, 0.0)
                     if taken:
-                        shop.gateway.charge(charge.payment, press.card, 3.0)
+                        shop.gateway.charge(charge.payment, pressed.card, 3.0)
             shop.execute("UPDATE charge SET ask_at = created_at WHERE ended_at IS NULL")
-            while len(processes.running) < 2:
-                processes.recover(f"recovery{number}-{len(processes.running)}")
+            while len(live.running) < 2:
+                live.recover(f"recovery{number}-{len(live.running)}")
             before = unsettled(shop)
             until(lambda before=before: unsettled(shop) < before, 60)  # type: ignore[misc]
-            processes.kill(min(processes.running))
+            live.kill(min(live.running))
         shop.execute("UPDATE charge SET ask_at = created_at WHERE ended_at IS NULL")
         until(lambda: unsettled(shop) == 0, 90)
-        assert set(processes.stop().values()) == {0}
+        assert set(live.stop().values()) == {0}
     finally:
-        processes.end()
+        live.kill_all()
     heal(shop)
     assert shop.charges() == {"succeeded": 3 * kills, "canceled": 3 * kills}
-    say(f"live recovery workers killed, {engine_name}", kills=kills, settled=6 * kills)
+    report(f"live recovery workers killed, {engine_name}", kills=kills, settled=6 * kills)
 
 
 @pytest.mark.postgres
 def test_postgresql_restarted_under_load(
-    cluster: Cluster, database: str, look: Callable[[str], Shop], bank: RunningBank, tmp_path: Path
+    cluster: Cluster, database: str, shop_here: Callable[[str], Shop], bank: RunningBank, tmp_path: Path
 ) -> None:
-    """In order and as by a power cut, in turn. Workers are not started again: they heal by themselves."""
+    """PostgreSQL stops in order and as in a crash, by turns. The workers reconnect without a restart."""
     url, ready_again = cluster.url(database), []
-    shop = look(url)
-    with served(url, bank.url, tmp_path) as processes:
-        workers = processes.workers()
-        with crowd(processes.url) as them:
+    shop = shop_here(url)
+    with live_shop(url, bank.url, tmp_path) as live:
+        workers = live.workers()
+        with shoppers_at(live.url) as shoppers:
             for number in range(RESTARTS):
-                them.progress(3)
+                shoppers.wait_for_receipts(3)
                 cluster.stop("immediate" if number % 2 else "fast")
                 cluster.start()
-                back = time.monotonic()
-                until(processes.ready, 60)
-                ready_again.append(time.monotonic() - back)
-            them.progress(3)
-        assert set(workers) <= set(processes.workers())
-        receipts = afterwards(shop, them)
-        assert_no_connection_leaked(cluster, database)
-    say("PostgreSQL restarted under load", restarts=RESTARTS, receipts_kept=receipts, forms_sent=them.posts,
-        seconds_until_ready_at_most=round(max(ready_again), 2))  # fmt: skip
-
-
-def assert_no_connection_leaked(cluster: Cluster, database: str) -> None:
-    """No more connections than the workers' pools hold (20 each), and none of them in the middle of something."""
-    counted = "SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity WHERE datname = %s"
-    [(connections, busy)] = cluster.execute(counted, database)
-    assert connections <= 20 * (WORKERS + 1)
-    assert busy == 0
+                started = time.monotonic()
+                until(live.is_ready, 60)
+                ready_again.append(time.monotonic() - started)
+            shoppers.wait_for_receipts(3)
+        assert set(workers) <= set(live.workers())
+        receipts = settle_and_check(shop, shoppers)
+        assert_no_connection_leaked(cluster, database, POOLS)
+    report("PostgreSQL restarted under load", restarts=RESTARTS, receipts_kept=receipts, forms_sent=shoppers.posts,
+           seconds_until_ready_at_most=round(max(ready_again), 2))  # fmt: skip
 
 
 @pytest.mark.postgres
 def test_backends_terminated_under_load(
-    cluster: Cluster, database: str, look: Callable[[str], Shop], bank: RunningBank, tmp_path: Path
+    cluster: Cluster, database: str, shop_here: Callable[[str], Shop], bank: RunningBank, tmp_path: Path
 ) -> None:
-    url, ended = cluster.url(database), 0
-    shop = look(url)
-    with served(url, bank.url, tmp_path) as processes:
-        with crowd(processes.url) as them:
+    url, terminated = cluster.url(database), 0
+    shop = shop_here(url)
+    with live_shop(url, bank.url, tmp_path) as live:
+        with shoppers_at(live.url) as shoppers:
             for _ in range(RESTARTS):
-                them.progress(3)
-                ended += cluster.terminate(database)
-        receipts = afterwards(shop, them)
-        assert_no_connection_leaked(cluster, database)
-    say("PostgreSQL backends terminated under load", backends=ended, receipts_kept=receipts, forms_sent=them.posts)
+                shoppers.wait_for_receipts(3)
+                terminated += cluster.terminate(database)
+        receipts = settle_and_check(shop, shoppers)
+        assert_no_connection_leaked(cluster, database, POOLS)
+    report("PostgreSQL backends terminated under load", backends=terminated, receipts_kept=receipts,
+           forms_sent=shoppers.posts)  # fmt: skip
 
 
-def test_the_bank_killed_under_load_and_doubt_settled_by_itself(
-    url: str, look: Callable[[str], Shop], bank: RunningBank, tmp_path: Path, engine_name: str
+def test_the_bank_killed_under_load_and_every_doubt_settled(
+    url: str, shop_here: Callable[[str], Shop], bank: RunningBank, tmp_path: Path, engine_name: str
 ) -> None:
-    """Nobody helps here: the recovery worker finds out, once the bank is back. How soon is measured, not asserted."""
-    shop, settled_after, kills = look(url), [], 2 * TIMES
-    with served(url, bank.url, tmp_path) as processes:
-        processes.recover()
-        with crowd(processes.url) as them:
+    """The recovery worker settles everything after the bank is back. The time that it needs is only measured."""
+    shop, settled_after, kills = shop_here(url), [], 2 * TIMES
+    with live_shop(url, bank.url, tmp_path) as live:
+        live.recover()
+        with shoppers_at(live.url) as shoppers:
             for _ in range(kills):
-                them.progress(4)
+                shoppers.wait_for_receipts(4)
                 bank.kill()
-                time.sleep(DEADLINE)  # Shoppers press on meanwhile.
-                back = time.monotonic()
+                time.sleep(DEADLINE)  # Shoppers go on pressing the Pay button.
+                started = time.monotonic()
                 bank.start()
-                known = int(shop.value("SELECT max(id) FROM charge"))
-                until(lambda known=known: _settled(shop, known), 150)  # type: ignore[misc]
-                settled_after.append(time.monotonic() - back)
+                newest = int(shop.value("SELECT max(id) FROM charge"))
+                until(lambda newest=newest: _is_settled(shop, newest), 150)  # type: ignore[misc]
+                settled_after.append(time.monotonic() - started)
         until(lambda: unsettled(shop) == 0, 150)
-        receipts = afterwards(shop, them)
-        assert set(processes.stop().values()) == {0}
-    say(f"bank killed under load, {engine_name}", kills=kills, receipts_kept=receipts,
-        seconds_until_all_doubt_was_settled=[round(seconds, 1) for seconds in settled_after])  # fmt: skip
+        receipts = settle_and_check(shop, shoppers)
+        assert set(live.stop().values()) == {0}
+    report(f"bank killed under load, {engine_name}", kills=kills, receipts_kept=receipts,
+           seconds_until_all_doubt_was_settled=[round(seconds, 1) for seconds in settled_after])  # fmt: skip
 
 
-def _settled(shop: Shop, known: int) -> bool:
-    open_ = "SELECT count(*) FROM charge WHERE id <= :id AND status IN ('processing', 'in_doubt')"
-    return shop.value(open_, id=known) == 0
+def _is_settled(shop: Shop, newest: int) -> bool:
+    """Return whether the outcome of every charge up to this id is known."""
+    unknown = "SELECT count(*) FROM charge WHERE id <= :id AND status IN ('processing', 'in_doubt')"
+    return shop.value(unknown, id=newest) == 0
 
 
-def test_recovery_watches_through_a_time_without_storage(
+def test_recovery_continues_after_the_database_was_away(
     cluster: Cluster, database: str, bank: RunningBank, tmp_path: Path
 ) -> None:
-    """Started before the database is there, cut off later; it works each time when it is back, and stops cleanly."""
+    """The worker starts without a database and later loses its connections. It continues, and exits with 0."""
     url = cluster.url(database)
-    processes = Processes(url, bank.url, tmp_path)
+    live = LiveShop(url, bank.url, tmp_path)
     cluster.stop("immediate")
     try:
-        processes.recover()
-        until(lambda: "recovery_waits" in processes.log("recovery"), 60)
+        live.recover()
+        until(lambda: "recovery_waiting" in live.log("recovery"), 60)
         cluster.start()
         shop = Shop(url, tmp_path)
         for _ in range(2):
@@ -205,11 +206,11 @@ def test_recovery_watches_through_a_time_without_storage(
             until(lambda: unsettled(shop) == 0, 60)
             cluster.restart("immediate")
             with shop.app.app_context():
-                db.engine.dispose()  # This process's own connections broke too.
+                db.engine.dispose()  # The restart broke this process's connections too.
         assert shop.charges() == {"canceled": 2}
-        assert processes.stop() == {"recovery": 0}
+        assert live.stop() == {"recovery": 0}
         shop.close()
     finally:
-        processes.end()
+        live.kill_all()
         if not (cluster.data / "postmaster.pid").exists():
             cluster.start()

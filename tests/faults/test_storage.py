@@ -1,4 +1,4 @@
-"""The storage is full, gone at the start, or gone in use: pages say what is true, and nothing stays broken."""
+"""The storage is full, or away at the start or later. Pages say what is true, and everything works again afterwards."""
 
 import json
 import os
@@ -18,7 +18,8 @@ from app.database import db
 from app.gateways.base import Answer, Card, Payment
 from tests.factories import order, purchase, ready_to_pay
 from tests.faults.commits import PostgresProxy
-from tests.faults.rounds import TIMES, say
+from tests.faults.leaks import assert_no_connection_leaked
+from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import at_once
 from tests.healing import heal
 from tests.postgres import Cluster
@@ -28,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 60 * TIMES)]
 
 
 class Disk:
-    """How large the shop's SQLite database may grow: what a full disk says, SQLite says here."""
+    """A limit on the size of the shop's SQLite database. SQLite reports it with the same error as a full disk."""
 
     def __init__(self, shop: Shop) -> None:
         self.full = False
@@ -42,33 +43,33 @@ class Disk:
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
-def test_a_disk_that_is_full_charges_nobody(shop: Shop) -> None:
+def test_no_charge_is_made_without_its_claim_on_a_full_disk(shop: Shop) -> None:
     disk, refused, paid = Disk(shop), 0, 0
     shop.execute("UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000")
     while refused < 5 * TIMES:
         with shop.app.app_context():
-            press = purchase(order())
+            pressed = purchase(order())
         disk.full = True
         with shop.app.app_context():
             try:
-                assert protocol.pay(press, shop.gateway, 3.0).receipt_id == press.receipt_id
-                paid += 1  # There was room in the pages that it has.
+                assert protocol.pay(pressed, shop.gateway, 3.0).receipt_id == pressed.receipt_id
+                paid += 1  # The pages that the file has already had enough free space.
             except protocol.ClaimUnknown:
                 refused += 1
         disk.full = False
         assert len(shop.statement()) == sum(shop.charges().values())
         heal(shop)
     assert paid + refused >= 5 * TIMES
-    say("disk full, SQLite", claims_refused=refused, claims_that_found_room=paid)
+    report("disk full, SQLite", claims_refused=refused, claims_that_fitted=paid)
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
-def test_the_page_of_a_full_disk_says_wait_and_the_form_works_later(shop: Shop) -> None:
+def test_on_a_full_disk_the_page_asks_to_wait_and_the_form_works_later(shop: Shop) -> None:
     shopper = shop.shopper()
     form = ready_to_pay(shopper, name="x" * 100, email="x" * 60 + "@example.org")
     with shop.app.app_context():
         db.engine.dispose()
-    status, heading, text = _with_a_full_disk(form.submit)
+    status, heading, text = _on_a_full_disk(form.submit)
     assert (status, heading) == (503, "Please wait before you pay again")
     assert "this try took no money" in text
     assert (shop.statement(), shop.charges()) == ([], {})
@@ -77,11 +78,11 @@ def test_the_page_of_a_full_disk_says_wait_and_the_form_works_later(shop: Shop) 
 
 
 SHARED_MEMORY = 32768
-"""Bytes of the file that SQLite opens a database with. Nothing that is written may be longer."""
+"""Size in bytes of the -shm file, which SQLite needs to open a database. No file may grow beyond it."""
 
 
-def _with_a_full_disk(submit: Callable[[], Any]) -> Any:
-    """In a process of its own, that may read everything and write next to nothing."""
+def _on_a_full_disk(submit: Callable[[], Any]) -> Any:
+    """Submit a form in a forked process that can write almost nothing. Return the page's status, heading and text."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -92,15 +93,15 @@ def _with_a_full_disk(submit: Callable[[], Any]) -> Any:
         finally:
             os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as answer:
-        said = answer.read()
+    with os.fdopen(reading) as pipe:
+        page_json = pipe.read()
     os.waitpid(pid, 0)
-    assert said, "the process died"
-    return json.loads(said)
+    assert page_json, "the process died"
+    return json.loads(page_json)
 
 
-class FillsTheDisk:
-    """The bank takes the money, and then there is no room to write that down."""
+class DiskFillingGateway:
+    """A gateway that takes the money and then calls `limit`, so that the outcome can't be written."""
 
     def __init__(self, shop: Shop, disk: Disk, limit: Callable[[], None]) -> None:
         self.inner: Any = shop.gateway
@@ -116,21 +117,21 @@ class FillsTheDisk:
 
 
 @pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
-def test_a_disk_that_fills_between_claim_and_record_is_settled_later(app: Flask, shop: Shop) -> None:
-    press = purchase(order())
+def test_a_charge_is_settled_later_if_the_disk_fills_between_claim_and_record(app: Flask, shop: Shop) -> None:
+    pressed = purchase(order())
     db.engine.dispose()
     log = Path(str(make_url(shop.database_url).database) + "-wal")
 
-    def no_more() -> None:
+    def fill_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, resource.RLIM_INFINITY))
 
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            gateway: Any = FillsTheDisk(shop, Disk(shop), no_more)
-            charge = protocol.pay(press, gateway, 3.0)
-            code = 0 if (charge.receipt_id, charge.status) == (press.receipt_id, PROCESSING) else 2
+            gateway: Any = DiskFillingGateway(shop, Disk(shop), fill_disk)
+            charge = protocol.pay(pressed, gateway, 3.0)
+            code = 0 if (charge.receipt_id, charge.status) == (pressed.receipt_id, PROCESSING) else 2
         finally:
             os._exit(code)
     assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) == 0
@@ -139,7 +140,7 @@ def test_a_disk_that_fills_between_claim_and_record_is_settled_later(app: Flask,
     assert shop.charges() == {SUCCEEDED: 1}
 
 
-def ready(shop: Shop) -> httpx.Response:
+def readyz(shop: Shop) -> httpx.Response:
     return shop.shopper().client.get("/readyz")
 
 
@@ -149,17 +150,17 @@ def proxied_shop(open_shop: Callable[..., Shop], proxy: PostgresProxy, database:
 
 
 @pytest.mark.postgres
-def test_a_database_that_goes_away_in_use_is_missed_and_found_again(
+def test_the_shop_reports_a_lost_database_and_works_when_it_is_back(
     proxied_shop: Shop, proxy: PostgresProxy, cluster: Cluster, database: str
 ) -> None:
-    """Every page says what is true of the money; when it is back, the same process and the same form work."""
+    """Each page says what is true about the money. Afterwards the same process and the same form work."""
     shop, shopper = proxied_shop, proxied_shop.shopper()
     paid = ready_to_pay(shopper, email="first@example.org").submit()
     form = ready_to_pay(shopper)
     for _ in range(3 * TIMES):
-        proxy.go_away()
-        answers = at_once(*[lambda: ready(shop).status_code] * 4)
-        assert (answers, shopper.client.get("/healthz").status_code) == ([503] * 4, 200)
+        proxy.go_offline()
+        statuses = at_once(*[lambda: readyz(shop).status_code] * 4)
+        assert (statuses, shopper.client.get("/healthz").status_code) == ([503] * 4, 200)
         refused = form.submit()
         assert refused.status == 503
         assert "took no money" in refused.text
@@ -167,34 +168,32 @@ def test_a_database_that_goes_away_in_use_is_missed_and_found_again(
         assert paid.reload().status == 503
         assert "Do not pay again." in paid.reload().text
         assert {shopper.open(path).status for path in ("/", "/basket", "/checkout", "/receipts")} == {503}
-        proxy.come_back()
-        assert ready(shop).status_code == 200
+        proxy.go_online()
+        assert readyz(shop).status_code == 200
         assert paid.reload().heading == "Paid: €24.00"
     assert form.submit().heading == "Paid: €24.00"
     assert len(shop.statement()) == 2
     heal(shop)
-    no_connection_leaked(shop, cluster, database)
+    assert_pool_is_idle(shop, cluster, database)
 
 
-def no_connection_leaked(shop: Shop, cluster: Cluster, database: str) -> None:
+def assert_pool_is_idle(shop: Shop, cluster: Cluster, database: str) -> None:
     with shop.app.app_context():
         assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
-    counted = "SELECT count(*), count(*) FILTER (WHERE state <> 'idle') FROM pg_stat_activity WHERE datname = %s"
-    [(connections, busy)] = cluster.execute(counted, database)
-    assert (connections <= 20, busy) == (True, 0)
+    assert_no_connection_leaked(cluster, database, pools=1)
 
 
 @pytest.mark.postgres
-def test_a_database_that_is_away_at_the_start(
+def test_the_shop_starts_without_a_database(
     open_shop: Callable[..., Shop], proxy: PostgresProxy, database: str, tmp_path: Path
 ) -> None:
-    """The process starts, says that it is not ready, and is as soon as the database is there."""
-    proxy.go_away()
+    """The process starts, reports that it is not ready, and is ready as soon as the database is there."""
+    proxy.go_offline()
     shop = Shop(proxy.url(database), tmp_path)
-    assert ready(shop).status_code == 503
+    assert readyz(shop).status_code == 503
     assert shop.shopper().open("/").status == 503
-    proxy.come_back()
-    assert ready(shop).text == "ready\n"
+    proxy.go_online()
+    assert readyz(shop).text == "ready\n"
     form = ready_to_pay(shop.shopper())
     assert form.submit().heading == "Paid: €24.00"
     heal(shop)
@@ -202,27 +201,25 @@ def test_a_database_that_is_away_at_the_start(
 
 
 @pytest.mark.postgres
-def test_backends_that_are_terminated_under_the_shops_feet(
-    open_shop: Callable[..., Shop], cluster: Cluster, database: str
-) -> None:
-    """Between any two statements of a payment: either it is done again, or the page says wait. Never twice."""
-    shop, ended = open_shop(cluster.url(database)), 0
+def test_backends_terminated_during_payments(open_shop: Callable[..., Shop], cluster: Cluster, database: str) -> None:
+    """Each payment succeeds, or the page asks to wait. The form that is sent again never pays twice."""
+    shop, terminated = open_shop(cluster.url(database)), 0
     for _ in range(5 * TIMES):
-        form = ready_to_pay(shop.shopper(), email=f"{ended}@example.org")
+        form = ready_to_pay(shop.shopper(), email=f"{terminated}@example.org")
 
         def terminate() -> int:
             return sum(cluster.terminate(database) for _ in range(3))
 
-        page, killed = at_once(form.submit, terminate)
-        ended += killed + 1
+        page, count = at_once(form.submit, terminate)
+        terminated += count + 1
         again = page
-        for _ in range(3):  # A backend that was told to end may take one statement more with it.
+        for _ in range(3):  # Another connection may be terminated already, which only its next statement notices.
             again = again if again.status == 200 else form.submit()
         assert again.status == 200, again.text
-        # What was ended while nobody used it, the next one may meet; not the one after.
+        # The next request may fail on a connection that was terminated while idle, but the request after it must not.
         assert 200 in [shop.shopper().open("/").status for _ in range(2)]
     heal(shop)
     assert sum(shop.charges().values()) == 5 * TIMES
     assert len(shop.statement()) == shop.charges()[SUCCEEDED] > 0
-    no_connection_leaked(shop, cluster, database)
-    say("backends terminated", times=ended)
+    assert_pool_is_idle(shop, cluster, database)
+    report("backends terminated", times=terminated)

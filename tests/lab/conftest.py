@@ -1,4 +1,4 @@
-"""The Lab's tests: its matrix played once for all of them, and a shop with a lab folder of its own."""
+"""Fixtures of the Lab's tests: the matrix, played once per session, and a shop whose Lab has a folder of its own."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from tests.shops import Shop
 
 
 def play(defences: list[int], attacks: list[int], rounds: int = 1) -> list[dict[str, Any]]:
-    """The results of these cells, played in a process of their own."""
+    """Play these cells in a new process. Return the results."""
     with runner.playing(defences, attacks, rounds) as process:
         assert process.stdout is not None
         results = [json.loads(line) for line in process.stdout]
@@ -26,14 +26,14 @@ def play(defences: list[int], attacks: list[int], rounds: int = 1) -> list[dict[
 
 @pytest.fixture(scope="session")
 def matrix() -> dict[tuple[int, int], dict[str, Any]]:
-    """Every defence under every attack."""
-    results = play([one.number for one in DEFENCES], [one.number for one in ATTACKS])
+    """Return the results of every attack on every defence."""
+    results = play([each.number for each in DEFENCES], [each.number for each in ATTACKS])
     return {(cell["defence"], cell["attack"]): cell for cell in results}
 
 
 @pytest.fixture
 def lab_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the lab keeps its files; short, for a socket's path may not be long."""
+    """Yield the folder of the Lab's files. Its path is short, because the path of a Unix socket must be."""
     folder = Path(tempfile.mkdtemp(prefix="lab-"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 @pytest.fixture(scope="module")
 def lab_url() -> Iterator[str]:
-    """A shop of two processes whose lab keeps its files in a folder of its own."""
+    """Yield the URL of a shop with two workers, whose Lab has a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="lab-"))
     migrate(f"sqlite:///{folder}/shop.sqlite")
     url = f"http://127.0.0.1:{free_port()}"
@@ -57,7 +57,7 @@ def _ready(url: str) -> bool:
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args() -> dict[str, Any]:
-    """Debian's Chromium, which speaks to nobody but us."""
+    """Return the options that start Debian's Chromium without background connections."""
     from setup.chromium import find
 
     return {"executable_path": str(find()), "args": QUIET}
@@ -65,47 +65,47 @@ def browser_type_launch_args() -> dict[str, Any]:
 
 @pytest.fixture(params=["script", "no script"])
 def page(request: pytest.FixtureRequest, browser: Any, lab_url: str) -> Iterator[Any]:
-    """A visitor's tab. What the browser complains of, or asks of anybody else, fails the test."""
+    """Yield a visitor's tab. A message on the console or a request to another host fails the test."""
     context = browser.new_context(base_url=lab_url, java_script_enabled=request.param == "script")
     context.set_default_timeout(60_000)
-    page, complaints = context.new_page(), []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("request", lambda asked: asked.url.startswith(lab_url) or complaints.append(asked.url))
+    page, problems = context.new_page(), []
+    page.on("console", lambda message: problems.append(message.text))
+    page.on("request", lambda sent: sent.url.startswith(lab_url) or problems.append(sent.url))
     yield page
     context.close()
-    assert complaints == []
+    assert problems == []
 
 
-def test_a_row_is_played_and_a_cell_is_explained(page: Any) -> None:
+def test_a_row_can_be_played_and_a_result_opened(page: Any) -> None:
     page.goto("/lab")
     page.get_by_role("button", name="Play row PRG only").click()
     page.locator("#cell-2-9 a").wait_for()
-    assert page.locator("a.told.red").count() == 8
-    assert page.locator("a.told.green").count() == 1
+    assert page.locator("a.result.red").count() == 8
+    assert page.locator("a.result.green").count() == 1
     page.get_by_role("button", name="Play all 63 scenes").wait_for()
     page.locator("#cell-2-3 a").click()
     assert "The bank took the money twice" in page.locator("main").inner_text()
     assert page.locator("svg.drawing .again").count() == 1
 
 
-def test_two_visitors_at_once_and_one_who_leaves(page: Any, browser: Any, lab_url: str) -> None:
-    left = browser.new_context(base_url=lab_url)
-    gone = left.new_page()
-    gone.goto("/lab")
-    gone.get_by_role("button", name="Play row None").click()
-    left.close()
+def test_a_visitor_sees_only_the_results_of_their_own_runs(page: Any, browser: Any, lab_url: str) -> None:
+    other_context = browser.new_context(base_url=lab_url)
+    other_page = other_context.new_page()
+    other_page.goto("/lab")
+    other_page.get_by_role("button", name="Play row None").click()
+    other_context.close()
     page.goto("/lab")
     page.get_by_role("button", name="Reload against PayOnce").click()
     page.locator("#cell-7-1 a.green").wait_for()
-    assert page.locator("a.told").count() == 1, "each sees what they asked for"
+    assert page.locator("a.result").count() == 1, "the other visitor's results are not shown"
 
 
-def test_by_hand_the_statement_grows_beside_the_shop(page: Any, request: pytest.FixtureRequest) -> None:
+def test_the_statement_beside_a_shop_shows_each_charge(page: Any, request: pytest.FixtureRequest) -> None:
     page.goto("/lab/try/2/")
     page.get_by_role("button", name="Pay €24.00").click(click_count=2, delay=100)
     page.wait_for_url("**/receipts/*")
     for _ in range(20):
-        page.reload()  # Of a page that was got: no money moves.
+        page.reload()  # The page is the response to a GET, so the reload moves no money.
         if page.locator(".movements li.again").count():
             break
         sleep(0.25)
@@ -114,10 +114,10 @@ def test_by_hand_the_statement_grows_beside_the_shop(page: Any, request: pytest.
     page.get_by_text("No money was taken yet.").wait_for()
 
 
-def test_a_button_that_a_script_disables(page: Any, request: pytest.FixtureRequest) -> None:
+def test_only_a_script_stops_the_second_click(page: Any, request: pytest.FixtureRequest) -> None:
     scripted = "no script" not in request.node.name
     posts: list[str] = []
-    page.on("request", lambda asked: posts.append(asked.url) if asked.method == "POST" else None)
+    page.on("request", lambda sent: posts.append(sent.url) if sent.method == "POST" else None)
     page.goto("/lab/try/3/")
     page.get_by_role("button", name="Pay €24.00").click(click_count=2, delay=100)
     page.wait_for_url("**/receipts/*")
@@ -131,7 +131,7 @@ def test_a_button_that_a_script_disables(page: Any, request: pytest.FixtureReque
 
 
 @pytest.mark.parametrize("width", [320, 768, 1280])
-def test_no_page_scrolls_sideways(browser: Any, lab_url: str, width: int) -> None:
+def test_no_page_scrolls_horizontally(browser: Any, lab_url: str, width: int) -> None:
     context = browser.new_context(base_url=lab_url, viewport={"width": width, "height": 800})
     page = context.new_page()
     for path in ("/lab", "/lab/try/2/", "/lab/try/7/", "/lab/bank/2", "/lab/code/app/charges/protocol.py"):
@@ -141,7 +141,7 @@ def test_no_page_scrolls_sideways(browser: Any, lab_url: str, width: int) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Any, lab_url: str, scheme: str) -> None:
+def test_axe_finds_no_violations(browser: Any, lab_url: str, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     context = browser.new_context(base_url=lab_url, color_scheme=scheme)

@@ -1,4 +1,7 @@
-"""Every defence fails exactly where it should, and PayOnce nowhere. An attack that finds nothing is a broken attack."""
+"""Every defence fails against exactly the expected attacks, and PayOnce against none.
+
+An attack that no defence fails against would be a broken attack.
+"""
 
 from typing import Any
 
@@ -25,24 +28,26 @@ EXPECTED = {
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 @pytest.mark.parametrize("defence", DEFENCES, ids=lambda defence: defence.name)
-def test_a_cell_has_its_colour(matrix: dict[tuple[int, int], dict[str, Any]], defence: Any, attack: Any) -> None:
+def test_each_cell_has_the_expected_verdict(
+    matrix: dict[tuple[int, int], dict[str, Any]], defence: Any, attack: Any
+) -> None:
     cell = matrix[defence.number, attack.number]
     assert cell["verdict"] == EXPECTED[defence.number][attack.number - 1], cell
     red = TWINS if attack.name == f"{TWINS} twins" else 2
     assert cell["charges"] == (red if cell["verdict"] == "red" else 1)
 
 
-def test_what_the_shopper_is_told_where_that_is_the_point(matrix: dict[tuple[int, int], dict[str, Any]]) -> None:
-    assert matrix[6, 7]["told"] == "processing", "the killed worker left an order that nobody looks after"
-    assert matrix[6, 8]["told"] == "declined", "a time-out was taken for a decline"
+def test_what_the_shopper_is_told_in_the_end(matrix: dict[tuple[int, int], dict[str, Any]]) -> None:
+    assert matrix[6, 7]["told"] == "processing", "the killed worker left an order that no process finishes"
+    assert matrix[6, 8]["told"] == "declined", "a time-out was reported as a decline"
     assert {matrix[PAYONCE.number, attack.number]["told"] for attack in ATTACKS} == {"paid"}
 
 
-def test_every_attack_finds_a_hole_somewhere() -> None:
+def test_every_attack_succeeds_against_a_defence() -> None:
     assert all("red" in column for column in zip(*EXPECTED.values(), strict=True))
 
 
-def test_payonce_stays_green_round_after_round() -> None:
+def test_payonce_is_green_in_every_round() -> None:
     results = play([PAYONCE.number], [attack.number for attack in ATTACKS], rounds=2)
     assert [cell for cell in results if cell["verdict"] != "green"] == []
 

@@ -1,4 +1,4 @@
-"""The file of runs: what it keeps, for how long, and how much at once."""
+"""The file of runs: its contents, how long they are kept, and the limits."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from lab import runs as module
 from lab.race import Result
-from lab.runs import AT_ONCE, KEPT, Full, Runs, folder
+from lab.runs import MOST_ACTIVE, MOST_KEPT, Runs, TooManyRuns, folder
 from lab.trace import SHOPPER, Step
 
 RESULT = Result(1, 2, 2, "paid", "red", 0.5, [Step(0.1, SHOPPER, "opens the form")])
@@ -17,10 +17,10 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
 
 
-def test_results_are_seen_by_another_process_of_the_shop(runs: Runs, tmp_path: Path) -> None:
+def test_another_process_of_the_shop_can_read_the_results(runs: Runs, tmp_path: Path) -> None:
     run, is_new = runs.begin("ann", [(1, 1), (1, 2)])
     assert is_new
-    runs.note(run, (1, 2), "done", RESULT)
+    runs.set_state(run, (1, 2), "done", RESULT)
     other = Runs(tmp_path)
     assert other.waiting(run) == [(1, 1)]
     assert other.result(run, (1, 2)) == RESULT
@@ -30,59 +30,59 @@ def test_results_are_seen_by_another_process_of_the_shop(runs: Runs, tmp_path: P
     assert other.matrix("bob") == {}
 
 
-def test_a_visitor_has_one_run_at_a_time(runs: Runs) -> None:
+def test_a_visitor_has_one_active_run_at_a_time(runs: Runs) -> None:
     run, _ = runs.begin("ann", [(1, 1)])
     assert runs.begin("ann", [(2, 2)]) == (run, False)
     runs.end(run)
-    assert not runs.going(run)
+    assert not runs.is_active(run)
     assert runs.begin("ann", [(2, 2)])[1]
     assert set(runs.matrix("ann")) == {(1, 1), (2, 2)}
 
 
-def test_few_wait_at_once_and_the_next_is_sent_away(runs: Runs) -> None:
-    going = [runs.begin(f"visitor {number}", [(1, 1)])[0] for number in range(AT_ONCE)]
-    with pytest.raises(Full):
+def test_the_number_of_active_runs_is_limited(runs: Runs) -> None:
+    active = [runs.begin(f"visitor {number}", [(1, 1)])[0] for number in range(MOST_ACTIVE)]
+    with pytest.raises(TooManyRuns):
         runs.begin("one more", [(1, 1)])
-    runs.end(going[0])
+    runs.end(active[0])
     assert runs.begin("one more", [(1, 1)])[1]
 
 
-def test_a_run_whose_runner_fell_silent_is_over(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_sign_of_life_is_ended(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = runs.begin("ann", [(1, 1)])
     now = module.time()
-    monkeypatch.setattr(module, "time", lambda: now + module.ABANDONED + 1)
-    assert not runs.going(run)
+    monkeypatch.setattr(module, "time", lambda: now + module.SILENT_SECONDS + 1)
+    assert not runs.is_active(run)
     assert runs.begin("ann", [(1, 1)])[1]
 
 
-def test_after_an_hour_nothing_is_left(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_deleted_after_an_hour(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     run, _ = runs.begin("ann", [(1, 2)])
-    runs.note(run, (1, 2), "done", RESULT)
+    runs.set_state(run, (1, 2), "done", RESULT)
     now = module.time()
-    monkeypatch.setattr(module, "time", lambda: now + module.KEPT_FOR + 1)
+    monkeypatch.setattr(module, "time", lambda: now + module.KEPT_SECONDS + 1)
     assert runs.visitor(run) is None
     assert runs.matrix("ann") == {}
     runs.begin("bob", [(1, 1)])
     assert runs.result(run, (1, 2)) is None
 
 
-def test_no_more_runs_are_kept_than_the_file_may_hold(runs: Runs) -> None:
-    made = []
-    for number in range(KEPT + 3):
+def test_the_number_of_kept_runs_is_limited(runs: Runs) -> None:
+    created = []
+    for number in range(MOST_KEPT + 3):
         run, _ = runs.begin(f"visitor {number}", [(1, 1)])
         runs.end(run)
-        made.append(run)
-    assert [run for run in made if runs.visitor(run)] == made[-KEPT:]
+        created.append(run)
+    assert [run for run in created if runs.visitor(run)] == created[-MOST_KEPT:]
 
 
-def test_the_folder_is_private_and_each_shop_has_its_own(lab_folder: Path) -> None:
+def test_the_folder_is_private_and_depends_on_the_secret_key(lab_folder: Path) -> None:
     ours = folder("one secret")
     assert ours.parent == lab_folder
     assert ours.stat().st_mode & 0o777 == 0o700
     assert folder("another secret") != ours == folder("one secret")
 
 
-def test_a_folder_that_is_a_link_is_refused(lab_folder: Path) -> None:
+def test_a_symbolic_link_as_folder_is_refused(lab_folder: Path) -> None:
     ours = folder("one secret")
     ours.rmdir()
     ours.symlink_to(lab_folder)

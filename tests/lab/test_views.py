@@ -1,4 +1,4 @@
-"""The Lab's pages, in this process; what is played is tested elsewhere."""
+"""The Lab's pages. No scene is played here; `test_matrix.py` does that."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from lab import runner
 from lab.race import Result
-from lab.runs import AT_ONCE, Runs, folder
+from lab.runs import MOST_ACTIVE, Runs, folder
 from lab.trace import BANK, SHOPPER, Step
 from tests.factories import SECRET
 from tests.page import Page, Shopper
@@ -23,7 +23,7 @@ STEPS = [
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The runs that would have been started."""
+    """Return the list of runs that are started. No process plays them."""
     runs: list[str] = []
     monkeypatch.setattr(runner, "start", lambda _folder, run: runs.append(run))
     return runs
@@ -35,7 +35,7 @@ def visitor(shop: Shop) -> Shopper:
 
 
 def press(visitor: Shopper, cells: str) -> Any:
-    """A button of the matrix; the answer itself."""
+    """Press a button of the matrix. Return the response without following its redirect."""
     token = visitor.open("/lab").root.first("input", name="csrf_token").attrs["value"]  # type: ignore[union-attr]
     return visitor.post("/lab/runs", {"csrf_token": token, "cells": cells})
 
@@ -56,63 +56,63 @@ def test_a_button_starts_a_run_of_its_cells(visitor: Shopper, started: list[str]
 
 
 @pytest.mark.parametrize("cells", ["", "8", "4-0", "all-1", "1-1-1", "<script>"])
-def test_a_cell_that_does_not_exist_is_not_played(visitor: Shopper, started: list[str], cells: str) -> None:
+def test_an_unknown_cell_is_refused(visitor: Shopper, started: list[str], cells: str) -> None:
     assert press(visitor, cells).status_code == 422
     assert started == []
 
 
-def test_without_csrf_token_nothing_is_played(visitor: Shopper, started: list[str]) -> None:
+def test_without_a_csrf_token_nothing_is_played(visitor: Shopper, started: list[str]) -> None:
     assert visitor.post("/lab/runs", {"cells": "all"}).status_code == 400
     assert started == []
 
 
-def test_a_second_button_leads_to_the_run_that_is_going(visitor: Shopper, started: list[str]) -> None:
+def test_a_second_button_redirects_to_the_active_run(visitor: Shopper, started: list[str]) -> None:
     first, second = press(visitor, "all"), press(visitor, "1")
     assert first.headers["Location"] == second.headers["Location"]
     assert len(started) == 1
 
 
-def test_two_visitors_at_once_and_too_many(shop: Shop, started: list[str]) -> None:
-    answers = [press(shop.shopper(), "7") for _ in range(AT_ONCE + 1)]
-    assert [answer.status_code for answer in answers] == [303] * AT_ONCE + [503]
-    assert len(set(started)) == AT_ONCE
+def test_too_many_active_runs_are_refused_with_503(shop: Shop, started: list[str]) -> None:
+    answers = [press(shop.shopper(), "7") for _ in range(MOST_ACTIVE + 1)]
+    assert [answer.status_code for answer in answers] == [303] * MOST_ACTIVE + [503]
+    assert len(set(started)) == MOST_ACTIVE
 
 
-def test_results_arrive_on_the_page_and_as_json(visitor: Shopper, started: list[str]) -> None:
+def test_results_appear_on_the_page_and_in_the_json(visitor: Shopper, started: list[str]) -> None:
     press(visitor, "all")
     runs = Runs(folder(SECRET))
-    runs.note(started[0], (1, 1), "running")
+    runs.set_state(started[0], (1, 1), "running")
     page = visitor.open(f"/lab/runs/{started[0]}")
     assert page.root.all("meta", **{"http-equiv": "refresh"}), "without a script the page refreshes itself"
-    runs.note(started[0], (1, 1), "done", Result(1, 1, 2, "paid", "red", 0.1, STEPS))
-    told = visitor.client.get(f"/lab/runs/{started[0]}.json").json()
-    assert told["going"]
-    assert "2×" in told["cells"]["1-1"]
+    runs.set_state(started[0], (1, 1), "done", Result(1, 1, 2, "paid", "red", 0.1, STEPS))
+    state = visitor.client.get(f"/lab/runs/{started[0]}.json").json()
+    assert state["active"]
+    assert "2×" in state["cells"]["1-1"]
     runs.end(started[0])
     page = visitor.open(f"/lab/runs/{started[0]}")
     assert not page.root.all("meta", **{"http-equiv": "refresh"})
-    assert not visitor.client.get(f"/lab/runs/{started[0]}.json").json()["going"]
+    assert not visitor.client.get(f"/lab/runs/{started[0]}.json").json()["active"]
 
 
-def test_a_trace_marks_where_the_money_was_taken_again(visitor: Shopper, started: list[str]) -> None:
+def test_a_trace_shows_the_second_charge_and_the_code_behind_it(visitor: Shopper, started: list[str]) -> None:
     press(visitor, "2-3")
-    Runs(folder(SECRET)).note(started[0], (2, 3), "done", Result(2, 3, 2, "paid", "red", 0.1, STEPS))
+    Runs(folder(SECRET)).set_state(started[0], (2, 3), "done", Result(2, 3, 2, "paid", "red", 0.1, STEPS))
     page = visitor.open(f"/lab/runs/{started[0]}/2/3")
     assert "The bank took the money twice" in page.text
     assert "taken again" in page.text
-    assert "nothing tells two forms from one" in page.text, "the line that lets it happen"
-    assert "_claim_or_find" in page.text, "the lines that prevent it"
+    assert "no token identifies the form" in page.text, "the code that allows it"
+    assert "_claim_or_find" in page.text, "the code that prevents it"
 
 
 @pytest.mark.parametrize(
     "path", ["/lab/runs/unknown", "/lab/runs/unknown.json", "/lab/runs/unknown/1/1", "/lab/code/wsgi.py",
              "/lab/code/../../etc/passwd", "/lab/try/8/", "/lab/try/0/", "/lab/bank/8"],
 )  # fmt: skip
-def test_what_is_not_there_is_not_found(visitor: Shopper, path: str) -> None:
+def test_unknown_addresses_are_not_found(visitor: Shopper, path: str) -> None:
     assert visitor.client.get(path).status_code == 404
 
 
-def test_every_file_that_the_lesson_names_can_be_read(visitor: Shopper) -> None:
+def test_every_linked_source_file_can_be_read(visitor: Shopper) -> None:
     page: Page = visitor.open("/lab")
     linked = {link.attrs["href"] for link in page.root.all("a") if link.attrs["href"].startswith("/lab/code/")}
     assert {"/lab/code/app/charges/protocol.py", "/lab/code/lab/defences/checked.py"} <= linked
@@ -124,13 +124,13 @@ def test_the_lesson_is_short(visitor: Shopper) -> None:
     assert len(lesson.text.split()) <= 400
 
 
-def test_the_lab_can_be_off(make_shop: Callable[..., Shop], lab_folder: Path) -> None:
+def test_the_lab_can_be_switched_off(make_shop: Callable[..., Shop], lab_folder: Path) -> None:
     shop = make_shop(lab=False)
     assert shop.shopper().client.get("/lab").status_code == 404
     assert "lab" not in shop.app.cli.commands
 
 
-def test_with_a_real_gateway_the_lab_is_off_unless_asked_for(shop: Shop) -> None:
+def test_with_a_real_gateway_the_lab_is_off_by_default(shop: Shop) -> None:
     assert shop.settings().has_lab
     assert not shop.settings(payment_gateway="stripe").has_lab
     assert shop.settings(payment_gateway="stripe", lab=True).has_lab

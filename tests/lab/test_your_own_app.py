@@ -1,4 +1,4 @@
-"""The example of docs/your-own-app.md, taken from the page, run in two processes and attacked."""
+"""The example in docs/your-own-app.md: its code is taken from the page, run in two processes and attacked."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def test_the_example_is_short() -> None:
 
 
 class Example:
-    """The example as it is run: gunicorn with two workers."""
+    """The example, served by gunicorn with two workers."""
 
     def __init__(self, folder: Path, bank_url: str) -> None:
         (folder / "checkout.py").write_text(example())
@@ -50,12 +50,12 @@ class Example:
         self.process = subprocess.Popen(command, cwd=self._folder, env=self._env, start_new_session=True,
                                         stderr=subprocess.DEVNULL)  # fmt: skip
         end = monotonic() + 30
-        while not _answers(self.url):
+        while not _is_ready(self.url):
             assert monotonic() < end
             sleep(0.1)
 
     def kill(self) -> None:
-        """kill -9, master and workers."""
+        """Kill gunicorn's master and its workers with SIGKILL."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
@@ -63,14 +63,15 @@ class Example:
         command = [sys.executable, "-m", "flask", "--app", "checkout", "recover"]
         subprocess.run(command, cwd=self._folder, env=self._env, check=True)
 
-    def form(self, order: int, card: str) -> dict[str, str]:
-        page = httpx.get(f"{self.url}/orders/{order}/pay").text
+    def form(self, order_id: int, card: str) -> dict[str, str]:
+        """Open the form of an order. Return its fields, filled in."""
+        page = httpx.get(f"{self.url}/orders/{order_id}/pay").text
         token = re.search(r"name=token value=(\w+)", page)
         assert token
         return {"token": token[1], "card": card}
 
 
-def _answers(url: str) -> bool:
+def _is_ready(url: str) -> bool:
     try:
         return httpx.get(f"{url}/orders/1/pay").status_code == 200
     except httpx.TransportError:
@@ -79,11 +80,11 @@ def _answers(url: str) -> bool:
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Iterator[tuple[str, Callable[[], int]]]:
-    """A bank on a port, and how often it took money."""
-    made = create_bank(f"sqlite:///{tmp_path}/bank/bank.sqlite", hold_seconds=20)
-    server = Server(made)
+    """Yield the URL of a bank, and a function that returns the number of entries on its statement."""
+    app = create_bank(f"sqlite:///{tmp_path}/bank/bank.sqlite", hold_seconds=20)
+    server = Server(app)
     server.start()
-    yield server.url, lambda: len(list(statement(made.config["BOOKS"])))
+    yield server.url, lambda: len(list(statement(app.config["BOOKS"])))
     server.stop()
 
 
@@ -94,13 +95,13 @@ def shop(tmp_path: Path, bank: Any) -> Iterator[Example]:
     shop.kill()
 
 
-def test_it_holds_against_every_attack_from_outside(shop: Example, bank: Any) -> None:
+def test_it_is_green_in_every_attack_from_outside(shop: Example, bank: Any) -> None:
     reports = against.attack(Target(shop.url, "/orders/{n}/pay", "token"))
     assert [report.verdict for report in reports] == ["green"] * 4, reports
     assert bank[1]() == 4
 
 
-def test_a_lost_answer_is_found_out(shop: Example, bank: Any) -> None:
+def test_recovery_records_the_outcome_of_a_lost_answer(shop: Example, bank: Any) -> None:
     form = shop.form(1, LOST)
     answers = [httpx.post(f"{shop.url}/orders/1/pay", data=form, timeout=20) for _ in range(2)]
     assert answers[0].headers["Location"] == answers[1].headers["Location"]
@@ -111,7 +112,7 @@ def test_a_lost_answer_is_found_out(shop: Example, bank: Any) -> None:
     assert bank[1]() == 1
 
 
-def test_what_was_never_taken_is_fenced_and_can_be_paid_again(shop: Example, bank: Any) -> None:
+def test_a_charge_that_took_no_money_is_fenced_and_the_order_can_be_paid_again(shop: Example, bank: Any) -> None:
     with pytest.raises(httpx.TransportError):
         httpx.post(f"{shop.url}/orders/1/pay", data=(form := shop.form(1, SILENT_TAKES_NOTHING)), timeout=1)
     shop.recover()
@@ -120,7 +121,7 @@ def test_what_was_never_taken_is_fenced_and_can_be_paid_again(shop: Example, ban
     assert bank[1]() == 1
 
 
-def test_killed_after_the_money_was_taken_it_still_charges_once(shop: Example, bank: Any) -> None:
+def test_after_a_kill_between_charge_and_record_it_still_charges_once(shop: Example, bank: Any) -> None:
     form = shop.form(1, SILENT_TAKES)
     with pytest.raises(httpx.TransportError):
         httpx.post(f"{shop.url}/orders/1/pay", data=form, timeout=1.5)

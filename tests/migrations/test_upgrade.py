@@ -21,7 +21,7 @@ from tests.migrations import upgrading, version_0003
 from tests.migrations.upgrading import OldData, Receipt, Snapshot
 from tests.migrations.world import World, world
 from tests.page import Page, Shopper
-from tests.policies.test_schema import made, schema
+from tests.policies.test_schema import create_schema, schema
 
 VERSIONS: list[ModuleType] = [version_0003]
 
@@ -116,7 +116,7 @@ def declared_url(engine_name: str, tmp_path: Path, request: pytest.FixtureReques
 
 
 def test_the_schema_is_as_the_models_declare_it(upgraded: Upgraded, declared_url: str) -> None:
-    made(declared_url, by_upgrade=False)
+    create_schema(declared_url, by_upgrade=False)
     upgraded_schema, declared = schema(upgraded.url), schema(declared_url)
     assert sorted(upgraded_schema - declared) == sorted(declared - upgraded_schema) == []
 

@@ -1,4 +1,4 @@
-"""The program's source: its modules, what each imports, and the strings of the tests."""
+"""Reads the source code: the modules of the program, their imports, and the strings in the tests."""
 
 import ast
 from functools import cache
@@ -10,7 +10,7 @@ PACKAGES = ("app", "lab", "sandbox_bank")
 
 @cache
 def modules() -> list[tuple[str, Path]]:
-    """Return the dotted name and file of every module of the three packages, without migrations."""
+    """Return the dotted name and the path of every module in PACKAGES, except migrations."""
     paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
     named = [(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path) for path in paths]
     return [(name, path) for name, path in named if not name.startswith("app.migrations")]
@@ -18,12 +18,13 @@ def modules() -> list[tuple[str, Path]]:
 
 @cache
 def tree(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
     return ast.parse(path.read_text(), str(path))
 
 
 @cache
 def imports(path: Path) -> set[str]:
-    """Return the dotted names of all that a file imports; `from a import b` counts as a.b if that is a module."""
+    """Return the dotted names of everything that a file imports. `from a import b` is a.b if that is a module."""
     known = {name for name, _ in modules()}
     found = set()
     for node in ast.walk(tree(path)):
@@ -31,15 +32,15 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            deeper = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= (deeper & known) or {str(node.module)}
-            if not deeper <= known:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & known) or {str(node.module)}
+            if not names <= known:
                 found.add(str(node.module))
     return found
 
 
-def part(name: str) -> str:
-    """Return the part of the program that a module belongs to.
+def package_of(name: str) -> str:
+    """Return the package that a module belongs to, or the name of a module directly in `app`.
 
     app.charges.rows → charges; app.money → money; app → app; lab.views → lab; sandbox_bank.api → sandbox_bank.
     """
@@ -48,7 +49,7 @@ def part(name: str) -> str:
 
 
 def strings_of_tests() -> set[str]:
-    """Return every string in the tests, with "x" for each placeholder."""
+    """Return every string in the tests, with "x" in place of each expression of an f-string."""
     found = set()
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(tree(path)):

@@ -1,9 +1,10 @@
-"""Every route and every setting is in the README, and every route is requested by a test."""
+"""The README lists every route and every setting, and a test requests every route."""
 
 import re
-from dataclasses import fields
+from dataclasses import Field, fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,42 +19,48 @@ def readme() -> str:
     return (ROOT / "README.md").read_text()
 
 
+def documented_settings() -> dict[str, str]:
+    """Return the first and the last column of each row of the README's table of settings."""
+    table = readme().partition("## Settings")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
+    return {row[0].strip(): row[-1].strip() for row in rows}
+
+
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Every address of the shop, such as /products/<slug>."""
-    file: Path = tmp_path_factory.mktemp("routes") / "private" / "shop.sqlite"
-    app = create_app(Settings(secret_key=SECRET, database_url=f"sqlite:///{file}"))
-    found = {re.sub(r"<\w+:", "<", rule.rule).replace("_id>", ">") for rule in app.url_map.iter_rules()}
-    return sorted(found - {"/static/<filename>"})
+    """Return the paths of the shop's routes as the README writes them, such as /products/<slug>."""
+    path: Path = tmp_path_factory.mktemp("routes") / "private" / "shop.sqlite"
+    app = create_app(Settings(secret_key=SECRET, database_url=f"sqlite:///{path}"))
+    rules = {re.sub(r"<\w+:", "<", rule.rule).replace("_id>", ">") for rule in app.url_map.iter_rules()}
+    return sorted(rules - {"/static/<filename>"})
 
 
 def test_every_route_is_requested_by_a_test(rules: list[str]) -> None:
     texts = strings_of_tests()
     for rule in rules:
-        address = re.compile(re.sub(r"<\w+>", "[^/]+", rule) + r"(\?.*)?")
-        assert any(address.fullmatch(text) for text in texts), f"no test requests {rule}"
+        pattern = re.compile(re.sub(r"<\w+>", "[^/]+", rule) + r"(\?.*)?")
+        assert any(pattern.fullmatch(text) for text in texts), f"no test requests {rule}"
 
 
 def test_every_route_is_in_the_readme(rules: list[str]) -> None:
-    """Of the Lab only its front page: all else there is reached from it."""
+    """The README lists only the first page of the Lab, which links to its other pages."""
     for rule in rules:
         if not rule.startswith("/lab/"):
-            assert f"{rule}`" in readme(), f"README.md does not tell of {rule}"
+            assert f"{rule}`" in readme(), f"README.md does not list {rule}"
 
 
-@pytest.mark.parametrize("setting", [setting.name.upper() for setting in fields(Settings)])
-def test_every_setting_is_in_the_readme(setting: str) -> None:
-    assert re.search(rf"^\|.*`{setting}`", readme(), re.MULTILINE)
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name.upper())
+def test_every_setting_is_in_the_readme_with_its_purpose(setting: Field[Any]) -> None:
+    assert documented_settings()[f"`{setting.name.upper()}`"] == setting.metadata["purpose"]
 
 
-def test_the_readme_tells_of_no_setting_that_is_none() -> None:
-    table = readme().partition("## Settings")[2].partition("\n## ")[0]
-    told = set(re.findall(r"`([A-Z_]+)`", "".join(line.split("|")[1] for line in table.splitlines() if "|" in line)))
+def test_the_readme_lists_no_unknown_setting() -> None:
+    documented = set(re.findall(r"`([A-Z_]+)`", " ".join(documented_settings())))
     known = {setting.name.upper() for setting in fields(Settings)} | {"PORT", "WEB_CONCURRENCY", "GUNICORN_THREADS"}
-    assert told <= known
+    assert documented <= known
 
 
-def test_files_that_the_readme_names_exist() -> None:
+def test_every_file_that_the_readme_links_to_exists() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", readme()):
         if "://" not in target:
             assert (ROOT / target).exists(), target

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tests.policies.sources import PACKAGES, ROOT, imports, modules, part, tree
+from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of, tree
 
 FOUNDATIONS = {"database", "engines", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
@@ -33,90 +33,92 @@ MAY_IMPORT = {
     "health": {"charges", "gateways", "database", "timeouts"} | IN_FRONT_OF_VIEWS,
     "webhooks": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,
     "cli": {"charges", "orders", "gateways", "mail", "ledger", "current"} | FOUNDATIONS,
-    # An application of its own: it shares the foundations, and the list of test cards with the client.
+    # The bank is a separate application. It uses the foundations, and shares the list of test cards with its client.
     "sandbox_bank": {"gateways"} | FOUNDATIONS,
-    # The demonstration runs the whole program and shows its source, so it may import all of it.
+    # The demonstration runs the whole program and shows its source, so it may import almost everything.
     "lab": {"charges", "orders", "ledger", "mail", "gateways", "shop", "webhooks", "sandbox_bank", "app"}
     | FOUNDATIONS | IN_FRONT_OF_VIEWS,
 }  # fmt: skip
-"""Which parts of the program each part may import. A part that is missing here fails the test."""
+"""The packages that each package may import. A package that is missing here fails the test."""
 
 CORE = {"money", "settings", "orders", "charges", "ledger"}
-OF_REQUESTS = ("flask", "werkzeug", "wtforms", "flask_wtf", "jinja2")
-OWN_STORAGE = ("sandbox_bank", "lab")
-"""Packages that commit to databases of their own."""
+WEB_LIBRARIES = ("flask", "werkzeug", "wtforms", "flask_wtf", "jinja2")
+OTHER_APPLICATIONS = ("sandbox_bank", "lab")
+"""Packages outside the product. They commit to databases of their own."""
 
 
-def arrows() -> set[tuple[str, str, str]]:
-    """Return (module, its part, the part that it imports) for every import between parts."""
+def dependencies() -> set[tuple[str, str, str]]:
+    """Return (module, its package, the package that it imports) for every import between packages."""
     return {
-        (name, part(name), part(target))
+        (name, package_of(name), package_of(target))
         for name, path in modules()
         for target in imports(path)
-        if target.split(".")[0] in PACKAGES and part(target) != part(name)
+        if target.split(".")[0] in PACKAGES and package_of(target) != package_of(name)
     }
 
 
 def test_imports_point_one_way() -> None:
     wrong = {
-        (name, there) for name, here, there in arrows() if here != "app" and there not in MAY_IMPORT.get(here, set())
+        (name, target)
+        for name, package, target in dependencies()
+        if package != "app" and target not in MAY_IMPORT.get(package, set())
     }
     assert not wrong
 
 
 def test_the_table_has_no_cycle() -> None:
-    left = {name: set(known) for name, known in MAY_IMPORT.items()}
-    while left:
-        free = {name for name, known in left.items() if not known & left.keys()}
-        assert free, f"these import each other in a cycle: {sorted(left)}"
-        left = {name: known for name, known in left.items() if name not in free}
+    remaining = {package: set(targets) for package, targets in MAY_IMPORT.items()}
+    while remaining:
+        independent = {package for package, targets in remaining.items() if not targets & remaining.keys()}
+        assert independent, f"these packages import each other in a cycle: {sorted(remaining)}"
+        remaining = {package: targets for package, targets in remaining.items() if package not in independent}
 
 
 def test_entry_points_never_import_each_other() -> None:
-    assert not {(here, there) for _, here, there in arrows() if {here, there} <= ENTRY_POINTS}
+    assert not {(package, target) for _, package, target in dependencies() if {package, target} <= ENTRY_POINTS}
 
 
-def test_the_product_does_not_know_the_demonstration() -> None:
+def test_the_product_imports_neither_the_lab_nor_the_sandbox_bank() -> None:
     for name, path in modules():
         if name.startswith("app"):
-            assert not {target for target in imports(path) if target.split(".")[0] in OWN_STORAGE}, name
+            assert not {target for target in imports(path) if target.split(".")[0] in OTHER_APPLICATIONS}, name
 
 
-def test_the_sandbox_bank_knows_only_test_cards_and_statement_entries_of_the_gateways() -> None:
-    known = {target for name, path in modules() if part(name) == "sandbox_bank" for target in imports(path)}
-    gateways = {name for name in known if part(name) == "gateways"}
+def test_the_sandbox_bank_imports_only_test_cards_and_the_interface_of_the_gateways() -> None:
+    imported = {target for name, path in modules() if package_of(name) == "sandbox_bank" for target in imports(path)}
+    gateways = {target for target in imported if package_of(target) == "gateways"}
     assert gateways <= {"app.gateways.base", "app.gateways.sandbox.cards"}
 
 
-def test_charges_know_gateways_only_by_their_interface() -> None:
-    known = {target for name, path in modules() if part(name) == "charges" for target in imports(path)}
-    assert {name for name in known if part(name) == "gateways"} == {"app.gateways.base"}
+def test_charges_import_only_the_interface_of_the_gateways() -> None:
+    imported = {target for name, path in modules() if package_of(name) == "charges" for target in imports(path)}
+    assert {target for target in imported if package_of(target) == "gateways"} == {"app.gateways.base"}
 
 
-def test_the_core_knows_nothing_of_requests() -> None:
-    knows = {
+def test_the_core_imports_no_web_library() -> None:
+    wrong = {
         (name, target)
         for name, path in modules()
-        if part(name) in CORE
+        if package_of(name) in CORE
         for target in imports(path)
-        if target.split(".")[0] in OF_REQUESTS
+        if target.split(".")[0] in WEB_LIBRARIES
     }
-    assert not knows
+    assert not wrong
 
 
 def test_only_the_database_module_commits_or_rolls_back() -> None:
-    ends = {
+    wrong = {
         (name, node.attr)
         for name, path in modules()
-        if name != "app.database" and not name.startswith(OWN_STORAGE)
+        if name != "app.database" and not name.startswith(OTHER_APPLICATIONS)
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and node.attr in {"commit", "rollback", "begin", "begin_nested"}
     }
-    assert not ends
+    assert not wrong
 
 
 def test_extensions_are_accessed_in_one_place() -> None:
-    """`app/current.py` gives typed access; a string key anywhere else would be a second way."""
+    """Only `app/current.py` reads `app.extensions`, and gives typed access to its contents."""
     users = {
         name
         for name, path in modules()
@@ -127,15 +129,16 @@ def test_extensions_are_accessed_in_one_place() -> None:
 
 
 @pytest.mark.parametrize("name", ["utils", "helpers", "common", "services", "managers"])
-def test_no_module_is_called(name: str) -> None:
-    found = [path for package in PACKAGES for path in (ROOT / package).rglob("*")]
-    assert not [path for path in found if path.stem in {name, name.removesuffix("s")}]
+def test_no_module_has_a_name_without_meaning(name: str) -> None:
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*")]
+    assert not [path for path in paths if path.stem in {name, name.removesuffix("s")}]
 
 
 def test_no_file_is_longer_than_300_lines() -> None:
-    long = {str(path): lines for _, path in modules() if (lines := path.read_text().count("\n")) > 300}
-    assert not long
+    too_long = {str(path): lines for _, path in modules() if (lines := path.read_text().count("\n")) > 300}
+    assert not too_long
 
 
-def test_the_program_does_not_know_that_it_is_tested() -> None:
+def test_the_program_behaves_the_same_in_tests() -> None:
+    """No module checks for a test mode or imports the tests."""
     assert not [name for name, path in modules() if "TESTING" in path.read_text() or "import tests" in path.read_text()]

@@ -1,4 +1,4 @@
-"""What `db upgrade` makes is what the models declare: tables, constraints, partial indexes and triggers, on both."""
+"""`db upgrade` creates what the models declare: tables, constraints, partial indexes and triggers, on both engines."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,8 @@ POSTGRESQL = {
 SQLITE = {"schema": "SELECT tbl_name, type || ' ' || name, sql FROM sqlite_master WHERE sql IS NOT NULL"}
 
 
-def made(url: str, *, by_upgrade: bool) -> None:
+def create_schema(url: str, *, by_upgrade: bool) -> None:
+    """Create the schema in an empty database: by all migrations, or directly from the models."""
     app = create_app(Settings(secret_key=SECRET, database_url=url))
     with app.app_context():
         if by_upgrade:
@@ -35,22 +36,25 @@ def made(url: str, *, by_upgrade: bool) -> None:
 
 
 def schema(url: str) -> set[tuple[str, ...]]:
-    """Every part of it as text, white space and the order within a CREATE TABLE made equal."""
+    """Return every part of a schema as texts that can be compared: kind, table, name and definition."""
     engine = create_engine(url)
     queries = SQLITE if engine.dialect.name == "sqlite" else POSTGRESQL
-    with engine.connect() as look:
-        found = {(kind, *map(_plain, row)) for kind, sql in queries.items() for row in look.execute(text(sql))}
+    with engine.connect() as connection:
+        parts = {
+            (kind, *map(_normalised, row)) for kind, sql in queries.items() for row in connection.execute(text(sql))
+        }
     engine.dispose()
-    return {part for part in found if "alembic_version" not in part[1]}
+    return {part for part in parts if "alembic_version" not in part[1]}
 
 
-def _plain(value: object) -> str:
-    words = " ".join(str(value).split())
-    if words.startswith("CREATE TABLE"):
-        head, _, body = words.partition("(")
+def _normalised(value: object) -> str:
+    """Make white space equal, and sort the columns and constraints of a CREATE TABLE."""
+    normalised = " ".join(str(value).split())
+    if normalised.startswith("CREATE TABLE"):
+        head, _, body = normalised.partition("(")
         parts = re.split(r", (?=(?:CONSTRAINT |\w+ [A-Z]))", body.removesuffix(")").strip())
         return head + " | ".join(sorted(part.strip() for part in parts))
-    return words
+    return normalised
 
 
 @pytest.fixture
@@ -63,24 +67,24 @@ def second_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest)
     return str(server.url(name))
 
 
-def test_upgraded_is_as_declared(empty_url: str, second_url: str) -> None:
-    made(empty_url, by_upgrade=True)
-    made(second_url, by_upgrade=False)
+def test_the_upgraded_schema_is_the_declared_one(empty_url: str, second_url: str) -> None:
+    create_schema(empty_url, by_upgrade=True)
+    create_schema(second_url, by_upgrade=False)
     upgraded, declared = schema(empty_url), schema(second_url)
     assert sorted(upgraded - declared) == sorted(declared - upgraded) == []
 
 
-def test_what_the_guarantee_rests_on_is_there(empty_url: str, engine_name: str) -> None:
-    made(empty_url, by_upgrade=True)
-    told = " ".join(" ".join(part) for part in schema(empty_url))
+def test_the_indexes_and_triggers_behind_the_guarantee_exist(empty_url: str, engine_name: str) -> None:
+    create_schema(empty_url, by_upgrade=True)
+    definitions = " ".join(" ".join(part) for part in schema(empty_url))
     live = "status IN ('in_doubt', 'processing', 'requires_action', 'succeeded')"
-    assert "uq_charge_key" in told
-    assert "uq_charge_one_live_per_order" in told
-    assert "uq_orders_one_open_per_buyer" in told
-    assert "uq_ledger_entry_one_posting_per_charge" in told
+    assert "uq_charge_key" in definitions
+    assert "uq_charge_one_live_per_order" in definitions
+    assert "uq_orders_one_open_per_buyer" in definitions
+    assert "uq_ledger_entry_one_posting_per_charge" in definitions
     if engine_name == "sqlite":
-        assert f"ON charge (order_id) WHERE {live}" in told
+        assert f"ON charge (order_id) WHERE {live}" in definitions
         triggers = {part[2] for part in schema(empty_url) if part[2].startswith("trigger")}
         assert len(triggers) == 8
     else:
-        assert told.count("CREATE TRIGGER") == 3
+        assert definitions.count("CREATE TRIGGER") == 3

@@ -1,4 +1,4 @@
-"""One town for each engine, shared by the tests of this folder: every test has shoppers and addresses of its own."""
+"""One deployment per database engine, shared by all tests of this folder. Each test has its own shoppers."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ import pytest
 
 from tests.conftest import ENGINES
 from tests.gateways.bank import running_bank
-from tests.processes.running import Town
+from tests.processes.running import Deployment
 
 _numbers = count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of this folder in one worker, and not in the quick loop."""
+    """Run all tests of this folder in one pytest worker, and not in `make check`."""
     for item in items:
         if "tests/processes" in str(item.path):
             item.add_marker(pytest.mark.slow)
@@ -22,9 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", params=ENGINES)
-def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """The slow card takes four seconds here."""
-    folder = tmp_path_factory.mktemp("town")
+def deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Yield two shops and a bank at which the slow card takes four seconds."""
+    folder = tmp_path_factory.mktemp("deployment")
     if request.param == "sqlite":
         (folder / "storage").mkdir(mode=0o700)
         shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "storage" / "shop.sqlite")
@@ -34,14 +34,14 @@ def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         name = server.create(template=request.getfixturevalue("postgres_template"))
         url = server.url(name)
     with running_bank(f"sqlite:///{folder}/bank/bank.sqlite", folder, slow=4.0) as bank:
-        town = Town.open(url, bank, folder)
-        yield town
-        town.close()
+        deployment = Deployment.start(url, bank, folder)
+        yield deployment
+        deployment.stop()
     if request.param == "postgresql":
         server.drop(name)
 
 
 @pytest.fixture
 def email() -> str:
-    """An address that no other test uses."""
+    """Return an e-mail address that no other test uses."""
     return f"shopper{next(_numbers)}@example.org"

@@ -1,4 +1,4 @@
-"""The shop as processes: gunicorn with its own settings over one database, and a bank beside it."""
+"""The shop as processes: gunicorn with the project's settings, a database and a bank."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ COMMAND = (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app
 
 @dataclass
 class RunningShop:
-    """One gunicorn. `log` holds everything that it ever printed."""
+    """One gunicorn. The file `log` contains everything that it has printed."""
 
     database_url: str
     bank_url: str
@@ -40,16 +40,16 @@ class RunningShop:
 
     @property
     def environ(self) -> dict[str, str]:
-        bare = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        ours = {
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        own = {
             "SECRET_KEY": SECRET, "DATABASE_URL": self.database_url, "SANDBOX_BANK_URL": self.bank_url,
             "PORT": str(self.port), "WEB_CONCURRENCY": str(self.workers), "GATEWAY_DEADLINE": "30",
             "SANDBOX_DATABASE_URL": f"sqlite:///{self.folder}/never.sqlite", "MAIL_FOLDER": f"{self.folder}/outbox",
         }  # fmt: skip
-        return {name: value for name, value in (bare | ours | self.settings).items() if value}
+        return {name: value for name, value in (inherited | own | self.settings).items() if value}
 
     def spawn(self) -> "subprocess.Popen[bytes]":
-        """Start it; whether it comes up is another question."""
+        """Start gunicorn without waiting until it is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 COMMAND, cwd=ROOT, env=self.environ, stdout=log, stderr=log, start_new_session=True
@@ -57,61 +57,61 @@ class RunningShop:
         return self.process
 
     def start(self) -> "RunningShop":
-        """Start it and wait until it answers."""
+        """Start gunicorn and wait until it is ready."""
         process = self.spawn()
 
-        def answers() -> bool:
+        def is_healthy() -> bool:
             assert process.poll() is None, self.log.read_text()
             try:
                 return httpx.get(f"{self.url}/healthz", timeout=10, trust_env=False).status_code == 200
             except httpx.TransportError:
                 return False
 
-        until(answers, 60)
+        until(is_healthy, 60)
         return self
 
     def stop(self) -> int:
-        """SIGTERM, as an operator would; its exit code."""
+        """Send SIGTERM, wait for the end, and return the exit code."""
         assert self.process
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
     def shopper(self) -> Shopper:
-        """A new browser on real sockets."""
+        """Return a new shopper whose requests use real sockets."""
         return Shopper(httpx.Client(base_url=self.url, trust_env=False, timeout=60))
 
 
 @dataclass
-class Town:
-    """Two gunicorns of one database, and their bank: `shop` with two workers, `branch` with one."""
+class Deployment:
+    """Two gunicorns on one database, and their bank. `shop` has two workers, `second_shop` has one."""
 
     shop: RunningShop
-    branch: RunningShop
+    second_shop: RunningShop
     bank: RunningBank
     engine: Engine
 
     @classmethod
-    def open(cls, database_url: str, bank: RunningBank, folder: Path) -> "Town":
+    def start(cls, database_url: str, bank: RunningBank, folder: Path) -> "Deployment":
         shops = [RunningShop(database_url, bank.url, folder, workers) for workers in (2, 1)]
         for shop in shops:
             shop.start()
         return cls(*shops, bank, create_engine(database_url))
 
-    def close(self) -> None:
-        for shop in (self.shop, self.branch):
+    def stop(self) -> None:
+        for shop in (self.shop, self.second_shop):
             shop.stop()
         self.engine.dispose()
 
     def rows(self, sql: str, **values: Any) -> list[Any]:
-        """What is stored, by plain SQL."""
+        """Return the result of an SQL query on the shops' database."""
         with self.engine.connect() as connection:
             return list(connection.execute(text(sql), values).all())
 
     def charges_of(self, email: str) -> list[Any]:
-        """The charges under this address: status, amount and token."""
+        """Return (status, amount, key) of every charge with this e-mail address."""
         return self.rows("SELECT status, amount, key FROM charge WHERE email = :email", email=email)
 
-    def said(self) -> str:
-        """All that the two shops ever printed."""
-        return self.shop.log.read_text() + self.branch.log.read_text()
+    def output(self) -> str:
+        """Return everything that the two shops have printed."""
+        return self.shop.log.read_text() + self.second_shop.log.read_text()

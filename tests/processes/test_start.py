@@ -1,4 +1,4 @@
-"""The start: refused in one line where a setting makes no sense, and not stopped by a database that is away."""
+"""An invalid setting stops the start with one line; a database that can't be reached does not stop it."""
 
 from pathlib import Path
 
@@ -7,51 +7,51 @@ import pytest
 
 from tests.factories import ready_to_pay
 from tests.processes.racing import Post, all_at_once
-from tests.processes.running import RunningShop, Town
+from tests.processes.running import Deployment, RunningShop
 
 
-def refused(town: Town, folder: Path, **settings: str) -> str:
-    """What a shop says that does not start."""
-    shop = RunningShop(town.shop.database_url, town.bank.url, folder, settings=settings)
+def refusal(deployment: Deployment, folder: Path, **settings: str) -> str:
+    """Return the only line that a shop prints with settings that it must not start with."""
+    shop = RunningShop(deployment.shop.database_url, deployment.bank.url, folder, settings=settings)
     assert shop.spawn().wait(60) != 0
-    said = [line for line in shop.log.read_text().splitlines() if line.strip()]
-    assert len(said) == 1, said
-    assert said[0].startswith("PayOnce can't start: ")
-    return said[0]
+    lines = [line for line in shop.log.read_text().splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("PayOnce can't start: ")
+    return lines[0]
 
 
-def test_another_currency_than_the_products(town: Town, tmp_path: Path) -> None:
-    line = refused(town, tmp_path, SHOP_CURRENCY="USD")
+def test_another_currency_than_that_of_the_products_is_refused(deployment: Deployment, tmp_path: Path) -> None:
+    line = refusal(deployment, tmp_path, SHOP_CURRENCY="USD")
     assert "SHOP_CURRENCY is USD" in line and "set SHOP_CURRENCY=EUR" in line
 
 
 @pytest.mark.parametrize(("name", "value"), [("SECRET_KEY", ""), ("SECRET_KEY", "short"), ("SHOP_CURRENCY", "GOLD")])
-def test_senseless_settings(town: Town, tmp_path: Path, name: str, value: str) -> None:
-    assert name in refused(town, tmp_path, **{name: value})
+def test_an_invalid_setting_is_refused(deployment: Deployment, tmp_path: Path, name: str, value: str) -> None:
+    assert name in refusal(deployment, tmp_path, **{name: value})
 
 
-def test_a_database_that_is_away_does_not_stop_the_start(town: Town, tmp_path: Path) -> None:
-    shop = RunningShop("postgresql://nobody@127.0.0.1:9/none", town.bank.url, tmp_path, workers=1).start()
+def test_the_shop_starts_without_a_database(deployment: Deployment, tmp_path: Path) -> None:
+    shop = RunningShop("postgresql://nobody@127.0.0.1:9/none", deployment.bank.url, tmp_path, workers=1).start()
     ready = httpx.get(f"{shop.url}/readyz", timeout=60, trust_env=False)
     assert (ready.status_code, ready.text.startswith("the database can't be reached")) == (503, True)
     assert shop.shopper().open("/").status == 503
     assert shop.stop() == 0
 
 
-def test_a_large_body_gets_its_answer(town: Town, email: str) -> None:
-    form = ready_to_pay(town.shop.shopper(), email=email)
+def test_a_body_that_is_too_large_gets_a_413(deployment: Deployment, email: str) -> None:
+    form = ready_to_pay(deployment.shop.shopper(), email=email)
     form.fields["checkout_token"] = "x" * 1_000_000
     [answer] = all_at_once([Post(form)])
     assert answer.status == 413
     assert "Nothing was charged." in answer.body
 
 
-def test_no_card_number_in_any_log(town: Town, email: str) -> None:
-    form = ready_to_pay(town.shop.shopper(), email=email, card_number="4012 8888 8888 1881")
+def test_no_log_contains_a_card_number_or_another_secret(deployment: Deployment, email: str) -> None:
+    form = ready_to_pay(deployment.shop.shopper(), email=email, card_number="4012 8888 8888 1881")
     assert form.submit().status == 422
     assert form.fill(card_number="4242 4242 4242 4242").submit().heading == "Paid: €24.00"
-    said = town.said() + town.bank.log.read_text()
-    assert "charge_succeeded" in said
+    output = deployment.output() + deployment.bank.log.read_text()
+    assert "charge_succeeded" in output
     card = ("40128888", "4012 8888", "42424242", "4242 4242")
     for secret in (*card, form.fields["checkout_token"], form.fields["csrf_token"], "a secret of the tests"):
-        assert secret not in said
+        assert secret not in output

@@ -1,4 +1,4 @@
-"""What bad input gets: the form again, filled but for the card, and nothing claimed; the same token stays good."""
+"""Bad input: the form is shown again, filled in except for the card. Nothing is claimed, and the token stays valid."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.shops import Shop
 
 REAL_CARD = "4012 8888 8888 1881"
 
-SENSELESS = [
+INVALID = [
     ("email", [None, "", " ", "ada", "ada@", "@example.org", "ada@example", "a b@example.org", "a@b@example.org",
                "x" * 250 + "@example.org", "ada@example.org\nBcc: x@example.org"], texts.EMAIL),
     ("name", [None, "", "   ", "\x00"], texts.NAME),
@@ -24,8 +24,8 @@ SENSELESS = [
 ]  # fmt: skip
 
 
-def shown_again(page: Page, form: Form, status: int = 422) -> Form:
-    """The form once more, with the same token, everything typed but the card kept, and nothing claimed."""
+def assert_shown_again(page: Page, form: Form, status: int = 422) -> Form:
+    """Check that the page shows the form again with the same token and without the card. Return its form."""
     assert (page.status, page.path) == (status, "/checkout")
     again = page.form("Pay")
     assert again.fields["checkout_token"] == form.fields["checkout_token"]
@@ -33,47 +33,49 @@ def shown_again(page: Page, form: Form, status: int = 422) -> Form:
     return again
 
 
-@pytest.mark.parametrize(("field", "values", "text"), SENSELESS)
-def test_senseless_fields(shop: Shop, field: str, values: list[str | None], text: str) -> None:
+@pytest.mark.parametrize(("field", "values", "text"), INVALID)
+def test_an_invalid_field_is_named_and_the_form_stays_valid(
+    shop: Shop, field: str, values: list[str | None], text: str
+) -> None:
     shopper = shop.shopper()
     form = ready_to_pay(shopper)
     for value in values:
         form.fields |= fields()
         form.fill(**{field: value})
         page = form.submit()
-        again = shown_again(page, form)
+        again = assert_shown_again(page, form)
         assert page.problems == [text], value
         assert again.error(field) == text
         assert page.title.startswith("Error: ")
-        assert page.links[text] == f"#{field}", "the summary leads to the field"
+        assert page.links[text] == f"#{field}", "the error summary links to the field"
         if field != "email":
             assert again.fields["email"] == "ada@example.org"
     assert shop.charges() == {}
     form.fields |= fields()
-    assert form.submit().heading == "Paid: €24.00", "the same form is still good"
+    assert form.submit().heading == "Paid: €24.00", "the same form is still valid"
 
 
-def test_everything_wrong_at_once(shop: Shop) -> None:
+def test_all_invalid_fields_are_named_at_once(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper(), email="", name="", card_number="", card_expiry="", card_cvc="")
     page = form.submit()
-    shown_again(page, form)
+    assert_shown_again(page, form)
     assert page.problems == [texts.EMAIL, texts.NAME, texts.CARD_NUMBER, texts.CARD_EXPIRY, texts.CARD_CVC]
 
 
-def test_what_was_typed_is_shown_as_text_and_never_run(shop: Shop) -> None:
+def test_input_is_shown_as_text_and_never_executed(shop: Shop) -> None:
     name = '"><script>alert(1)</script>{{ 7*7 }}'
     form = ready_to_pay(shop.shopper(), name=name, email="nobody")
     page = form.submit()
-    assert shown_again(page, form).fields["name"] == name
+    assert assert_shown_again(page, form).fields["name"] == name
     assert "<script>alert" not in page.answer.text
     receipt = form.fill(**fields(name=name)).submit()
     assert name in receipt.text
 
 
-def test_a_card_that_is_no_test_card_goes_nowhere(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_real_card_is_neither_stored_nor_logged_nor_sent(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
     form = ready_to_pay(shop.shopper(), card_number=REAL_CARD)
     page = form.submit()
-    shown_again(page, form)
+    assert_shown_again(page, form)
     digits = REAL_CARD.replace(" ", "")
     for text in (page.answer.text, *capfd.readouterr()):
         assert REAL_CARD not in text and digits not in text
@@ -83,7 +85,7 @@ def test_a_card_that_is_no_test_card_goes_nowhere(shop: Shop, capfd: pytest.Capt
     assert not [row for row in stored if digits in row or digits[-4:] in row]
 
 
-def test_of_a_test_card_only_the_last_four_digits_are_kept(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
+def test_only_the_last_four_digits_of_a_card_are_stored(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
     ready_to_pay(shop.shopper()).submit()
     [charge] = shop.rows("SELECT * FROM charge")
     assert charge.last4 == "4242"
@@ -91,61 +93,61 @@ def test_of_a_test_card_only_the_last_four_digits_are_kept(shop: Shop, capfd: py
     assert "42424242" not in "".join(capfd.readouterr())
 
 
-WAYS = [("4242424242424242", "1249"), ("4242-4242-4242-4242", "12 / 2049"), (" 4242 42424242 4242 ", "12-49"),
+ACCEPTED = [("4242424242424242", "1249"), ("4242-4242-4242-4242", "12 / 2049"), (" 4242 42424242 4242 ", "12-49"),
         ("4242\u00a04242\u00a04242\u00a04242", "122049")]  # fmt: skip
 
 
-def test_ways_to_type_a_card(shop: Shop) -> None:
-    for n, (number, expiry) in enumerate(WAYS):
+def test_common_spellings_of_card_and_expiry_date_are_accepted(shop: Shop) -> None:
+    for n, (number, expiry) in enumerate(ACCEPTED):
         form = ready_to_pay(shop.shopper(), email=f"a{n}@example.org", card_number=number, card_expiry=expiry)
         assert form.submit().heading == "Paid: €24.00", (number, expiry)
 
 
-def test_tokens_that_are_none(shop: Shop) -> None:
+def test_a_text_that_is_not_a_token_is_refused(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
-    good = form.fields["checkout_token"]
+    valid = form.fields["checkout_token"]
     for token in (None, "", "x", "a.b", "é" * 10, "\x00", "x" * 2000, "x" * 50_000):
         page = form.fill(checkout_token=token).submit()
         assert page.status == 400
         assert "Nothing was charged." in page.text
-        assert page.follow("Your basket").path == "/basket", "it leads back"
+        assert page.follow("Your basket").path == "/basket"
     assert shop.charges() == {}
-    assert form.fill(checkout_token=good).submit().heading == "Paid: €24.00"
+    assert form.fill(checkout_token=valid).submit().heading == "Paid: €24.00"
 
 
-def test_tokens_cut_doubled_or_with_nul(shop: Shop) -> None:
+def test_a_changed_token_is_refused(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
-    good = form.fields["checkout_token"]
-    cut = (good[:-1], good[1:], good[: len(good) // 2])
-    for token in (*cut, good + good, good + "\x00", "\x00" + good, good + " ", good.swapcase()):
+    valid = form.fields["checkout_token"]
+    shortened = (valid[:-1], valid[1:], valid[: len(valid) // 2])
+    for token in (*shortened, valid + valid, valid + "\x00", "\x00" + valid, valid + " ", valid.swapcase()):
         page = form.fill(checkout_token=token).submit()
         assert page.status == 400
         assert "Nothing was charged." in page.text
     assert shop.charges() == {}
 
 
-def test_a_token_of_one_megabyte(shop: Shop) -> None:
+def test_a_token_of_one_megabyte_is_a_413(shop: Shop) -> None:
     page = ready_to_pay(shop.shopper()).fill(checkout_token="x" * 1_000_000).submit()
     assert page.status == 413
     assert "Nothing was charged." in page.text
     assert "Your basket" in page.links
 
 
-def test_a_foreign_token(shop: Shop) -> None:
+def test_another_browsers_token_is_refused(shop: Shop) -> None:
     mine, theirs = ready_to_pay(shop.shopper()), ready_to_pay(shop.shopper(), email="grace@example.org")
     page = theirs.fill(checkout_token=mine.fields["checkout_token"]).submit()
     assert page.status == 403
     assert "Nothing was charged." in page.text
-    assert page.follow("Your basket").text.count("Morning mug"), "their own basket is as it was"
+    assert page.follow("Your basket").text.count("Morning mug"), "their own basket is unchanged"
     assert shop.charges() == {}
     assert mine.submit().heading == "Paid: €24.00"
 
 
-def test_a_browser_that_lost_its_cookies(shop: Shop) -> None:
+def test_a_browser_that_lost_its_cookies_is_refused(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
-    answer = shop.shopper().post("/checkout", form.fields)
-    assert answer.status_code == 403
-    assert "Nothing was charged." in answer.text
+    response = shop.shopper().post("/checkout", form.fields)
+    assert response.status_code == 403
+    assert "Nothing was charged." in response.text
 
 
 def test_an_empty_basket_has_no_checkout(shop: Shop) -> None:
@@ -155,7 +157,7 @@ def test_an_empty_basket_has_no_checkout(shop: Shop) -> None:
         assert "There is nothing in it yet." in page.text
 
 
-def test_the_basket_was_emptied_since(shop: Shop) -> None:
+def test_a_form_of_an_emptied_basket_is_a_409(shop: Shop) -> None:
     shopper = shop.shopper()
     form = ready_to_pay(shopper)
     shopper.open("/basket").submit("Remove")
@@ -165,7 +167,7 @@ def test_the_basket_was_emptied_since(shop: Shop) -> None:
     assert shop.charges() == {}
 
 
-def test_the_price_changed_since(shop: Shop) -> None:
+def test_a_changed_price_is_shown_before_it_is_charged(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper(), quantity=2)
     with shop.app.app_context():
         change_product(MUG, price=2500)
@@ -178,10 +180,10 @@ def test_the_price_changed_since(shop: Shop) -> None:
     assert page.submit("Pay €50.00", **fields()).heading == "Paid: €50.00"
 
 
-@pytest.mark.parametrize(("change", "words"), [
+@pytest.mark.parametrize(("change", "text"), [
     ({"stock": 1}, "only 1 are left"), ({"stock": 0}, "is sold out"), ({"on_sale": False}, "is sold out"),
 ])  # fmt: skip
-def test_goods_gone_since(shop: Shop, change: dict[str, object], words: str) -> None:
+def test_goods_that_are_gone_are_named_and_not_charged(shop: Shop, change: dict[str, object], text: str) -> None:
     with shop.app.app_context():
         slug = product(name="Odd cup", stock=5)
     shopper = shop.shopper()
@@ -190,13 +192,13 @@ def test_goods_gone_since(shop: Shop, change: dict[str, object], words: str) -> 
         change_product(slug, **change)
     page = form.submit()
     assert page.status == 409
-    assert words in page.text
+    assert text in page.text
     assert page.heading == "Your basket"
     assert shop.charges() == {}
     assert "There is nothing in it yet." in page.submit("Remove").text
 
 
-def test_quantities_that_are_none(shop: Shop) -> None:
+def test_an_invalid_quantity_changes_nothing(shop: Shop) -> None:
     shopper = shop.shopper()
     add = shopper.open(f"/products/{MUG}").form("Add to basket")
     change = fill_basket(shopper, quantity=2).form("Update Morning mug")
@@ -207,20 +209,20 @@ def test_quantities_that_are_none(shop: Shop) -> None:
     assert shopper.open("/basket").form("Update Morning mug").fields["quantity"] == "2"
 
 
-def test_quantity_0_removes(shop: Shop) -> None:
+def test_quantity_0_removes_the_product(shop: Shop) -> None:
     page = fill_basket(shop.shopper()).form("Update Morning mug").fill(quantity=0).submit()
     assert page.statuses == [303, 200]
     assert "There is nothing in it yet." in page.text
 
 
-def test_more_than_there_are(shop: Shop) -> None:
+def test_a_quantity_above_the_stock_is_refused(shop: Shop) -> None:
     with shop.app.app_context():
         slug = product(name="Odd cup", stock=3)
     page = shop.shopper().open(f"/products/{slug}").submit("Add to basket", quantity=4)
     assert (page.status, page.problems) == (422, ["There are only 3 left; choose 3 or fewer"])
 
 
-def test_products_that_are_none(shop: Shop) -> None:
+def test_an_unknown_product_is_refused(shop: Shop) -> None:
     shopper = shop.shopper()
     form = shopper.open(f"/products/{MUG}").form("Add to basket")
     for slug in ("no-such-thing", "", None, "\x00", "x" * 500, "é", "../../etc/passwd", "' OR 1=1 --"):
@@ -228,31 +230,31 @@ def test_products_that_are_none(shop: Shop) -> None:
     assert "There is nothing in it yet." in shopper.open("/basket").text
 
 
-def test_no_csrf_token(shop: Shop) -> None:
+def test_a_wrong_csrf_token_shows_the_form_again_and_it_can_be_paid(shop: Shop) -> None:
     for n, value in enumerate((None, "", "forged", "x" * 5000)):
         form = ready_to_pay(shop.shopper(), email=f"a{n}@example.org")
         page = form.fill(csrf_token=value).submit()
-        again = shown_again(page, form, 400)
+        again = assert_shown_again(page, form, 400)
         assert texts.STALE_FORM in page.text
         assert again.fields["email"] == form.fields["email"]
         assert again.fill(**fields(email=form.fields["email"])).submit().heading == "Paid: €24.00"
 
 
-def test_another_browsers_csrf_token(shop: Shop) -> None:
+def test_another_browsers_csrf_token_is_refused(shop: Shop) -> None:
     form, theirs = ready_to_pay(shop.shopper()), ready_to_pay(shop.shopper())
     page = form.fill(csrf_token=theirs.fields["csrf_token"]).submit()
-    shown_again(page, form, 400)
+    assert_shown_again(page, form, 400)
     assert shop.charges() == {}
 
 
-def test_no_csrf_token_for_the_basket(shop: Shop) -> None:
+def test_the_basket_needs_a_csrf_token(shop: Shop) -> None:
     shopper = shop.shopper()
     page = shopper.open(f"/products/{MUG}").form("Add to basket").fill(csrf_token=None).submit()
     assert page.status == 400
     assert page.submit("Add to basket").path == "/basket"
 
 
-def test_nothing_but_a_csrf_token(shop: Shop) -> None:
+def test_an_empty_form_is_refused(shop: Shop) -> None:
     shopper = shop.shopper()
     token = ready_to_pay(shopper).fields["checkout_token"]
     assert shopper.post("/checkout", {}).status_code == 400
@@ -260,14 +262,14 @@ def test_nothing_but_a_csrf_token(shop: Shop) -> None:
     assert shop.charges() == {}
 
 
-def test_unknown_receipts(shop: Shop) -> None:
+def test_an_unknown_receipt_is_a_404(shop: Shop) -> None:
     shopper = shop.shopper()
     for path in ("/receipts/00000000-0000-0000-0000-000000000000", "/receipts/1", "/receipts/x", "/receipts/%00"):
         assert shopper.open(path).status == 404
     assert shopper.client.get("/receipts/00000000-0000-0000-0000-000000000000.json").status_code == 404
 
 
-def test_pages_that_are_none(shop: Shop) -> None:
+def test_an_unknown_page_is_a_404(shop: Shop) -> None:
     shopper = shop.shopper()
     long = "/products/" + "x" * 3000
     for path in ("/nothing", "/products/nothing", "/products/%00", long, "/basket/1", "/static/no.css"):
@@ -275,40 +277,47 @@ def test_pages_that_are_none(shop: Shop) -> None:
         assert (page.status, page.heading) == (404, "This page does not exist"), path
 
 
-def test_wrong_methods(shop: Shop) -> None:
+def test_a_wrong_method_is_a_405(shop: Shop) -> None:
     shopper = shop.shopper()
-    for wrong in ("PUT /checkout", "DELETE /basket", "POST /", "POST /receipts", "PATCH /healthz", "POST /products/x"):
-        page = shopper._arrive(shopper.client.request(*wrong.split()))
+    for method_and_path in (
+        "PUT /checkout",
+        "DELETE /basket",
+        "POST /",
+        "POST /receipts",
+        "PATCH /healthz",
+        "POST /products/x",
+    ):
+        page = shopper._arrive(shopper.client.request(*method_and_path.split()))
         assert (page.status, page.heading) == (405, "This page can't be used that way")
         assert "GET" in page.answer.headers["Allow"]
 
 
-def test_wrong_types(shop: Shop) -> None:
+def test_a_body_that_is_not_a_form_is_a_415(shop: Shop) -> None:
     shopper = shop.shopper()
-    for kind in ("application/json", "text/plain", "application/xml", "multipart/mixed", "x"):
+    for content_type in ("application/json", "text/plain", "application/xml", "multipart/mixed", "x"):
         for path in ("/checkout", "/basket"):
-            body = {"content": b"checkout_token=x", "headers": {"Content-Type": kind}}
+            body = {"content": b"checkout_token=x", "headers": {"Content-Type": content_type}}
             page = shopper._arrive(shopper.client.post(path, **body))  # type: ignore[arg-type]
             assert (page.status, page.heading) == (415, "That was not a form")
             assert "Nothing was charged." in page.text
 
 
-def test_a_form_may_come_as_multipart(shop: Shop) -> None:
+def test_a_multipart_form_is_accepted(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
     parts = {name: (None, value) for name, value in form.fields.items()}
-    answer = form.page.shopper.client.post("/checkout", files=parts)
-    assert answer.status_code == 303
+    response = form.page.shopper.client.post("/checkout", files=parts)
+    assert response.status_code == 303
     assert len(shop.statement()) == 1
 
 
-def test_large_bodies(shop: Shop) -> None:
+def test_a_body_that_is_too_large_is_a_413(shop: Shop) -> None:
     shopper = shop.shopper()
     for path in ("/checkout", "/basket"):
         page = shopper._arrive(shopper.post(path, {"name": "x" * 70_000}))
         assert (page.status, page.heading) == (413, "That was too much to read")
 
 
-def test_fields_that_nobody_knows_do_no_harm(shop: Shop) -> None:
+def test_unknown_fields_are_ignored(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
     form.fields |= {"odd": "x", "amount": "1", "total": "1", "status": "succeeded", "order": "2"}
     assert form.submit().heading == "Paid: €24.00"

@@ -1,4 +1,4 @@
-"""Limits against card testing: only declined cards count, by browser and by address."""
+"""Limits against card testing. Only declined cards are counted, per browser and per address."""
 
 from app.security import count_decline
 from app.shop import texts
@@ -8,10 +8,11 @@ from tests.shops import Shop
 
 
 def decline(shopper: Shopper, times: int) -> list[int]:
+    """Pay with cards that are declined. Return the status of each page."""
     return [checkout_form(shopper, card_number=(DECLINES, NO_FUNDS)[n % 2]).submit().status for n in range(times)]
 
 
-def test_after_ten_declines_a_browser_waits(shop: Shop) -> None:
+def test_a_browser_is_refused_after_ten_declines(shop: Shop) -> None:
     shopper = shop.shopper()
     fill_basket(shopper)
     assert decline(shopper, 10) == [200] * 10
@@ -24,7 +25,7 @@ def test_after_ten_declines_a_browser_waits(shop: Shop) -> None:
     assert shop.statement() == []
 
 
-def test_another_browser_is_not_held_up(shop: Shop) -> None:
+def test_another_browser_is_not_refused(shop: Shop) -> None:
     shopper, other = shop.shopper(), shop.shopper()
     fill_basket(shopper)
     decline(shopper, 10)
@@ -32,18 +33,18 @@ def test_another_browser_is_not_held_up(shop: Shop) -> None:
     assert checkout_form(other).submit().heading == "Paid: €24.00"
 
 
-def test_new_cookies_do_not_help_for_ever(shop: Shop) -> None:
-    """A hundred declines from one address, each in a browser of its own."""
+def test_an_address_is_refused_after_a_hundred_declines(shop: Shop) -> None:
+    """Each decline comes from a new browser, so the limit per browser is never reached."""
     with shop.app.test_request_context(environ_base={"REMOTE_ADDR": "198.51.100.7"}):
         for _ in range(100):
             count_decline()
-    tester, elsewhere = shop.shopper(address="198.51.100.7"), shop.shopper(address="198.51.100.8")
-    for shopper, status in ((tester, 429), (elsewhere, 200)):
+    same_address, other_address = shop.shopper(address="198.51.100.7"), shop.shopper(address="198.51.100.8")
+    for shopper, status in ((same_address, 429), (other_address, 200)):
         fill_basket(shopper)
         assert checkout_form(shopper, card_number=DECLINES).submit().status == status
 
 
-def test_twins_and_paying_shoppers_never_come_near_it(shop: Shop) -> None:
+def test_twins_and_successful_payments_are_not_counted(shop: Shop) -> None:
     shopper = shop.shopper()
     for n in range(12):
         fill_basket(shopper)
@@ -52,7 +53,7 @@ def test_twins_and_paying_shoppers_never_come_near_it(shop: Shop) -> None:
     assert len(shop.statement()) == 12
 
 
-def test_who_is_held_up_still_gets_to_what_was_paid(shop: Shop) -> None:
+def test_a_refused_browser_still_reaches_its_receipt(shop: Shop) -> None:
     shopper = shop.shopper()
     fill_basket(shopper)
     paid_form = checkout_form(shopper)

@@ -1,4 +1,4 @@
-"""Money and dates in the form of the reader's locale. The words are English, and `lang` says so."""
+"""Money and dates in the format of the reader's locale. The text of the page is English, and `lang` says so."""
 
 import re
 
@@ -9,8 +9,8 @@ from tests.factories import ready_to_pay
 from tests.page import Page
 from tests.shops import Shop
 
-# As CLDR writes them; \xa0 and \u202f are spaces that no line breaks at, \u200f keeps an order from right to left.
-FORMS = {
+# Formats from CLDR. \xa0 and \u202f are spaces without a line break; \u200f sets the direction from right to left.
+FORMATS = {
     "de": ("48,00\xa0€", r"\d+\. \S+ \d{4}, \d\d:\d\d:\d\d UTC"),
     "de-AT": ("€\xa048,00", r"\d+\. \S+ \d{4}, \d\d:\d\d:\d\d UTC"),
     "fr": ("48,00\xa0€", r"\d+ \S+ \d{4}, \d\d:\d\d:\d\d TU"),
@@ -21,23 +21,24 @@ FORMS = {
 
 
 def receipt(shop: Shop, accept: str) -> Page:
-    """A paid order of two mugs, read by a browser with this Accept-Language."""
+    """Pay an order of two mugs. Return its receipt as a browser with this Accept-Language gets it."""
     shopper = shop.shopper()
     paid = ready_to_pay(shopper, quantity=2).submit()
     return shopper.open(paid.path, headers={"Accept-Language": accept})
 
 
 def time(page: Page) -> Element:
-    found = page.root.first("time")
-    assert found is not None
-    return found
+    """Return the first point in time on the page."""
+    element = page.root.first("time")
+    assert element is not None
+    return element
 
 
-@pytest.mark.parametrize("accept", FORMS)
-def test_money_and_dates(shop: Shop, accept: str) -> None:
-    """Marked as what they are, within a page that is English and says so."""
+@pytest.mark.parametrize("accept", FORMATS)
+def test_money_and_dates_have_the_readers_format(shop: Shop, accept: str) -> None:
+    """A date is marked with its own language, because the page around it is English."""
     page = receipt(shop, accept)
-    money, date = FORMS[accept]
+    money, date = FORMATS[accept]
     html = page.root.first("html")
     assert html is not None and html.attrs["lang"] == "en"
     assert page.heading.startswith("Paid: ")
@@ -47,12 +48,12 @@ def test_money_and_dates(shop: Shop, accept: str) -> None:
     assert re.fullmatch(date, time(page).text.replace("\u202f", " ").replace("\xa0", " "))
 
 
-def test_what_nobody_knows_is_english(shop: Shop) -> None:
+def test_an_unknown_language_falls_back_to_english(shop: Shop) -> None:
     shopper = shop.shopper()
     for accept in ("", "*", "xx-YY", "de_DE; q=x", "../../etc", "a" * 500, "tlh, *;q=0.1"):
         assert "€24.00" in shopper.open("/products/morning-mug", headers={"Accept-Language": accept}).text
 
 
-def test_the_first_that_is_known_counts(shop: Shop) -> None:
+def test_the_first_known_language_is_used(shop: Shop) -> None:
     page = shop.shopper().open("/products/morning-mug", headers={"Accept-Language": "tlh, en;q=0.3, de;q=0.8"})
     assert "24,00\xa0€" in page.answer.text

@@ -1,10 +1,10 @@
-"""From the catalogue to the receipt, as a person does it."""
+"""A complete purchase, from the catalogue to the receipt."""
 
 from tests.factories import MUG, fields
 from tests.shops import Shop
 
 
-def test_a_shopper_pays_and_lands_on_a_receipt(shop: Shop) -> None:
+def test_a_shopper_pays_and_is_redirected_to_the_receipt(shop: Shop) -> None:
     shopper = shop.shopper()
     basket = shopper.open("/").follow("Morning mug").submit("Add to basket", How_many=2)
     assert basket.statuses == [303, 200]
@@ -13,6 +13,6 @@ def test_a_shopper_pays_and_lands_on_a_receipt(shop: Shop) -> None:
     assert receipt.path.startswith("/receipts/")
     assert receipt.heading == "Paid: €48.00"
     assert "Ada Example" in receipt.text
-    [moved] = shop.statement()
-    assert (moved.kind, moved.amount, moved.currency) == ("charge", 4800, "EUR")
+    [entry] = shop.statement()
+    assert (entry.kind, entry.amount, entry.currency) == ("charge", 4800, "EUR")
     assert shop.stock(MUG) == 198

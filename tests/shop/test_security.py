@@ -1,4 +1,4 @@
-"""What stands before every door, each seen from outside."""
+"""The protection of every view, as a client sees it."""
 
 from collections.abc import Callable
 
@@ -14,116 +14,119 @@ HEADERS = {
 }  # fmt: skip
 
 
-def policy(answer: httpx.Response) -> dict[str, str]:
-    parts = (part.strip().partition(" ") for part in answer.headers["Content-Security-Policy"].split(";"))
+def policy(response: httpx.Response) -> dict[str, str]:
+    """Return the Content-Security-Policy by directive."""
+    parts = (part.strip().partition(" ") for part in response.headers["Content-Security-Policy"].split(";"))
     return {name: value for name, _, value in parts}
 
 
-def break_it(shop: Shop) -> None:
-    """A mistake of ours behind a page that is there: a 500."""
+def break_catalogue(shop: Shop) -> None:
+    """Replace the catalogue's view by one that raises an exception."""
     shop.app.view_functions["catalogue.index"] = lambda: 1 / 0
 
 
-def test_every_answer_bears_the_headers(shop: Shop) -> None:
+def test_every_response_has_the_security_headers(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
     client = form.page.shopper.client
     receipt = form.post()
-    answers = [client.get(path) for path in ("/", f"/products/{MUG}", "/basket", "/receipts", "/healthz", "/readyz",
-                                             "/metrics", "/nothing", receipt.headers["Location"])]  # fmt: skip
-    answers += [receipt, client.put("/checkout"), client.post("/checkout", data={}), client.post("/basket", json={})]
-    break_it(shop)
-    answers.append(client.get("/"))
-    assert {200, 303, 404, 405, 400, 415, 500} <= {answer.status_code for answer in answers}
-    for answer in answers:
-        assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS, answer.url
-        rules = policy(answer)
+    paths = ("/", f"/products/{MUG}", "/basket", "/receipts", "/healthz", "/readyz", "/metrics", "/nothing",
+             receipt.headers["Location"])  # fmt: skip
+    responses = [client.get(path) for path in paths]
+    responses += [receipt, client.put("/checkout"), client.post("/checkout", data={}), client.post("/basket", json={})]
+    break_catalogue(shop)
+    responses.append(client.get("/"))
+    assert {200, 303, 404, 405, 400, 415, 500} <= {response.status_code for response in responses}
+    for response in responses:
+        assert {name: response.headers.get(name) for name in HEADERS} == HEADERS, response.url
+        rules = policy(response)
         assert rules["default-src"] == "'none'"
         assert rules["frame-ancestors"] == "'none'"
         assert rules["base-uri"] == "'none'"
-        assert rules["form-action"] == "'self' http://127.0.0.1:8010", "the redirect may lead on to the bank"
+        assert rules["form-action"] == "'self' http://127.0.0.1:8010", "a payment may be redirected to the bank"
         assert rules["script-src"] == rules["style-src"] == rules["img-src"] == "'self'"
-        assert "unsafe" not in answer.headers["Content-Security-Policy"]
-        assert len(answer.headers["X-Request-Id"]) == 32
+        assert "unsafe" not in response.headers["Content-Security-Policy"]
+        assert len(response.headers["X-Request-Id"]) == 32
 
 
-def test_a_mistake_of_ours_is_a_page_of_ours(shop: Shop) -> None:
-    break_it(shop)
+def test_an_exception_shows_our_own_error_page(shop: Shop) -> None:
+    break_catalogue(shop)
     page = shop.shopper().open("/")
     assert (page.status, page.heading) == (500, "The shop made a mistake")
     assert "see your payments before you try again" in page.text
     assert "ZeroDivisionError" not in page.answer.text
 
 
-def test_static_files_bear_headers_too(shop: Shop) -> None:
+def test_static_files_have_headers_of_their_own(shop: Shop) -> None:
     shopper = shop.shopper()
     styles = shopper.open("/").root.first("link", rel="stylesheet")
     assert styles is not None
-    answer = shopper.client.get(styles.attrs["href"])
-    assert answer.status_code == 200
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert "Access-Control-Allow-Origin" not in answer.headers
-    assert "immutable" in answer.headers["Cache-Control"]
-    assert "Set-Cookie" not in answer.headers
+    response = shopper.client.get(styles.attrs["href"])
+    assert response.status_code == 200
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Access-Control-Allow-Origin" not in response.headers
+    assert "immutable" in response.headers["Cache-Control"]
+    assert "Set-Cookie" not in response.headers
 
 
 def test_private_pages_are_not_stored(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
     client = form.page.shopper.client
-    for answer in (client.get("/basket"), client.get("/checkout"), form.post()):
-        assert answer.headers["Cache-Control"] == "no-store"
+    for response in (client.get("/basket"), client.get("/checkout"), form.post()):
+        assert response.headers["Cache-Control"] == "no-store"
     assert client.get("/receipts").headers["Cache-Control"] == "no-store"
 
 
 def test_no_page_needs_a_script(shop: Shop) -> None:
-    """Nor does any: forms post, links lead, waiting pages refresh by meta."""
+    """Every button submits a form, so it works without JavaScript."""
     shopper = shop.shopper()
     for page in (shopper.open("/"), fill_basket(shopper), shopper.open("/checkout")):
         for button in page.root.all("button"):
             assert button.attrs.get("type") == "submit"
 
 
-def test_the_cookie(shop: Shop) -> None:
-    answer = shop.shopper().client.get(f"/products/{MUG}")
-    cookie = answer.headers["Set-Cookie"]
+def test_the_cookie_over_http(shop: Shop) -> None:
+    response = shop.shopper().client.get(f"/products/{MUG}")
+    cookie = response.headers["Set-Cookie"]
     assert cookie.startswith("payonce=")
     assert {"HttpOnly", "SameSite=Lax", "Path=/"} <= {part.strip() for part in cookie.split(";")}
     assert "Secure" not in cookie
-    assert "Strict-Transport-Security" not in answer.headers
+    assert "Strict-Transport-Security" not in response.headers
 
 
 @pytest.fixture
 def behind_tls(make_shop: Callable[..., Shop]) -> Shop:
+    """Return a shop that trusts a proxy at 10.0.0.1, which ends TLS."""
     return make_shop(trusted_proxies=("10.0.0.1/32",))
 
 
-def test_behind_tls(behind_tls: Shop) -> None:
+def test_the_cookie_behind_tls(behind_tls: Shop) -> None:
     client = behind_tls.shopper(address="10.0.0.1").client
-    answer = client.get(f"/products/{MUG}", headers={"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"})
-    cookie = answer.headers["Set-Cookie"]
+    response = client.get(f"/products/{MUG}", headers={"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"})
+    cookie = response.headers["Set-Cookie"]
     assert cookie.startswith("__Host-payonce=")
     assert {"Secure", "HttpOnly", "SameSite=Lax", "Path=/"} <= {part.strip() for part in cookie.split(";")}
     assert "Domain" not in cookie
-    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+    assert response.headers["Strict-Transport-Security"].startswith("max-age=")
 
 
-def test_only_trusted_proxies_vouch_for_tls(behind_tls: Shop) -> None:
-    answer = behind_tls.shopper(address="10.0.0.2").client.get("/", headers={"X-Forwarded-Proto": "https"})
-    assert "Strict-Transport-Security" not in answer.headers
+def test_only_a_trusted_proxy_can_say_that_a_request_used_tls(behind_tls: Shop) -> None:
+    response = behind_tls.shopper(address="10.0.0.2").client.get("/", headers={"X-Forwarded-Proto": "https"})
+    assert "Strict-Transport-Security" not in response.headers
 
 
 def test_paying_behind_tls(behind_tls: Shop) -> None:
-    """With the Referer and Origin that a browser sends there."""
+    """The form is sent with the Referer and Origin that a browser sends over TLS, because the CSRF check reads them."""
     shopper = behind_tls.shopper(origin="https://127.0.0.1", address="10.0.0.1")
     shopper.client.headers.update({"X-Forwarded-Proto": "https", "Referer": "https://127.0.0.1/checkout"})
     assert ready_to_pay(shopper).submit().heading == "Paid: €24.00"
 
 
-def test_the_limits_key_can_not_be_forged(behind_tls: Shop) -> None:
-    """Whatever a client writes into X-Forwarded-For, what counts is the nearest address that is no proxy of ours."""
+def test_a_client_can_not_forge_its_address(behind_tls: Shop) -> None:
+    """The client's address is the last one in X-Forwarded-For that is not a trusted proxy."""
     seen = []
 
     @behind_tls.app.before_request
-    def _note() -> None:
+    def _append_address() -> None:
         seen.append(flask.request.remote_addr)
 
     proxied, direct = behind_tls.shopper(address="10.0.0.1").client, behind_tls.shopper(address="198.51.100.7").client
@@ -137,41 +140,41 @@ def test_a_foreign_host_is_refused(shop: Shop) -> None:
     client = shop.shopper().client
     for host in ("evil.example", "127.0.0.1.evil.example", "evil.example:8000", "127.0.0.1@evil.example"):
         for method, path in (("GET", "/"), ("GET", "/nothing"), ("POST", "/checkout")):
-            answer = client.request(method, path, headers={"Host": host})
-            assert answer.status_code == 400
-            assert host not in answer.text
-            assert policy(answer)["default-src"] == "'none'"
+            response = client.request(method, path, headers={"Host": host})
+            assert response.status_code == 400
+            assert host not in response.text
+            assert policy(response)["default-src"] == "'none'"
 
 
-def test_our_own_hosts(shop: Shop) -> None:
+def test_our_own_hosts_are_accepted_with_any_port(shop: Shop) -> None:
     for host in ("127.0.0.1:8000", "localhost", "localhost:9999"):
         assert shop.shopper().client.get("/", headers={"Host": host}).status_code == 200
 
 
-def test_no_redirect_leads_out(shop: Shop) -> None:
+def test_no_redirect_leads_to_another_site(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
     form.fields |= {"next": "https://evil.example", "return_url": "//evil.example"}
-    answers = [
+    responses = [
         form.post(params={"next": "https://evil.example"}),
         form.post(headers={"Referer": "https://evil.example"}),
     ]
-    assert {answer.headers["Location"].partition("/receipts/")[0] for answer in answers} == {""}
+    assert {response.headers["Location"].partition("/receipts/")[0] for response in responses} == {""}
 
 
-def test_amounts_come_from_the_server_alone(shop: Shop) -> None:
+def test_a_form_can_not_set_the_amount(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
     form.fields |= {"amount": "1", "total": "1", "price": "1", "currency": "JPY"}
     form.submit()
-    assert [(line.amount, line.currency) for line in shop.statement()] == [(2400, "EUR")]
+    assert [(entry.amount, entry.currency) for entry in shop.statement()] == [(2400, "EUR")]
 
 
-def test_receipts_can_not_be_guessed(shop: Shop) -> None:
+def test_receipt_addresses_are_long_and_differ(shop: Shop) -> None:
     links = {ready_to_pay(shop.shopper(), email=f"a{n}@example.org").submit().path for n in range(3)}
     assert len(links) == 3
     assert all(len(link.removeprefix("/receipts/")) == 36 for link in links)
 
 
-def test_no_form_without_a_csrf_token_but_webhooks(shop: Shop) -> None:
+def test_every_form_has_a_csrf_token(shop: Shop) -> None:
     shopper = shop.shopper()
     receipt = ready_to_pay(shopper).submit()
     pages = [receipt, shopper.open(f"/products/{MUG}"), fill_basket(shopper), shopper.open("/checkout")]
@@ -181,13 +184,12 @@ def test_no_form_without_a_csrf_token_but_webhooks(shop: Shop) -> None:
         assert form.first("input", name="csrf_token", type="hidden") is not None
 
 
-def test_two_first_pages_at_once_make_no_second_buyer(shop: Shop) -> None:
-    """Two tabs open before any cookie is there; only one of their cookies survives. Nothing in a basket is lost."""
+def test_two_first_pages_at_once_end_with_one_buyer(shop: Shop) -> None:
+    """Two tabs open before the browser has a cookie. Each gets one, and the browser keeps the second."""
     shopper = shop.shopper()
-    one, other = shopper.open(f"/products/{MUG}"), shop.shopper().open(f"/products/{MUG}")
-    shopper.client.cookies = other.shopper.client.cookies
-    again = one.submit("Add to basket", quantity=1)
-    assert again.status == 400
-    again.shopper = shopper
-    assert "Morning mug" in again.submit("Add to basket", quantity=1).text
+    in_tab_1, in_tab_2 = shopper.open(f"/products/{MUG}"), shop.shopper().open(f"/products/{MUG}")
+    shopper.client.cookies = in_tab_2.shopper.client.cookies
+    refused = in_tab_1.submit("Add to basket", quantity=1)
+    assert refused.status == 400
+    assert "Morning mug" in refused.submit("Add to basket", quantity=1).text
     assert checkout_form(shopper).submit().heading == "Paid: €24.00"

@@ -1,4 +1,4 @@
-"""The bank or the database is away: what the pages say is true, and the shop heals by itself."""
+"""The bank or the database is unreachable: pages tell only what is known, and the shop recovers by itself."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,15 +10,15 @@ from tests.factories import MUG, fields, ready_to_pay
 from tests.shops import Shop
 
 
-class Closed(httpx.BaseTransport):
-    """Nobody listens."""
+class RefusedConnection(httpx.BaseTransport):
+    """A transport to a bank that refuses connections."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
 
-class Drops(httpx.BaseTransport):
-    """Takes everything in and never gives an answer."""
+class LostResponses(httpx.BaseTransport):
+    """A transport that delivers every request to the bank and loses every response."""
 
     def __init__(self, bank: object) -> None:
         self.bank = httpx.WSGITransport(app=bank)  # type: ignore[arg-type]
@@ -28,8 +28,8 @@ class Drops(httpx.BaseTransport):
         raise httpx.ReadError("reset")
 
 
-def test_a_bank_that_can_not_be_reached(shop: Shop) -> None:
-    shop.way_to_bank(Closed())
+def test_nothing_is_charged_if_the_bank_is_unreachable(shop: Shop) -> None:
+    shop.way_to_bank(RefusedConnection())
     page = ready_to_pay(shop.shopper()).submit()
     assert page.heading == "Nothing was charged"
     assert "The bank could not be reached, so the payment was never sent. No money was taken." in page.text
@@ -39,24 +39,30 @@ def test_a_bank_that_can_not_be_reached(shop: Shop) -> None:
     assert page.follow("Pay again").submit("Pay", **fields()).heading == "Paid: €24.00"
 
 
-def test_an_answer_that_is_lost_every_time(make_shop: Callable[..., Shop]) -> None:
+def test_a_charge_is_in_doubt_if_every_response_is_lost(make_shop: Callable[..., Shop]) -> None:
     shop = make_shop(gateway_deadline=0.5)
-    shop.way_to_bank(Drops(shop.bank))
+    shop.way_to_bank(LostResponses(shop.bank))
     page = ready_to_pay(shop.shopper()).submit()
     assert page.heading == "Your payment is still being confirmed"
     assert "No money was taken" not in page.text
-    assert [line.amount for line in shop.statement()] == [2400], "once, however often it was asked for"
+    assert [line.amount for line in shop.statement()] == [2400], (
+        "charged once, although the bank was asked several times"
+    )
     assert shop.charges() == {"in_doubt": 1}
 
 
 class Storage:
-    """The shop over a database of its own that can go away and come back."""
+    """A shop with a database of its own, which a test can make unreachable and reachable again.
+
+    `server` is the PostgreSQL server, or None for SQLite.
+    """
 
     def __init__(self, url: str, folder: Path, server: object) -> None:
-        self.shop, self.url, self.folder, self.server = Shop(url, folder), url, folder, server
+        self.shop, self.folder, self.server = Shop(url, folder), folder, server
         self.name = url.rpartition("/")[2].partition("?")[0]
 
-    def leave(self) -> None:
+    def take_away(self) -> None:
+        """Make the database unreachable, also for connections that are open."""
         if self.server is None:
             self.shop.close()
             (self.folder / "storage").rename(self.folder / "elsewhere")
@@ -64,7 +70,8 @@ class Storage:
             self.server.execute(f'ALTER DATABASE "{self.name}" ALLOW_CONNECTIONS false')  # type: ignore[attr-defined]
             self.server.terminate(self.name)  # type: ignore[attr-defined]
 
-    def come_back(self) -> None:
+    def bring_back(self) -> None:
+        """Make the database reachable again."""
         if self.server is None:
             (self.folder / "elsewhere").rename(self.folder / "storage")
         else:
@@ -74,53 +81,53 @@ class Storage:
 @pytest.fixture
 def storage(own_url: str, engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Storage]:
     server = request.getfixturevalue("postgres") if engine_name == "postgresql" else None
-    made = Storage(own_url, tmp_path, server)
-    yield made
-    made.shop.close()
+    storage = Storage(own_url, tmp_path, server)
+    yield storage
+    storage.shop.close()
 
 
-def test_a_database_that_is_away_before_the_claim(storage: Storage) -> None:
+def test_a_checkout_fails_without_a_charge_if_the_database_is_unreachable_before_the_claim(storage: Storage) -> None:
     form = ready_to_pay(storage.shop.shopper())
-    storage.leave()
+    storage.take_away()
     page = form.submit()
     assert (page.status, page.heading) == (503, "The shop can't reach its records right now")
     assert "This try took no money" in page.text
     assert page.answer.headers["Retry-After"] == "5"
     assert storage.shop.statement() == []
-    storage.come_back()
-    assert form.submit().heading == "Paid: €24.00", "the same form is still good"
+    storage.bring_back()
+    assert form.submit().heading == "Paid: €24.00", "the same form is still valid"
 
 
-def test_a_database_that_goes_away_while_the_bank_is_asked(storage: Storage) -> None:
-    """The money has moved; the way leads to the receipt, which tells as soon as it can."""
+def test_a_payment_redirects_to_its_receipt_if_the_database_fails_while_the_bank_is_asked(storage: Storage) -> None:
+    """The money has moved. The receipt can't be read yet, and it must not say that nothing was charged."""
     shop = storage.shop
     form = ready_to_pay(shop.shopper())
 
-    class Leaves(httpx.WSGITransport):
+    class DatabaseFails(httpx.WSGITransport):
         def handle_request(self, request: httpx.Request) -> httpx.Response:
-            storage.leave()
+            storage.take_away()
             return super().handle_request(request)
 
-    shop.way_to_bank(Leaves(app=shop.bank))
-    answer = form.post()
-    assert answer.status_code == 303
-    waiting = form.page.shopper.open(answer.headers["Location"])
+    shop.way_to_bank(DatabaseFails(app=shop.bank))
+    response = form.post()
+    assert response.status_code == 303
+    waiting = form.page.shopper.open(response.headers["Location"])
     assert waiting.status == 503
     assert "Do not pay again." in waiting.text
     assert "No money" not in waiting.text and "Nothing was charged" not in waiting.text
-    storage.come_back()
+    storage.bring_back()
     assert waiting.reload().heading == "Your payment is being confirmed"
-    assert form.submit().url.endswith(answer.headers["Location"])
+    assert form.submit().url.endswith(response.headers["Location"])
     assert len(shop.statement()) == 1
 
 
-def test_every_page_says_so(storage: Storage) -> None:
+def test_every_page_is_a_503_while_the_database_is_unreachable(storage: Storage) -> None:
     shopper = storage.shop.shopper()
     shopper.open("/")
-    storage.leave()
+    storage.take_away()
     for path in ("/", f"/products/{MUG}", "/basket", "/checkout"):
         assert shopper.open(path).status == 503
     assert shopper.client.get("/readyz").status_code == 503
     assert shopper.client.get("/healthz").status_code == 200
-    storage.come_back()
+    storage.bring_back()
     assert shopper.open("/").status == 200

@@ -1,4 +1,4 @@
-"""How a stall asks the bank: one request, one answer, a time-out."""
+"""The payment client of the small shops: one request to the bank, one response, one time-out."""
 
 from uuid import uuid4
 
@@ -8,25 +8,25 @@ CARD = {"number": "4242 4242 4242 4242", "expiry": "12/40", "cvc": "123"}
 
 
 class BankSilent(Exception):
-    """No answer: the money may have been taken, or not."""
+    """The bank gave no usable answer. The money may or may not have been taken."""
 
 
-class Till:
-    """The stall's way to the bank at `url`, which it waits `timeout` seconds for."""
+class PaymentClient:
+    """Sends charges to the bank at `url`. `timeout` is in seconds."""
 
     def __init__(self, url: str, timeout: float, transport: httpx.BaseTransport) -> None:
         self._http = httpx.Client(base_url=url, timeout=timeout, transport=transport, trust_env=False)
 
     def charge(self, amount: int, currency: str, key: str = "") -> None:
-        """Take the money (minor units). Without a key of the shop's, each request is a payment of its own.
+        """Charge `amount` minor units. Without an idempotency `key`, each request is a separate payment.
 
         Raises BankSilent.
         """
-        asked = {
+        payload = {
             "key": key or uuid4().hex, "amount": amount, "currency": currency, "card": CARD,
             "return_url": "http://127.0.0.1/",
         }  # fmt: skip
         try:
-            self._http.post("/v1/charges", json=asked).raise_for_status()
+            self._http.post("/v1/charges", json=payload).raise_for_status()
         except httpx.HTTPError as error:
             raise BankSilent from error

@@ -1,4 +1,4 @@
-"""Where the contenders run: PostgreSQL as it is deployed (fsync and all), and gunicorn with the shop's settings."""
+"""The databases and servers that are compared: durable PostgreSQL, and gunicorn with the shop's settings."""
 
 import os
 import re
@@ -22,18 +22,19 @@ from app.orders.seed import seed
 from app.settings import Settings
 from setup import postgres as programs
 from tests.bench import forms
+from tests.gateways.bank import free_port
 from tests.postgres import Cluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT = Path(__file__).with_name("limit.sql")
 BARE_CONF = "tests/bench/bare_gunicorn.conf.py"
-SECRET = "a secret of the bench, known to all of its processes"
+SECRET = "a secret of the bench, the same for all of its processes"
 START = 30.0
-"""Seconds in which a server must answer."""
+"""Seconds within which a server must accept connections."""
 
 
-class Books:
-    """A shop's database: migrated and seeded, with each product `copies` times and stock enough for any bench."""
+class SeededDatabase:
+    """A migrated and seeded database with `copies` of each product and enough stock for any bench."""
 
     def __init__(self, url: str, copies: int) -> None:
         settings = Settings(secret_key=SECRET, database_url=url.replace("postgresql:", "postgresql+psycopg2:"))
@@ -45,34 +46,34 @@ class Books:
             db.engine.dispose()
 
 
-class Shop(Books):
-    """A shop's database and what became of the forms that were sent to it, by whichever server."""
+class ShopDatabase(SeededDatabase):
+    """A database on which shops serve, and the number of payments that they confirmed."""
 
     def __init__(self, url: str, copies: int = 1) -> None:
         super().__init__(url, copies)
         self.paid = 0
-        """How many forms were answered with 303: so many charges there must be, all of them succeeded."""
+        """The number of forms that were answered with 303. There must be as many charges, all of them succeeded."""
 
     def forms(self, count: int) -> list[bytes]:
-        """So many forms, ready to be sent."""
+        """Return forms that are ready to be sent."""
         return forms.forms(self.app, count)
 
     def charges(self) -> dict[str, int]:
-        """How many charges it has in each state."""
+        """Return the number of charges by status."""
         with self.app.app_context(), transaction() as tx:
-            found = tx.execute(text("SELECT status, count(*) AS number FROM charge GROUP BY status"))
-            return {row.status: row.number for row in found}
+            rows = tx.execute(text("SELECT status, count(*) AS number FROM charge GROUP BY status"))
+            return {row.status: row.number for row in rows}
 
 
-class Engine(Books):
-    """PostgreSQL without any program of ours before it, on a database that grows as the shop's does."""
+class DatabaseLimit(SeededDatabase):
+    """PostgreSQL without any of our code, on a database that grows as the shop's does."""
 
     def __init__(self, cluster: Cluster, copies: int) -> None:
-        self.cluster, self.database, self.kinds = cluster, cluster.create(name="engine"), copies * 10
+        self.cluster, self.database, self.kinds = cluster, cluster.create(name="limit"), copies * 10
         super().__init__(cluster.url(self.database), copies)
 
     def rate(self, clients: int, payments: int) -> float:
-        """Both transactions of the protocol, times a second, by pgbench."""
+        """Return how often per second pgbench runs both transactions of the protocol."""
         each = max(1, payments // clients)
         with self.app.app_context():
             first = forms.orders(clients * each)[0][0]
@@ -83,8 +84,8 @@ class Engine(Books):
     def _pgbench(self, *options: str) -> float:
         folder = programs.find()
         assert folder
-        where = [f"--host={self.cluster.folder}", "--port=5432", f"--username={self.cluster.admin.username}"]
-        command = [str(folder / "pgbench"), "--no-vacuum", f"--file={LIMIT}", *options, *where, self.database]
+        server = [f"--host={self.cluster.folder}", "--port=5432", f"--username={self.cluster.admin.username}"]
+        command = [str(folder / "pgbench"), "--no-vacuum", f"--file={LIMIT}", *options, *server, self.database]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         rate = re.search(r"^tps = ([0-9.]+)", done.stdout, re.M)
         if done.returncode or rate is None:
@@ -94,33 +95,27 @@ class Engine(Books):
 
 @contextmanager
 def gunicorn(module: str, url: str, conf: str = "gunicorn.conf.py", bank: float = 0.0) -> Iterator[int]:
-    """A gunicorn that serves `module`; its port. Workers live as long as the bench, else restarts would be measured."""
-    port = _free_port()
+    """Serve `module` with gunicorn and yield the port. Workers never restart, which would be measured too."""
+    port = free_port()
     command = [sys.executable, "-m", "gunicorn", "-c", conf, "--bind", f"127.0.0.1:{port}", "--max-requests", "0"]
     env = os.environ | {"DATABASE_URL": url, "SECRET_KEY": SECRET, "BENCH_BANK_SECONDS": str(bank)}
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen([*command, f"{module}:app"], cwd=ROOT, env=env, stdout=said, stderr=said)
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen([*command, f"{module}:app"], cwd=ROOT, env=env, stdout=output, stderr=output)
         try:
-            _wait_for(port, process, said)
+            _wait_for(port, process, output)
             yield port
         finally:
             process.terminate()
             process.wait(timeout=60)
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def _wait_for(port: int, process: "subprocess.Popen[bytes]", said: IO[Any]) -> None:
-    """Until it answers; with its own words where it never does."""
+def _wait_for(port: int, process: "subprocess.Popen[bytes]", output: IO[Any]) -> None:
+    """Wait until gunicorn accepts connections. Raises RuntimeError with its output if it does not."""
     end = monotonic() + START
     while process.poll() is None and monotonic() < end:
         try:
             return socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
             sleep(0.1)
-    said.seek(0)
-    raise RuntimeError(f"gunicorn did not start:\n{said.read()}")
+    output.seek(0)
+    raise RuntimeError(f"gunicorn did not start:\n{output.read()}")
