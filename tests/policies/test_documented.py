@@ -64,3 +64,20 @@ def test_every_file_that_the_readme_links_to_exists() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", readme()):
         if "://" not in target:
             assert (ROOT / target).exists(), target
+
+
+NAMED = re.compile(r"\[`(\w+)`\]\(([^)#]+\.py)\)")
+
+
+def test_the_design_names_what_is_there() -> None:
+    """Every link leads to a file, every named thing is in its file, and every quoted mutant exists."""
+    design = (ROOT / "docs" / "design.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)", design):
+        assert (ROOT / "docs" / target).exists(), target
+    for name, target in NAMED.findall(design):
+        assert re.search(rf"\b{name}\b", (ROOT / "docs" / target).read_text()), f"{name} is not in {target}"
+    mutants = (ROOT / "tests" / "simulation" / "mutants.py").read_text()
+    quoted = [name for row in re.findall(r"mutants? [^|]*", design) for name in re.findall(r'"([^"]+)"', row)]
+    assert quoted
+    for name in quoted:
+        assert f'"{name}' in mutants, f"there is no mutant {name}"
