@@ -1,4 +1,4 @@
-"""Pictures of the main pages at three widths, light and dark, for a person to look at: `make shots`.
+"""Takes pictures of the main pages at three widths, light and dark, for a person to look at: `make shots`.
 
 python -m tests.browser.shots [folder]
 """
@@ -12,31 +12,31 @@ from tempfile import TemporaryDirectory
 from playwright.sync_api import Page, sync_playwright
 
 from setup.chromium import find
-from tests.browser.conftest import QUIET
-from tests.browser.walk import Town, walk
+from tests.browser.conftest import CHROMIUM_OPTIONS
+from tests.browser.visits import ShopWithoutRecovery, visit_all
 
 WIDTHS = (320, 768, 1280)
 MAIN = {
-    "catalogue", "product", "basket", "basket, error", "checkout", "checkout, errors", "order again", "declined",
-    "needs the shopper", "the bank's page", "paid, three arrivals", "refunded in part", "payments", "in doubt",
+    "catalogue", "product", "basket", "basket, error", "checkout", "checkout, errors", "same order again", "declined",
+    "requires action", "the bank's page", "paid, three arrivals", "refunded in part", "payments", "in doubt",
     "no such page",
 }  # fmt: skip
 
 
 @contextmanager
-def open_town() -> Iterator[Town]:
-    """A live shop of its own, gone afterwards."""
+def running_shop() -> Iterator[ShopWithoutRecovery]:
+    """Start a shop in a temporary folder, and stop it after the block."""
     with TemporaryDirectory() as folder:
-        town = Town(Path(folder))
-        town.start()
+        shop = ShopWithoutRecovery(Path(folder))
+        shop.start()
         try:
-            yield town
+            yield shop
         finally:
-            town.stop_all()
+            shop.stop_all()
 
 
 def take(tab: Page, name: str, folder: Path) -> None:
-    """The whole page, once for each width and scheme; the receipt as it is printed too."""
+    """Save the whole page for each width and colour scheme. Save receipts as PDF too, as they are printed."""
     tab.evaluate("document.querySelectorAll('[loading=lazy]').forEach((each) => { each.loading = 'eager'; })")
     tab.wait_for_load_state("networkidle")
     name = name.replace(", ", "-").replace(" ", "-").replace("'", "")
@@ -52,10 +52,11 @@ def take(tab: Page, name: str, folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
+    """Take all pictures and print their number."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open_town() as town, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(find()), args=QUIET)
-        for name, visitor in walk(browser, town):
+    with running_shop() as shop, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(find()), args=CHROMIUM_OPTIONS)
+        for name, visitor in visit_all(browser, shop):
             if name in MAIN:
                 take(visitor.tab, name, folder)
         browser.close()

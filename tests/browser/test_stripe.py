@@ -1,6 +1,6 @@
-"""Chromium on the provider's own page: led there by our form's 303, and back. What was paid, the provider says.
+"""Chromium pays on Stripe's own page: our form's 303 leads there, and the page leads back to the receipt.
 
-The shop is as deployed; the provider is the stand-in, on an origin of its own, as its page will be.
+The shop runs as it is deployed. Stripe is replaced by a stand-in on an origin of its own, which counts the charges.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.buying import Buyer
-from tests.browser.conftest import Live
+from tests.browser.buyer import Buyer
+from tests.browser.conftest import RunningShop
 from tests.stripe.provider.server import Provider, deliver, running_provider
 from tests.stripe.provider.state import API_KEY, APPROVES, ASKS, DECLINES, SECRET, Object
 
-HOSTED = re.compile(r"/c/pay/cs_test_\w+$")
+PAYMENT_PAGE = re.compile(r"/c/pay/cs_test_\w+$")
 
 
-class StripeLive(Live):
-    """A shop whose shoppers pay on the provider's page."""
+class RunningStripeShop(RunningShop):
+    """A shop whose shoppers pay on Stripe's page. The sandbox bank is not started."""
 
     def __init__(self, folder: Path, provider: Provider) -> None:
         super().__init__(folder)
@@ -34,185 +34,192 @@ class StripeLive(Live):
         }  # fmt: skip
 
     def start(self) -> None:
+        """Start everything except the bank."""
         self.start_shop()
 
     def statement(self) -> list[dict[str, Any]]:
+        """Return every payment that succeeded at the provider."""
         return self.provider.paid()
 
 
-class HostedGateway(Buyer):
-    """One who gives no card to the shop."""
+class StripeBuyer(Buyer):
+    """A buyer who enters the card on Stripe's page, and none in the shop."""
 
-    live: StripeLive
+    shop: RunningStripeShop
 
     def fill_form(self, card: str = "", page: Page | None = None) -> None:
+        """Open the checkout and fill in its form, which has no card fields."""
         page = page or self.page
         page.goto("/checkout")
         page.fill("#email", self.email)
         page.fill("#name", "Ada Example")
 
     def press(self, page: Page | None = None) -> None:
+        """Press the button that leads to Stripe's page."""
         (page or self.page).get_by_role("button", name="Continue to pay").click()
 
-    def led_to_pay(self) -> str:
-        """From the basket to the provider's page; its address."""
-        self.ready()
+    def open_payment_page(self) -> str:
+        """Go from the basket to Stripe's page. Return its URL."""
+        self.get_ready()
         self.press()
-        self.page.wait_for_url(HOSTED)
+        self.page.wait_for_url(PAYMENT_PAGE)
         return str(self.page.url)
 
     def pay(self, card: str = APPROVES, page: Page | None = None) -> None:
+        """Enter the card on Stripe's page and press its button."""
         page = page or self.page
         page.get_by_label("Card number").fill(card)
         page.get_by_role("button", name="Pay").click()
 
     def session(self) -> Object:
-        """The one session that was made for this shopper."""
-        made = self.live.provider.state.sessions.values()
-        (only,) = [each for each in made if each["customer_email"] == self.email]
-        return only
+        """Return the only session that was created for this buyer."""
+        sessions = self.shop.provider.state.sessions.values()
+        [session] = [each for each in sessions if each["customer_email"] == self.email]
+        return session
 
 
 @pytest.fixture(scope="session")
-def stripe_live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StripeLive]:
-    """One shop and one provider for all of these tests; each test is another shopper."""
+def stripe_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStripeShop]:
+    """Start one shop and one stand-in for all tests. Each test has a browser of its own."""
     with running_provider() as provider:
-        live = StripeLive(tmp_path_factory.mktemp("stripe"), provider)
+        shop = RunningStripeShop(tmp_path_factory.mktemp("stripe"), provider)
         try:
-            live.start()
-            yield live
+            shop.start()
+            yield shop
         finally:
-            live.stop_all()
+            shop.stop_all()
 
 
 @pytest.fixture(params=["script", "no script"])
-def buyer(request: pytest.FixtureRequest, browser: Any, stripe_live: StripeLive) -> Iterator[HostedGateway]:
-    context = browser.new_context(base_url=stripe_live.url, java_script_enabled=request.param == "script")
+def buyer(request: pytest.FixtureRequest, browser: Any, stripe_shop: RunningStripeShop) -> Iterator[StripeBuyer]:
+    """Yield a buyer with JavaScript, and one without."""
+    context = browser.new_context(base_url=stripe_shop.url, java_script_enabled=request.param == "script")
     context.set_default_timeout(20_000)
-    yield HostedGateway(context, stripe_live, scripted=request.param == "script")
+    yield StripeBuyer(context, stripe_shop, scripted=request.param == "script")
     context.close()
 
 
-def heading(page: Page, words: str) -> None:
-    expect(page.get_by_role("heading", level=1)).to_contain_text(words)
+def expect_heading(page: Page, text: str) -> None:
+    """Wait until the heading of the page contains `text`."""
+    expect(page.get_by_role("heading", level=1)).to_contain_text(text)
 
 
-def test_pay_and_land_on_paid(buyer: HostedGateway) -> None:
-    url = buyer.led_to_pay()
+def test_a_payment_ends_at_the_receipt(buyer: StripeBuyer) -> None:
+    url = buyer.open_payment_page()
     assert url == buyer.session()["url"]
     buyer.pay()
-    receipt = buyer.arrive()
-    heading(buyer.page, "Paid")
+    receipt = buyer.wait_for_receipt()
+    expect_heading(buyer.page, "Paid")
     buyer.page.reload()
-    assert (buyer.page.url, buyer.sent(), buyer.paid()) == (receipt, 1, 1)
+    assert (buyer.page.url, buyer.forms_sent(), buyer.times_charged()) == (receipt, 1, 1)
 
 
-def test_back_from_the_page_and_pay_again(buyer: HostedGateway) -> None:
-    url = buyer.led_to_pay()
+def test_the_form_sent_again_after_back_leads_to_the_same_session(buyer: StripeBuyer) -> None:
+    url = buyer.open_payment_page()
     buyer.page.go_back()
-    if "/checkout" in buyer.page.url:  # out of the browser's memory: the very form, sent once more
+    if "/checkout" in buyer.page.url:  # The browser kept the page, so this is the same form.
         buyer.press()
-    buyer.arrive()
+    buyer.wait_for_receipt()
     buyer.page.get_by_role("link", name="Continue to the payment page").click()
-    buyer.page.wait_for_url(HOSTED)
+    buyer.page.wait_for_url(PAYMENT_PAGE)
     assert buyer.page.url == url == buyer.session()["url"]
     buyer.pay()
-    buyer.arrive()
-    heading(buyer.page, "Paid")
-    assert buyer.paid() == 1
+    buyer.wait_for_receipt()
+    expect_heading(buyer.page, "Paid")
+    assert buyer.times_charged() == 1
 
 
-def test_back_after_it_was_paid(buyer: HostedGateway) -> None:
-    buyer.led_to_pay()
+def test_back_after_the_payment_leads_to_the_receipt(buyer: StripeBuyer) -> None:
+    buyer.open_payment_page()
     buyer.pay()
-    receipt = buyer.arrive()
+    receipt = buyer.wait_for_receipt()
     buyer.page.go_back()
-    if HOSTED.search(buyer.page.url):
+    if PAYMENT_PAGE.search(buyer.page.url):
         buyer.page.reload()
-        heading(buyer.page, "This page has ended")
+        expect_heading(buyer.page, "This page has ended")
         buyer.page.get_by_role("link", name="Back to the shop").click()
     elif "/checkout" in buyer.page.url:
         buyer.press()
-    assert buyer.arrive() == receipt
-    assert buyer.paid() == 1
+    assert buyer.wait_for_receipt() == receipt
+    assert buyer.times_charged() == 1
 
 
-def test_two_tabs(buyer: HostedGateway) -> None:
-    """The second is led to the first one's session; both type a card into it."""
-    buyer.ready()
+def test_two_tabs_pay_in_one_session(buyer: StripeBuyer) -> None:
+    """The second tab is redirected to the session of the first. Both enter a card there."""
+    buyer.get_ready()
     other = buyer.context.new_page()
     buyer.fill_form(page=other)
     buyer.press()
-    buyer.page.wait_for_url(HOSTED)
+    buyer.page.wait_for_url(PAYMENT_PAGE)
     buyer.press(other)
-    receipt = buyer.arrive(other)
+    receipt = buyer.wait_for_receipt(other)
     other.get_by_role("link", name="Continue to the payment page").click()
-    other.wait_for_url(HOSTED)
+    other.wait_for_url(PAYMENT_PAGE)
     assert other.url == buyer.page.url == buyer.session()["url"]
     buyer.pay()
-    assert buyer.arrive() == receipt
+    assert buyer.wait_for_receipt() == receipt
     buyer.pay(page=other)
-    heading(other, "over")
+    expect_heading(other, "over")
     other.get_by_role("link", name="Back to the shop").click()
-    assert buyer.arrive(other) == receipt
-    heading(other, "Paid")
-    assert (buyer.sent(), buyer.paid()) == (2, 1)
+    assert buyer.wait_for_receipt(other) == receipt
+    expect_heading(other, "Paid")
+    assert (buyer.forms_sent(), buyer.times_charged()) == (2, 1)
 
 
-def test_declined_on_the_page_and_tried_again_there(buyer: HostedGateway) -> None:
-    buyer.led_to_pay()
+def test_a_declined_card_can_be_replaced_on_the_payment_page(buyer: StripeBuyer) -> None:
+    buyer.open_payment_page()
     buyer.pay(DECLINES)
-    heading(buyer.page, "declined")
-    assert buyer.paid() == 0
+    expect_heading(buyer.page, "declined")
+    assert buyer.times_charged() == 0
     buyer.pay()
-    buyer.arrive()
-    heading(buyer.page, "Paid")
-    assert buyer.paid() == 1
+    buyer.wait_for_receipt()
+    expect_heading(buyer.page, "Paid")
+    assert buyer.times_charged() == 1
 
 
-def test_the_cardholder_s_bank_asks_there(buyer: HostedGateway) -> None:
-    buyer.led_to_pay()
+def test_a_card_that_needs_confirmation_is_confirmed_on_the_payment_page(buyer: StripeBuyer) -> None:
+    buyer.open_payment_page()
     buyer.pay(ASKS)
     buyer.page.get_by_role("button", name="Confirm").click()
-    buyer.arrive()
-    heading(buyer.page, "Paid")
-    assert buyer.paid() == 1
+    buyer.wait_for_receipt()
+    expect_heading(buyer.page, "Paid")
+    assert buyer.times_charged() == 1
 
 
-def test_given_up_on_our_receipt(buyer: HostedGateway) -> None:
-    """Another tab still shows the provider's page: nobody can pay there any more. The same goods can be paid anew."""
-    url = buyer.led_to_pay()
-    left = buyer.context.new_page()
-    left.goto(url)
+def test_a_payment_cancelled_on_the_receipt_can_not_be_paid_any_more(buyer: StripeBuyer) -> None:
+    """Another tab still shows Stripe's page, but paying there fails. The order can be paid in a new session."""
+    url = buyer.open_payment_page()
+    other = buyer.context.new_page()
+    other.goto(url)
     buyer.page.get_by_role("link", name="Back to the shop").click()
-    buyer.arrive()
-    heading(buyer.page, "Your payment waits for you")
+    buyer.wait_for_receipt()
+    expect_heading(buyer.page, "Your payment waits for you")
     buyer.page.get_by_role("button", name="Give this payment up").click()
-    heading(buyer.page, "Nothing was charged")
-    buyer.pay(page=left)
-    heading(left, "over")
-    assert (buyer.session()["status"], buyer.paid()) == ("expired", 0)
+    expect_heading(buyer.page, "Nothing was charged")
+    buyer.pay(page=other)
+    expect_heading(other, "over")
+    assert (buyer.session()["status"], buyer.times_charged()) == ("expired", 0)
     buyer.fill_form()
     buyer.press()
-    buyer.page.wait_for_url(HOSTED)
+    buyer.page.wait_for_url(PAYMENT_PAGE)
     assert buyer.page.url != url
     buyer.pay()
-    buyer.arrive()
-    heading(buyer.page, "Paid")
-    assert buyer.paid() == 1
+    buyer.wait_for_receipt()
+    expect_heading(buyer.page, "Paid")
+    assert buyer.times_charged() == 1
 
 
-def test_paid_and_the_tab_closed_before_the_way_back(buyer: HostedGateway) -> None:
-    """What the shopper never heard, the provider tells."""
-    buyer.led_to_pay()
+def test_an_event_completes_a_payment_whose_tab_was_closed(buyer: StripeBuyer) -> None:
+    """The shopper pays and never returns to the shop. Stripe's event reports the payment."""
+    buyer.open_payment_page()
     session = buyer.session()
-    buyer.live.provider.pay(session)
+    buyer.shop.provider.pay(session)
     buyer.page.close()
-    with httpx.Client(base_url=buyer.live.url) as hook:
-        assert deliver(hook, buyer.live.provider.event("checkout.session.completed")) == 200
+    with httpx.Client(base_url=buyer.shop.url) as client:
+        assert deliver(client, buyer.shop.provider.event("checkout.session.completed")) == 200
     assert httpx.get(session["success_url"] + ".json").json()["status"] == "succeeded"
     page = buyer.context.new_page()
     page.goto("/receipts")
     page.get_by_role("link", name=re.compile("€24")).first.click()
-    heading(page, "Paid")
-    assert buyer.paid() == 1
+    expect_heading(page, "Paid")
+    assert buyer.times_charged() == 1

@@ -21,6 +21,7 @@ from app.charges.states import PENDING
 from app.charges.tokens import new_receipt_id
 from app.gateways.sandbox.cards import CARDS, Behaviour
 from tests.factories import order, purchase
+from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.kills import Point, commits, dies_at, questions
 from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import running_bank
@@ -151,7 +152,7 @@ def database_url(database_url: str, engine_name: str, in_memory: Path) -> str:
 def shop(make_shop: Callable[..., Shop], in_memory: Path, tmp_path: Path) -> Iterator[Shop]:
     """Return a shop whose bank is a separate process, which does not die together with the shop's process."""
     shop = make_shop()
-    shop.execute("UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000")
+    shop.execute(ENOUGH_STOCK)
     with running_bank(f"sqlite:///{in_memory}/bank.sqlite", tmp_path) as bank:
         shop.gateway = bank.gateway
         shop.gateways.use(bank.gateway)
@@ -184,4 +185,4 @@ def test_no_payment_is_lost_or_made_twice_after_a_kill_at_any_point(app: Flask, 
     assert kills == ROUNDS * sum(len(task.points) for task in tasks(shown))
     assert not unsettled(shop)
     report(f"kill -9 at named points, {engine_name}", kills=kills, receipts_kept=shown.check(),
-        seconds=round(spent, 1), rounds=ROUNDS)  # fmt: skip
+           seconds=round(spent, 1), rounds=ROUNDS)  # fmt: skip

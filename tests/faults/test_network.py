@@ -14,6 +14,7 @@ from app.gateways.base import Outcome
 from app.gateways.sandbox.client import SandboxGateway
 from tests.factories import checkout_form, order, purchase, ready_to_pay
 from tests.faults import network
+from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.network import BankProxy, bank_proxy
 from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import RunningBank, at_once, running_bank
@@ -48,7 +49,7 @@ def proxy(bank: RunningBank) -> Iterator[BankProxy]:
 def shop(make_shop: Callable[..., Shop], proxy: BankProxy) -> Shop:
     """Return a shop that reaches its bank only through the proxy."""
     shop = make_shop(gateway_deadline=1.5)
-    shop.execute("UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000")
+    shop.execute(ENOUGH_STOCK)
     shop.gateway = SandboxGateway(proxy.url, shop="Test shop")
     shop.gateways.use(shop.gateway)
     return shop
@@ -143,7 +144,7 @@ def test_random_faults_in_every_request(app: Flask, shop: Shop, proxy: BankProxy
         now = shop.value("SELECT status FROM charge WHERE key = :key", key=_stored_key(shop, charge.key))
         assert charge.status in PENDING or now == charge.status, receipt_id
     report(f"network faults, {engine_name}", payments=len(shown), requests=sum(proxy.counts.values()),
-        **{name.replace(" ", "_"): count for name, count in proxy.counts.items()})  # fmt: skip
+           **{name.replace(" ", "_"): count for name, count in proxy.counts.items()})  # fmt: skip
 
 
 def _stored_key(shop: Shop, key: UUID) -> object:
@@ -189,6 +190,5 @@ def test_payments_interrupted_by_a_dying_bank_are_settled_after_its_restart(
     answer = shop.gateway.lookup(protocol.pay(purchase(order()), shop.gateway, 3.0).payment, 3.0)
     assert answer is not None and answer.outcome is Outcome.SUCCEEDED
     heal(shop)
-    report(
-        f"bank killed, {engine_name}", kills=ROUNDS, **{f"answered_{name}": count for name, count in statuses.items()}
-    )
+    shown = {f"shown_{status}": count for status, count in statuses.items()}
+    report(f"bank killed, {engine_name}", kills=ROUNDS, **shown)

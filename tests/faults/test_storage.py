@@ -18,6 +18,7 @@ from app.database import db
 from app.gateways.base import Answer, Card, Payment
 from tests.factories import order, purchase, ready_to_pay
 from tests.faults.commits import PostgresProxy
+from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.leaks import assert_no_connection_leaked
 from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import at_once
@@ -45,7 +46,7 @@ class Disk:
 @pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
 def test_no_charge_is_made_without_its_claim_on_a_full_disk(shop: Shop) -> None:
     disk, refused, paid = Disk(shop), 0, 0
-    shop.execute("UPDATE product SET stock = stock + 1000000, stocked = stocked + 1000000")
+    shop.execute(ENOUGH_STOCK)
     while refused < 5 * TIMES:
         with shop.app.app_context():
             pressed = purchase(order())
@@ -103,7 +104,7 @@ def _on_a_full_disk(submit: Callable[[], Any]) -> Any:
 class DiskFillingGateway:
     """A gateway that takes the money and then calls `limit`, so that the outcome can't be written."""
 
-    def __init__(self, shop: Shop, disk: Disk, limit: Callable[[], None]) -> None:
+    def __init__(self, shop: Shop, limit: Callable[[], None]) -> None:
         self.inner: Any = shop.gateway
         self.limit = limit
 
@@ -129,7 +130,7 @@ def test_a_charge_is_settled_later_if_the_disk_fills_between_claim_and_record(ap
     if pid == 0:
         code = 1
         try:
-            gateway: Any = DiskFillingGateway(shop, Disk(shop), fill_disk)
+            gateway: Any = DiskFillingGateway(shop, fill_disk)
             charge = protocol.pay(pressed, gateway, 3.0)
             code = 0 if (charge.receipt_id, charge.status) == (pressed.receipt_id, PROCESSING) else 2
         finally:

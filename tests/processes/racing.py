@@ -12,7 +12,7 @@ from tests.page import Form
 
 
 @dataclass
-class Answer:
+class HttpAnswer:
     """An HTTP answer. `seconds` is the time between the request's last byte and the answer's head."""
 
     status: int
@@ -49,17 +49,17 @@ class Post:
         """Return whether an answer has begun to arrive."""
         return bool(select([self.socket], [], [], 0)[0])
 
-    def answer(self) -> Answer:
+    def answer(self) -> HttpAnswer:
         """Wait for the answer, read it and close the connection."""
         response = HTTPResponse(self.socket)
         response.begin()
         seconds = time.monotonic() - self.finished_at
         body = response.read().decode()
         self.socket.close()
-        return Answer(response.status, response.getheader("Location"), body, seconds)
+        return HttpAnswer(response.status, response.getheader("Location"), body, seconds)
 
 
-def all_at_once(posts: Sequence[Post]) -> list[Answer]:
+def all_at_once(posts: Sequence[Post]) -> list[HttpAnswer]:
     """Send the last bytes of all posts, one immediately after the other. Return their answers in the same order."""
     for post in posts:
         post.finish()
