@@ -170,7 +170,7 @@ class Settings:
         _text, "the folder for receipt e-mails as .eml files if SMTP_URL is not set", f"{INSTANCE}/outbox"
     )
     limits_storage_url: str = _setting(
-        _text, "where rate limits are counted: memory:// per worker, redis://… for all", "memory://", shown=False
+        _text, "the rate limits' storage: memory:// counts per worker, redis://… for all", "memory://", shown=False
     )
 
     lab: bool | None = _setting(

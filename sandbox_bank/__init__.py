@@ -1,4 +1,4 @@
-"""The sandbox bank: an application of its own, with its own storage, HTTP interface and page for shoppers."""
+"""The sandbox bank: a separate application with its own database, HTTP API and confirmation page for shoppers."""
 
 from flask import Flask, Response, g, jsonify, request
 from flask.sessions import SessionInterface, SessionMixin
@@ -12,20 +12,20 @@ from sandbox_bank.storage import open_storage
 
 
 class NoSession(SessionInterface):
-    """The bank sets no cookie: it shares its host, and so its cookies, with the shop on the next port."""
+    """A session interface that sets no cookie, because cookies ignore ports: the shop would receive it as well."""
 
     def open_session(self, app: Flask, request: object) -> None:
-        """There is none."""
+        """Return None: there is no session."""
 
     def save_session(self, app: Flask, session: SessionMixin, response: AnyResponse) -> None:
-        """There is nothing to save."""
+        """Save nothing."""
 
 
 def create_bank(database_url: str, *, slow_seconds: float = 5, hold_seconds: float = 60) -> Flask:
-    """The bank over the books at `database_url`, whose tables are made where they are missing.
+    """Return the bank's application for the database at `database_url`. Create missing tables.
 
-    `slow_seconds`: how long the slow card takes. `hold_seconds`: how long a card that never answers keeps the
-    connection at most. Raises ValueError or SQLAlchemyError where the books can't be opened.
+    `slow_seconds` is how long the slow card takes. `hold_seconds` is how long a card that never answers keeps its
+    connection open at most. Raises ValueError, OSError or SQLAlchemyError if the database can't be opened.
     """
     bank = Flask(__name__)
     bank.session_interface = NoSession()
@@ -58,12 +58,12 @@ def _http_error(error: HTTPException) -> AnyResponse | tuple[Response | str, int
 
 def _storage_error(error: SQLAlchemyError) -> tuple[Response | str, int]:
     if _is_for_machines():
-        return jsonify(error="unavailable", message="The bank can't reach its books."), 503
+        return jsonify(error="unavailable", message="The bank can't reach its database."), 503
     return page_unavailable(503)
 
 
 def _headers(response: Response) -> Response:
-    """The page may load its own style sheet and send its form to the bank, which leads on to the shop."""
+    """Set security headers. `form-action` must include the shop: browsers apply it to the redirect after the form."""
     targets = " ".join(["'self'", *filter(None, [g.get("form_origin")])])
     response.headers["Content-Security-Policy"] = (
         "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'; "

@@ -10,7 +10,7 @@ from sandbox_bank.settings import BankSettings
 
 
 def main() -> None:
-    """Serve the bank until SIGTERM or Ctrl-C. Exit with 1 and one line if that is not possible."""
+    """Serve the bank until SIGTERM or Ctrl-C. If that is not possible, print one line and exit with 1."""
     try:
         serve_bank(BankSettings.from_environ())
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""The bank's HTTP interface for shops: JSON in, JSON out, every question under an idempotency key."""
+"""The bank's HTTP API for shops: JSON requests and responses. Charges and refunds carry an idempotency key."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from app.gateways.sandbox.cards import Behaviour
 from sandbox_bank import charges, faults, refunds
-from sandbox_bank.asked import BadRequest, ChargeAsked, charge_asked, key_asked, refund_asked
+from sandbox_bank.requests import BadRequest, BankChargeRequest, parse_charge, parse_key, parse_refund
 from sandbox_bank.statement import entry_json, statement
 from sandbox_bank.storage import Status, reading
 
@@ -17,65 +17,68 @@ api = Blueprint("api", __name__)
 
 SILENT = (Behaviour.SILENT_TAKES, Behaviour.SILENT_TAKES_NOTHING)
 
+BATCH = 500
+"""Lines of the statement per chunk of the response."""
+
 
 def books() -> Engine:
-    """The bank's storage."""
+    """Return the engine of the bank's database."""
     engine: Engine = current_app.config["BOOKS"]
     return engine
 
 
 @api.post("/v1/charges")
 def charge() -> Response | tuple[Response, int]:
-    """Take the money, each card in its own way. The key is decided when this answers, or fails to."""
-    asked = charge_asked(_body(), request.headers.get("Idempotency-Key"))
-    if asked.card.behaviour is Behaviour.SLOW and charges.find(books(), asked.key) is None:
+    """POST /v1/charges: charge a card. The outcome is committed before this responds, or fails to respond."""
+    charge_request = parse_charge(_body(), request.headers.get("Idempotency-Key"))
+    if charge_request.card.behaviour is Behaviour.SLOW and charges.find(books(), charge_request.key) is None:
         time.sleep(current_app.config["SLOW_SECONDS"])
-    return _answer(asked, charges.charge(books(), asked))
+    return _respond(charge_request, charges.charge(books(), charge_request))
 
 
 @api.get("/v1/charges/<key>")
 def find_charge(key: str) -> Response | tuple[Response, int]:
-    """What became of a key."""
-    row = charges.find(books(), key_asked(key))
-    return _never_heard_of(key) if row is None else _charge_json(row)
+    """GET /v1/charges/<key>: the charge, or 404 with "unknown_key"."""
+    row = charges.find(books(), parse_key(key))
+    return _unknown_key(key) if row is None else _charge_json(row)
 
 
 @api.post("/v1/charges/<key>/cancel")
 def cancel(key: str) -> Response:
-    """Fence a key for good; answers with whichever outcome won."""
-    return _charge_json(charges.cancel(books(), key_asked(key)))
+    """POST /v1/charges/<key>/cancel: fence the key. Return the outcome that won."""
+    return _charge_json(charges.cancel(books(), parse_key(key)))
 
 
 @api.post("/v1/refunds")
 def refund() -> Response:
-    """Give money back, once a key."""
-    asked = refund_asked(_body(), request.headers.get("Idempotency-Key"))
-    return _refund_json(refunds.refund(books(), asked))
+    """POST /v1/refunds: give money back, once per key."""
+    refund_request = parse_refund(_body(), request.headers.get("Idempotency-Key"))
+    return _refund_json(refunds.refund(books(), refund_request))
 
 
 @api.get("/v1/refunds/<key>")
 def find_refund(key: str) -> Response | tuple[Response, int]:
-    """What became of a refund's key."""
-    row = refunds.find(books(), key_asked(key))
-    return _never_heard_of(key) if row is None else _refund_json(row)
+    """GET /v1/refunds/<key>: the refund, or 404 with "unknown_key"."""
+    row = refunds.find(books(), parse_key(key))
+    return _unknown_key(key) if row is None else _refund_json(row)
 
 
 @api.get("/v1/statement")
 def show_statement() -> Response:
-    """Every movement of money, one JSON object a line, oldest first, streamed."""
+    """GET /v1/statement: every movement of money, oldest first, streamed as one JSON object per line."""
     return Response(_lines(books()), mimetype="application/x-ndjson")
 
 
 @api.get("/healthz")
 def healthz() -> Response:
-    """Whether the bank and its storage answer."""
-    with reading(books()) as look:
-        look.execute(text("SELECT 1"))
+    """GET /healthz: 200 if the bank can reach its database, otherwise 503."""
+    with reading(books()) as tx:
+        tx.execute(text("SELECT 1"))
     return jsonify(status="ok")
 
 
 def _body() -> object:
-    """The body's JSON; None where it is none."""
+    """Return the JSON of the body, or None if it is not valid JSON."""
     try:
         return request.get_json(silent=True)
     except RecursionError:
@@ -84,33 +87,33 @@ def _body() -> object:
 
 @api.errorhandler(BadRequest)
 def _bad_request(error: BadRequest) -> tuple[Response, int]:
-    return jsonify(error=error.code, message=error.words), error.status
+    return jsonify(error=error.code, message=error.message), error.status
 
 
-def _answer(asked: ChargeAsked, row: charges.Charge) -> Response | tuple[Response, int]:
-    """The charge's outcome, or the way in which this card's answer fails to arrive."""
-    behaviour = asked.card.behaviour
+def _respond(charge_request: BankChargeRequest, row: charges.Charge) -> Response | tuple[Response, int]:
+    """Return the charge as JSON, or fail to respond in the way of this test card."""
+    behaviour = charge_request.card.behaviour
     if behaviour in SILENT:
-        return faults.hold(current_app.config["HOLD_SECONDS"])
+        return faults.stay_silent(current_app.config["HOLD_SECONDS"])
     if row.status == Status.RECEIVED:
         return _failure()
     if row.status == Status.SUCCEEDED and row.calls == 1:
         if behaviour is Behaviour.LOSES_FIRST_ANSWER:
-            return faults.hang_up()
+            return faults.close_connection()
         if behaviour is Behaviour.FAILS_AFTER_TAKING:
             return _failure()
     return _charge_json(row)
 
 
 def _charge_json(row: charges.Charge) -> Response:
-    action = url_for("pages.action", action_id=row.action_id, _external=True) if row.action_id else None
+    action_url = url_for("pages.action", action_id=row.action_id, _external=True) if row.action_id else None
     return jsonify(
         key=row.key,
         status=row.status,
         reason=row.reason,
         amount=row.amount,
         currency=row.currency,
-        action_url=action if row.status == Status.REQUIRES_ACTION else None,
+        action_url=action_url if row.status == Status.REQUIRES_ACTION else None,
     )
 
 
@@ -125,19 +128,19 @@ def _refund_json(row: refunds.Refund) -> Response:
     )
 
 
-def _never_heard_of(key: str) -> tuple[Response, int]:
+def _unknown_key(key: str) -> tuple[Response, int]:
     return jsonify(error="unknown_key", key=key), 404
 
 
 def _failure() -> tuple[Response, int]:
-    return jsonify(error="internal_error", message="The bank failed, as this test card says."), 500
+    return jsonify(error="internal_error", message="The bank fails because this test card makes it fail."), 500
 
 
 def _lines(engine: Engine) -> Iterator[str]:
     lines: list[str] = []
-    for movement in statement(engine):
-        lines.append(json.dumps(entry_json(movement)) + "\n")
-        if len(lines) == 500:
+    for entry in statement(engine):
+        lines.append(json.dumps(entry_json(entry)) + "\n")
+        if len(lines) == BATCH:
             yield "".join(lines)
             lines.clear()
     yield "".join(lines)

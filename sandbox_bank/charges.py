@@ -1,6 +1,6 @@
-"""Charges at the bank: each verb is one transaction, and the money moves in it or not at all.
+"""Charges at the bank. Each function is one transaction. It writes the outcome and the movement of money together.
 
-A key is decided once. Who comes first is arbitrated by the primary key of `bank_charges`, never by a look.
+The outcome of a key is decided once. The primary key of `bank_charges` decides between simultaneous requests.
 """
 
 import secrets
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, update
 
 from app.gateways.sandbox.cards import Behaviour
-from sandbox_bank.asked import ChargeAsked, KeyReused
+from sandbox_bank.requests import BankChargeRequest, KeyReused
 from sandbox_bank.storage import OPEN, Status, charges, insert_into, movements, reading
 
 FIRST_STATUS = {
@@ -20,33 +20,33 @@ FIRST_STATUS = {
     Behaviour.FAILS_BEFORE_TAKING: Status.RECEIVED,
     Behaviour.SILENT_TAKES_NOTHING: Status.RECEIVED,
 }
-"""Where a card's charge stands after its first request; any other card approves."""
+"""The status after the first request. All other cards succeed."""
 
 REASON = {Behaviour.DECLINES: "card_declined", Behaviour.INSUFFICIENT_FUNDS: "insufficient_funds"}
 
 Charge = Row[Any]
 
 
-def charge(engine: Engine, asked: ChargeAsked) -> Charge:
-    """Decide the key, or say how it was decided. The same request always gets the same answer.
+def charge(engine: Engine, request: BankChargeRequest) -> Charge:
+    """Decide the outcome of the key, or return the outcome that it already has.
 
-    Raises KeyReused where another request took the key: nothing changes then.
+    Raises KeyReused if another request used the key. Then nothing changes.
     """
     with engine.begin() as tx:
-        row = _arrive(tx, asked)
+        row = _insert_or_count(tx, request)
         if row.fingerprint is None:
-            return row
-        if row.fingerprint != asked.fingerprint:
+            return row  # The key was fenced before any request for it arrived.
+        if row.fingerprint != request.fingerprint:
             raise KeyReused
         if row.calls == 1 and row.status == Status.SUCCEEDED:
             record_movement(tx, row.key, "charge", row.amount, row.currency)
-        if row.calls > 1 and asked.card.behaviour is Behaviour.FAILS_BEFORE_TAKING:
-            row = _settle(tx, charges.c.key == row.key, Status.RECEIVED, Status.SUCCEEDED) or row
+        if row.calls > 1 and request.card.behaviour is Behaviour.FAILS_BEFORE_TAKING:
+            row = _move(tx, charges.c.key == row.key, Status.RECEIVED, Status.SUCCEEDED) or row
     return row
 
 
 def cancel(engine: Engine, key: str) -> Charge:
-    """Fence the key, heard of or not: nothing under it takes money from now. Answers what won."""
+    """Fence the key, known or not: if it has taken no money yet, it never will. Return the outcome that won."""
     with engine.begin() as tx:
         fence = insert_into(tx, charges).values(key=key, status=Status.CANCELED, calls=0)
         tx.execute(
@@ -59,60 +59,62 @@ def cancel(engine: Engine, key: str) -> Charge:
         return tx.execute(select(charges).where(charges.c.key == key)).one()
 
 
-def answer_action(engine: Engine, action_id: str, status: Status) -> Charge | None:
-    """The shopper confirmed (`succeeded`) or refused (`declined`). What was decided before stays as it is.
+def decide_action(engine: Engine, action_id: str, status: Status) -> Charge | None:
+    """Record the shopper's decision: SUCCEEDED or DECLINED. A charge that has an outcome keeps it.
 
-    None where the bank has no such page.
+    Return the charge as it is afterwards, or None if no charge has this action id.
     """
     with engine.begin() as tx:
         of_action = charges.c.action_id == action_id
-        row = _settle(tx, of_action, Status.REQUIRES_ACTION, status)
+        row = _move(tx, of_action, Status.REQUIRES_ACTION, status)
         return row or tx.execute(select(charges).where(of_action)).one_or_none()
 
 
 def find(engine: Engine, key: str) -> Charge | None:
-    """The charge under this key; None where the bank has decided nothing about it."""
+    """Return the charge with this key, or None if the bank has not decided anything about it."""
     undecided = charges.c.status == Status.RECEIVED
-    with reading(engine) as look:
-        return look.execute(select(charges).where(charges.c.key == key, ~undecided)).one_or_none()
+    with reading(engine) as tx:
+        return tx.execute(select(charges).where(charges.c.key == key, ~undecided)).one_or_none()
 
 
 def find_action(engine: Engine, action_id: str) -> Charge | None:
-    """The charge whose page this is."""
-    with reading(engine) as look:
-        return look.execute(select(charges).where(charges.c.action_id == action_id)).one_or_none()
+    """Return the charge with this action id, or None."""
+    with reading(engine) as tx:
+        return tx.execute(select(charges).where(charges.c.action_id == action_id)).one_or_none()
 
 
 def record_movement(tx: Connection, key: str, kind: str, amount: int, currency: str) -> None:
-    """One line of the statement, in the transaction of its outcome. UNIQUE (key, kind): never a second."""
+    """Insert one line of the statement, in the transaction of its outcome. UNIQUE (key, kind) forbids a second one."""
     now = datetime.now(UTC)
     tx.execute(insert(movements).values(key=key, kind=kind, amount=amount, currency=currency, at=now))
 
 
-def _arrive(tx: Connection, asked: ChargeAsked) -> Charge:
-    """Insert the charge, or count one more request under its key. Either way the row is locked now."""
-    behaviour = asked.card.behaviour
-    asks = behaviour is Behaviour.ASKS_SHOPPER
-    arrival = insert_into(tx, charges).values(
-        key=asked.key,
+def _insert_or_count(tx: Connection, request: BankChargeRequest) -> Charge:
+    """Insert the charge, or count one more request under its key. Both lock the row until the transaction ends."""
+    behaviour = request.card.behaviour
+    first_request = insert_into(tx, charges).values(
+        key=request.key,
         status=FIRST_STATUS.get(behaviour, Status.SUCCEEDED),
         reason=REASON.get(behaviour),
-        fingerprint=asked.fingerprint,
-        amount=asked.amount,
-        currency=asked.currency,
-        last4=asked.last4,
-        shop=asked.shop,
-        return_url=asked.return_url,
-        action_id=secrets.token_urlsafe(24) if asks else None,
+        fingerprint=request.fingerprint,
+        amount=request.amount,
+        currency=request.currency,
+        last4=request.last4,
+        shop=request.shop,
+        return_url=request.return_url,
+        action_id=secrets.token_urlsafe(24) if behaviour is Behaviour.ASKS_SHOPPER else None,
         calls=1,
     )
-    once_more = {"calls": charges.c.calls + 1}
-    counted = arrival.on_conflict_do_update(index_elements=[charges.c.key], set_=once_more)
+    one_more = {"calls": charges.c.calls + 1}
+    counted = first_request.on_conflict_do_update(index_elements=[charges.c.key], set_=one_more)
     return tx.execute(counted.returning(charges)).one()
 
 
-def _settle(tx: Connection, which: ColumnElement[bool], seen: Status, status: Status) -> Charge | None:
-    """Compare-and-set from the status that was seen; with it the movement, if any. None: too late."""
+def _move(tx: Connection, which: ColumnElement[bool], seen: Status, status: Status) -> Charge | None:
+    """Compare-and-set: change the status, and record the movement of money if there is one.
+
+    Return None if the charge does not have the status `seen` any more.
+    """
     reason = "refused_by_shopper" if status is Status.DECLINED else None
     change = update(charges).where(which, charges.c.status == seen).values(status=status, reason=reason)
     row = tx.execute(change.returning(charges)).one_or_none()

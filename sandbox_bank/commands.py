@@ -1,4 +1,4 @@
-"""`flask --app wsgi sandbox …`: run the sandbox bank, and read its statement."""
+"""`flask --app wsgi sandbox …`: run the sandbox bank and print its statement."""
 
 import json
 from collections.abc import Iterable
@@ -16,47 +16,47 @@ from sandbox_bank.settings import BankSettings
 from sandbox_bank.statement import entry_json, statement
 from sandbox_bank.storage import open_storage
 
-sandbox = AppGroup("sandbox", help="The sandbox bank: run it, read its statement.")
+sandbox = AppGroup("sandbox", help="Run the sandbox bank and print its statement.")
 
 
 @sandbox.command("serve")
 def serve_command() -> None:
-    """Run the sandbox bank at SANDBOX_BANK_URL, with its books at SANDBOX_DATABASE_URL, until it is stopped.
+    """Run the sandbox bank at SANDBOX_BANK_URL, with its database at SANDBOX_DATABASE_URL, until it is stopped.
 
-    Exits with 0 after SIGTERM or Ctrl-C, or with 1 and one line if the port or the books are not available.
+    Exits with 0 after SIGTERM or Ctrl-C, or with 1 and one line if the port or the database is not available.
     """
     serve_bank(_settings())
 
 
 def serve_bank(settings: BankSettings) -> None:
-    """Serve the bank in this process. Raises click.ClickException if the port or the books are not available."""
+    """Serve the bank in this process. Raises click.ClickException if the port or the database is not available."""
     try:
         bank = create_bank(settings.database_url)
     except (SQLAlchemyError, OSError, ValueError) as error:
-        raise _no_books(error) from None
+        raise _no_database(error) from None
     try:
         serve(bank, settings.url)
     except OSError as error:
-        why = f"the sandbox bank can't listen at {settings.url}: {error.strerror}"
-        raise click.ClickException(why) from None
+        message = f"the sandbox bank can't listen at {settings.url}: {error.strerror}"
+        raise click.ClickException(message) from None
 
 
 @sandbox.command("statement")
-@click.option("--json", "as_json", is_flag=True, help="A JSON array of key, kind, amount (minor units), currency, at.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: key, kind, amount (minor units), currency, at.")
 def statement_command(as_json: bool) -> None:
-    """Print every movement of money at the sandbox bank, oldest first, from its own books.
+    """Print every movement of money at the sandbox bank, oldest first, from the bank's own database.
 
-    The bank need not be running. Exits with 0, or with 1 and one line if the books can't be read.
+    The bank does not have to be running. Exits with 0, or with 1 and one line if the database can't be read.
     """
-    show = _print_json if as_json else _print_table
+    print_statement = _print_json if as_json else _print_table
     try:
         engine = open_storage(_settings().database_url)
     except (SQLAlchemyError, OSError, ValueError) as error:
-        raise _no_books(error) from None
+        raise _no_database(error) from None
     try:
-        show(statement(engine))
+        print_statement(statement(engine))
     except SQLAlchemyError as error:
-        raise _no_books(error) from None
+        raise _no_database(error) from None
 
 
 def _settings() -> BankSettings:
@@ -66,9 +66,9 @@ def _settings() -> BankSettings:
         raise click.ClickException(str(error)) from None
 
 
-def _no_books(error: Exception) -> click.ClickException:
-    why = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    return click.ClickException(f"the sandbox bank's books (SANDBOX_DATABASE_URL) can't be read: {why}")
+def _no_database(error: Exception) -> click.ClickException:
+    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    return click.ClickException(f"the sandbox bank's database (SANDBOX_DATABASE_URL) can't be read: {reason}")
 
 
 def _print_json(entries: Iterable[StatementEntry]) -> None:

@@ -1,4 +1,4 @@
-"""Answers that never arrive: what the fault cards do to a connection."""
+"""Responses that never arrive: the faults of the test cards."""
 
 import errno
 import select
@@ -9,18 +9,21 @@ from collections.abc import Iterator
 from flask import Response, request
 
 
-def hang_up() -> Response:
-    """Close the connection without a word. Nothing has been sent when the server asks for the first bytes."""
+def close_connection() -> Response:
+    """Return a response that closes the connection before a single byte is sent."""
     return Response(_silence(_socket(), 0))
 
 
-def hold(seconds: float) -> Response:
-    """Say nothing for so long, or until the client has gone; then hang up. Holds a thread, nothing else."""
+def stay_silent(seconds: float) -> Response:
+    """Return a response that sends nothing, and closes the connection after `seconds` or when the client closes it.
+
+    It occupies a thread of the server, but no connection to the database.
+    """
     return Response(_silence(_socket(), seconds))
 
 
 def _socket() -> socket.socket | None:
-    """The client's socket, where the server shows it (gunicorn does)."""
+    """Return the client's socket, or None if the server does not pass it on. gunicorn does."""
     return request.environ.get("gunicorn.socket")
 
 
@@ -29,13 +32,13 @@ def _silence(client: socket.socket | None, seconds: float) -> Iterator[bytes]:
         threading.Event().wait(seconds)
     else:
         _wait_for_end(client, seconds)
-    # A server takes this for a client that has gone: it closes the connection and neither answers nor logs.
-    raise ConnectionResetError(errno.ECONNRESET, "hung up on purpose")
+    # gunicorn treats this error as a client that has gone: it closes the connection, sends nothing and logs nothing.
+    raise ConnectionResetError(errno.ECONNRESET, "closed on purpose")
     yield b""
 
 
 def _wait_for_end(client: socket.socket, seconds: float) -> None:
-    """Until the client closes its side. Readable means that here: it has sent its whole request and waits."""
+    """Wait until the client closes its side, at most `seconds`. It has sent its request, so readable means closed."""
     watch = select.poll()
     watch.register(client, select.POLLIN)
     watch.poll(seconds * 1000)

@@ -1,4 +1,4 @@
-"""The bank's own page, where the shopper confirms a payment or refuses it (3-D Secure)."""
+"""The bank's own page, on which the shopper confirms or refuses a payment (3-D Secure)."""
 
 from urllib.parse import urlsplit
 
@@ -28,13 +28,13 @@ pages = Blueprint("pages", __name__)
 
 
 class ActionId(BaseConverter):
-    """An unguessable page's name in an address; anything else is not found before the books are asked."""
+    """Matches texts that have the form of an action id. Other addresses are 404 without a query."""
 
     regex = "[A-Za-z0-9_-]{32}"
 
 
 @pages.record_once
-def _know_action_ids(state: BlueprintSetupState) -> None:
+def _register_converter(state: BlueprintSetupState) -> None:
     state.app.url_map.converters["action"] = ActionId
 
 
@@ -42,14 +42,14 @@ DECISIONS = {"confirm": Status.SUCCEEDED, "refuse": Status.DECLINED}
 
 
 def books() -> Engine:
-    """The bank's storage."""
+    """Return the engine of the bank's database."""
     engine: Engine = current_app.config["BOOKS"]
     return engine
 
 
 @pages.get("/3ds/<action:action_id>")
 def action(action_id: str) -> Response:
-    """The question, or the truth about how it was answered: Back and second tabs see it here."""
+    """GET /3ds/<action id>: ask for confirmation, or show the outcome if there is one, also after Back."""
     row = charges.find_action(books(), action_id) or abort(404)
     g.form_origin = _origin(row.return_url)
     return make_response(
@@ -66,9 +66,9 @@ def action(action_id: str) -> Response:
 
 @pages.post("/3ds/<action:action_id>")
 def decide(action_id: str) -> AnyResponse:
-    """Confirm or refuse, then 303 back to the shop; to this page again where it was decided otherwise."""
+    """POST /3ds/<action id>: record the decision. 303 to the shop, or to this page if another outcome won."""
     wanted = DECISIONS.get(request.form.get("decision", "")) or abort(400)
-    row = charges.answer_action(books(), action_id, wanted) or abort(404)
+    row = charges.decide_action(books(), action_id, wanted) or abort(404)
     g.form_origin = _origin(row.return_url)
     if row.status == wanted:
         return redirect(row.return_url, 303)
@@ -76,21 +76,21 @@ def decide(action_id: str) -> AnyResponse:
 
 
 def page_not_found(_error: HTTPException) -> tuple[str, int]:
-    """Any address that the bank does not know."""
-    words = "The bank has no page at this address."
-    return render_template("error.html", title="Page not found", words=words), 404
+    """Return the page for an address that the bank does not have."""
+    message = "The bank has no page at this address."
+    return render_template("error.html", title="Page not found", message=message), 404
 
 
 def page_refused(error: HTTPException) -> tuple[str, int]:
-    """Any other request that makes no sense. Nothing was changed by it."""
-    words = "The bank could not use this request. It changed nothing and moved no money."
-    return render_template("error.html", title="Request not understood", words=words), error.code or 400
+    """Return the page for any other request that is not valid. It changed nothing."""
+    message = "The bank could not use this request. It changed nothing and moved no money."
+    return render_template("error.html", title="Request not understood", message=message), error.code or 400
 
 
 def page_unavailable(code: int) -> tuple[str, int]:
-    """The bank failed: what was asked may or may not have been noted."""
-    words = "The bank can't answer just now. Open this page again in a moment: it will say what happened."
-    return render_template("error.html", title="Please wait a moment", words=words), code
+    """Return the page for a failure of the bank. It is not known whether the decision was recorded."""
+    message = "The bank can't answer just now. Open this page again in a moment: it will say what happened."
+    return render_template("error.html", title="Please wait a moment", message=message), code
 
 
 def _origin(url: str) -> str:

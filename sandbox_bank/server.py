@@ -1,4 +1,4 @@
-"""Runs the sandbox bank as a process of its own, on the address that the shop asks it at."""
+"""Runs the sandbox bank in gunicorn, as a process of its own."""
 
 import socket
 from typing import Any
@@ -11,11 +11,11 @@ from gunicorn.app.base import BaseApplication
 OPTIONS = {
     "workers": 1,
     "worker_class": "gthread",
-    # A card that never answers holds its thread; lookups must still find one.
+    # A card that never answers occupies a thread. Lookups must still get one.
     "threads": 256,
-    # Longer than shops keep an idle connection, so that it is they who close it.
+    # Longer than the shop keeps idle connections, so that the shop closes them and no request meets a closed one.
     "keepalive": 30,
-    # A slow charge in flight may end.
+    # Seconds in which running requests may finish, such as a charge to the slow card.
     "graceful_timeout": 10,
     "loglevel": "warning",
     "control_socket_disable": True,
@@ -23,7 +23,7 @@ OPTIONS = {
 
 
 class BankServer(BaseApplication):
-    """gunicorn over a bank that is there already, and a socket that is bound already."""
+    """Runs gunicorn for an application that exists already, on a socket that is bound already."""
 
     def __init__(self, bank: Flask, listener: socket.socket) -> None:
         self._bank = bank
@@ -31,24 +31,24 @@ class BankServer(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        """Our options; neither files nor the command line count."""
+        """Use OPTIONS. gunicorn's configuration files and command line are not read."""
         for name, value in self._options.items():
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """The application that every worker serves."""
+        """Return the application that every worker serves."""
         return self._bank
 
 
 def serve(bank: Flask, url: str) -> None:
-    """Serve the bank at the address of `url` until SIGTERM or SIGINT. Raises OSError where it can't."""
+    """Serve the bank at the address of `url` until SIGTERM or SIGINT. Raises OSError if it can't listen."""
     listener = _listen(url)
     click.echo(f"The sandbox bank listens at {url}", err=True)
     BankServer(bank, listener).run()
 
 
 def _listen(url: str) -> socket.socket:
-    """Bound here, before gunicorn: it would try a taken port for five seconds and log each time."""
+    """Return a bound socket. gunicorn itself would try a port in use for five seconds and log each try."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)
     family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

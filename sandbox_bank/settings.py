@@ -1,4 +1,4 @@
-"""The bank's own settings. It needs no secret of the shop."""
+"""The bank's settings. The bank needs no secret of the shop."""
 
 import os
 from collections.abc import Mapping

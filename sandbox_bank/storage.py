@@ -1,7 +1,7 @@
-"""The bank's books: its own database, its own tables, SQLite or PostgreSQL.
+"""The bank's books: a database of its own, SQLite or PostgreSQL.
 
-One row a key in `bank_charges` and `bank_refunds`, one row a movement of money in `bank_movements`. No card
-number is ever stored, nor anything that it could be computed from.
+`bank_charges` and `bank_refunds` have one row per key, `bank_movements` has one row per movement of money. Card
+numbers are never stored, nor is anything from which they could be computed.
 """
 
 import fcntl
@@ -33,14 +33,14 @@ from app.database import NAMES, UtcDateTime
 from app.engines import make_private_folder, prepare_sqlite
 
 CREATION_LOCK = 7_206_914_113
-"""Any number of ours: PostgreSQL's advisory lock while the tables are made."""
+"""The key of the advisory lock on PostgreSQL under which the tables are created. An arbitrary number."""
 
 
 class Status(StrEnum):
-    """Where a key stands at the bank. All but the first two are for good."""
+    """The status of a key. The last three are final."""
 
     RECEIVED = "received"
-    """A request was seen and nothing was decided; to whoever looks, the key is unknown."""
+    """A request arrived and nothing was decided. A lookup returns "unknown_key"."""
     REQUIRES_ACTION = "requires_action"
     SUCCEEDED = "succeeded"
     DECLINED = "declined"
@@ -57,7 +57,7 @@ charges = Table(
     Column("key", String(200), primary_key=True),
     Column("status", String(20), nullable=False),
     Column("reason", String(40)),
-    Column("fingerprint", String(64), comment="which request took the key; NULL: fenced before any came"),
+    Column("fingerprint", String(64), comment="which request used the key; NULL: fenced before any request arrived"),
     Column("amount", BigInteger),
     Column("currency", String(3)),
     Column("last4", String(4)),
@@ -101,16 +101,18 @@ movements = Table(
 
 
 def open_storage(url: str) -> Engine:
-    """The engine for the bank's database, its tables made where they are missing. Holds no connection
-    yet, so that a process may fork after it. Raises ValueError for one in memory: threads can't share it.
+    """Return the engine of the bank's database. Create missing tables.
+
+    The engine holds no open connection yet, so the process may fork. Raises ValueError for an SQLite database in
+    memory, because threads can't share it. Raises OSError or SQLAlchemyError if the database can't be opened.
     """
     url = url.replace("postgresql://", "postgresql+psycopg2://", 1)
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(url, parsed.database or "")
-    reach = {"connect_timeout": 5, "application_name": "payonce-sandbox-bank"}
+    connect_args = {"connect_timeout": 5, "application_name": "payonce-sandbox-bank"}
     engine = create_engine(
-        url, hide_parameters=True, pool_pre_ping=True, pool_size=20, max_overflow=0, connect_args=reach
+        url, hide_parameters=True, pool_pre_ping=True, pool_size=20, max_overflow=0, connect_args=connect_args
     )
     with engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CREATION_LOCK})
@@ -123,19 +125,19 @@ def _open_sqlite(url: str, database: str) -> Engine:
     if database in ("", ":memory:"):
         raise ValueError("the bank's SQLite database must be a file")
     make_private_folder(url)
-    # One to write and one to look: a queue for a connection is fairer, and faster, than polling SQLite's lock.
-    wait = {"timeout": 30}
-    engine = create_engine(url, hide_parameters=True, connect_args=wait, pool_size=2, max_overflow=0)
+    # Two connections, so that one can read while the other writes. Waiting in the pool's queue is fairer and faster
+    # than polling SQLite's lock.
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30}, pool_size=2, max_overflow=0)
     prepare_sqlite(engine)
-    with _alone(Path(database).parent), engine.begin() as connection:
+    with _locked(Path(database).parent), engine.begin() as connection:
         metadata.create_all(connection)
     engine.dispose()
     return engine
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time: the switch to WAL may fail at once, whatever the time-out, where two try it."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time run the block. If two switch to WAL together, one may fail without waiting."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -146,11 +148,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A connection that only looks; on SQLite it does not ask for the one write lock."""
+    """Yield a connection for reading. On SQLite it does not take the single write lock."""
     with engine.execution_options(reading=True).connect() as connection:
         yield connection
 
 
 def insert_into(tx: Connection, table: Table) -> Any:
-    """INSERT that can say ON CONFLICT, in the engine's own dialect."""
+    """Return an INSERT of the connection's dialect. Unlike SQLAlchemy's own insert(), it supports ON CONFLICT."""
     return postgresql.insert(table) if tx.dialect.name == "postgresql" else sqlite.insert(table)

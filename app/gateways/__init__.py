@@ -1,1 +1,1 @@
-"""The payment gateways: one interface (base) and whoever speaks it."""
+"""The payment gateways: their interface (`base`), the list of them (`registry`) and one package per gateway."""

@@ -131,7 +131,7 @@ def _form_page(
     page = render_template(
         "shop/checkout.html", order=order, form=form, takes_cards=_gateway().takes_cards, problem=problem,
         changes=notices if notices is not None else changes.since_added(order, locale()), same_order=same,
-        test_cards=[(card.number, card.words) for card in CARDS],
+        test_cards=[(card.number, card.description) for card in CARDS],
     )  # fmt: skip
     return page, status
 

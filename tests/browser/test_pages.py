@@ -84,7 +84,7 @@ AXE: dict[str, dict[str, Any]] = {
 
 @dataclass
 class PageReport:
-    """What was measured on one page. `axe` has the accessibility errors per colour scheme."""
+    """Measurements of one page. `axe` has the accessibility errors per colour scheme."""
 
     status: int
     html: str

@@ -186,7 +186,7 @@ def test_a_card_that_needs_confirmation_is_confirmed_on_the_payment_page(buyer: 
     assert buyer.times_charged() == 1
 
 
-def test_a_payment_cancelled_on_the_receipt_can_not_be_paid_any_more(buyer: StripeBuyer) -> None:
+def test_a_payment_cancelled_on_the_receipt_cannot_be_paid_any_more(buyer: StripeBuyer) -> None:
     """Another tab still shows Stripe's page, but paying there fails. The order can be paid in a new session."""
     url = buyer.open_payment_page()
     other = buyer.context.new_page()

@@ -1,4 +1,4 @@
-"""A sandbox bank as a process of its own for tests, on real sockets, and what to ask it with."""
+"""Runs a sandbox bank as a process of its own, on real sockets, and makes requests for it."""
 
 import contextlib
 import os
@@ -30,45 +30,45 @@ SERVE = """
 import sys
 from sandbox_bank import create_bank
 from sandbox_bank.server import serve
-_, books, url, slow, hold = sys.argv
-serve(create_bank(books, slow_seconds=float(slow), hold_seconds=float(hold)), url)
+_, database_url, url, slow, hold = sys.argv
+serve(create_bank(database_url, slow_seconds=float(slow), hold_seconds=float(hold)), url)
 """
 RETURN_URL = "http://127.0.0.1:9/receipts/1"
 
 
 @dataclass
 class RunningBank:
-    """A bank that listens. `log` holds everything that it ever printed."""
+    """A bank process. `slow` and `hold` are in seconds. The file `log` contains everything that it has printed."""
 
     url: str
-    books: str
+    database_url: str
     log: Path
     slow: float
     hold: float
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        arguments = [self.books, self.url, str(self.slow), str(self.hold)]
+        """Start the bank and wait until it is healthy."""
+        arguments = [self.database_url, self.url, str(self.slow), str(self.hold)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SERVE, *arguments], cwd=ROOT, stderr=log, stdout=log, start_new_session=True
             )
-        until(self._answers)
+        until(self._is_healthy)
 
     def stop(self) -> int:
-        """SIGTERM, as an operator would; its exit code."""
+        """Send SIGTERM, as an operator does, and return the exit code."""
         assert self.process
         self.process.terminate()
         return self.process.wait(timeout=30)
 
     def kill(self) -> None:
-        """SIGKILL to the server and its worker, as a power cut would."""
+        """Send SIGKILL to the server and its worker, which ends them like a power cut."""
         assert self.process
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(timeout=30)
-        # The worker is a child of the server: nothing but its silence says that it is gone too.
-        until(self._refuses)
+        # The worker is a child of the server, so we can't wait for it. It has ended when connections are refused.
+        until(self._refuses_connections)
 
     @cached_property
     def gateway(self) -> SandboxGateway:
@@ -76,14 +76,14 @@ class RunningBank:
         return SandboxGateway(self.url, shop="Test shop")
 
     def moved(self, *keys: str) -> list[tuple[str, int]]:
-        """Every movement of money under these keys, from the books: (kind, amount)."""
-        engine = open_storage(self.books)
+        """Return (kind, amount) of every movement of money under these keys, from the bank's database."""
+        engine = open_storage(self.database_url)
         try:
-            return [(line.kind, line.amount) for line in statement(engine) if line.key in keys]
+            return [(entry.kind, entry.amount) for entry in statement(engine) if entry.key in keys]
         finally:
             engine.dispose()
 
-    def _refuses(self) -> bool:
+    def _refuses_connections(self) -> bool:
         try:
             httpx.get(f"{self.url}/healthz", timeout=5, trust_env=False)
         except httpx.ConnectError:
@@ -92,7 +92,7 @@ class RunningBank:
             return False
         return False
 
-    def _answers(self) -> bool:
+    def _is_healthy(self) -> bool:
         assert self.process
         assert self.process.poll() is None, self.log.read_text()
         with contextlib.suppress(httpx.TransportError):
@@ -101,9 +101,9 @@ class RunningBank:
 
 
 @contextlib.contextmanager
-def running_bank(books: str, folder: Path, *, slow: float = 0.3, hold: float = 5) -> Iterator[RunningBank]:
-    """A bank over these books on a free port; gone at the end, however it ends."""
-    bank = RunningBank(f"http://127.0.0.1:{free_port()}", books, folder / "bank.log", slow, hold)
+def running_bank(database_url: str, folder: Path, *, slow: float = 0.3, hold: float = 5) -> Iterator[RunningBank]:
+    """Yield a bank with this database on a free port. Its log is in `folder`. Kill it at the end if it still runs."""
+    bank = RunningBank(f"http://127.0.0.1:{free_port()}", database_url, folder / "bank.log", slow, hold)
     try:
         bank.start()
         yield bank
@@ -114,7 +114,7 @@ def running_bank(books: str, folder: Path, *, slow: float = 0.3, hold: float = 5
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """Return a loopback port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -122,15 +122,15 @@ def free_port() -> int:
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> None:
-    """Wait for something that must come true."""
+    """Wait until the condition is true. Fail after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, f"the condition was not true within {seconds} seconds"
         time.sleep(0.02)
 
 
 def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """All of these at the same moment, each in a thread; what each returned, or the exception that it raised."""
+    """Run all calls at the same moment, each in a thread. Return what each returned, or the exception it raised."""
     start = Barrier(len(calls), timeout=60)
 
     def run(call: Callable[[], Any]) -> Any:
@@ -144,35 +144,35 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         return list(threads.map(run, calls))
 
 
-def payment(amount: int = 2400, currency: str = "EUR", key: str | None = None) -> Payment:
-    """A payment under a new key."""
+def new_payment(amount: int = 2400, currency: str = "EUR", key: str | None = None) -> Payment:
+    """Return a payment, under a new key if none is given."""
     return Payment(key or uuid.uuid4().hex, amount, currency, RETURN_URL)
 
 
-def refund_request(of: Payment, amount: int, key: str | None = None) -> RefundRequest:
-    """A refund under a new key."""
-    return RefundRequest(key or uuid.uuid4().hex, amount, of)
+def new_refund(payment: Payment, amount: int, key: str | None = None) -> RefundRequest:
+    """Return a request to refund part of the payment, under a new key if none is given."""
+    return RefundRequest(key or uuid.uuid4().hex, amount, payment)
 
 
 def card(behaviour: Behaviour = Behaviour.APPROVES) -> Card:
-    """The test card that behaves so."""
+    """Return the test card with this behaviour."""
     number = next(card.number for card in CARDS if card.behaviour is behaviour)
     return Card(number, "12/30", "123")
 
 
-def charge_body(asked: Payment, behaviour: Behaviour = Behaviour.APPROVES, **changes: Any) -> dict[str, Any]:
-    """The JSON of a charge, for those who speak to the bank without the client."""
-    given = card(behaviour)
+def charge_body(payment: Payment, behaviour: Behaviour = Behaviour.APPROVES, **changes: Any) -> dict[str, Any]:
+    """Return the JSON body of a charge, for requests without the client."""
+    used = card(behaviour)
     return {
-        "key": asked.key,
-        "amount": asked.amount,
-        "currency": asked.currency,
-        "card": {"number": given.number, "expiry": given.expiry, "cvc": given.cvc},
-        "return_url": asked.return_url,
+        "key": payment.key,
+        "amount": payment.amount,
+        "currency": payment.currency,
+        "card": {"number": used.number, "expiry": used.expiry, "cvc": used.cvc},
+        "return_url": payment.return_url,
         **changes,
     }
 
 
 def outcomes(answers: list[Any]) -> Counter[str]:
-    """How often each outcome was answered; exceptions by their name."""
+    """Return how often each outcome occurs. Exceptions count under the name of their class."""
     return Counter(str(getattr(answer, "outcome", type(answer).__name__)) for answer in answers)

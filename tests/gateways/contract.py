@@ -1,7 +1,7 @@
-"""Each gateway's other side, for the contract suite: a real server that takes money, its shopper, and its books.
+"""The gateways of the contract suite. A counterpart is a running gateway server, with its shopper and its records.
 
-To add a gateway, add a class to COUNTERPARTS. The suite makes the client from settings by the registry, as the shop
-does, and talks to the server over real HTTP. Stripe itself can't be had in a test: a stand-in speaks its interface.
+To add a gateway, add a class to COUNTERPARTS. The suite makes the client with the registry, as the shop does, and
+calls the server over real HTTP. Tests can't use Stripe itself, so a stand-in server implements its API.
 """
 
 import json
@@ -37,7 +37,7 @@ from tests.stripe.provider.server import Provider, running_provider, signed
 from tests.stripe.provider.state import API_KEY, APPROVES, DECLINES, SECRET
 
 TIMEOUT = 20.0
-"""Seconds for questions that are answered: enough for a machine with much else to do."""
+"""Seconds for questions that get an answer: enough for a busy machine."""
 
 RETURN_URL = "http://127.0.0.1:9/receipts/1"
 AMOUNT = 48_210
@@ -45,15 +45,15 @@ DAYS = 2 * 86_400
 
 
 class Counterpart(AbstractContextManager["Counterpart"]):
-    """A running gateway. Payments have keys of their own, so tests can share it."""
+    """A running gateway. Tests can share it, because each payment has a key of its own."""
 
     name: ClassVar[str]
-    """As in PAYMENT_GATEWAY."""
+    """The value of PAYMENT_GATEWAY."""
     approves: ClassVar[Mapping[str, str]]
     declines: ClassVar[Mapping[str, str]]
-    """What the shopper sends on the gateway's page."""
+    """The form fields that the shopper sends on the gateway's page."""
     decides_at_once: ClassVar[Mapping[Outcome, Card]] = {}
-    """Cards that need no shopper, if the gateway takes cards from us."""
+    """Cards that are decided without the shopper, by outcome. Empty if the gateway takes no cards from the shop."""
     largest_answer: ClassVar[int]
 
     origin: str
@@ -62,7 +62,7 @@ class Counterpart(AbstractContextManager["Counterpart"]):
         self.folder = folder
         self._stack = ExitStack()
         self._clients: dict[str, Gateway] = {}
-        # Certificate authorities would be loaded for nothing: all addresses are http.
+        # All URLs are http, so loading the certificate authorities would only cost time.
         self._browser = self._stack.enter_context(httpx.Client(timeout=TIMEOUT, trust_env=False, verify=False))
 
     def __exit__(self, *error: Any) -> None:
@@ -74,30 +74,30 @@ class Counterpart(AbstractContextManager["Counterpart"]):
         return None
 
     def settings(self, origin: str) -> dict[str, Any]:
-        """Return the settings of a shop that uses the gateway at this origin."""
+        """Return the settings for a shop that uses the gateway at this origin."""
         raise NotImplementedError
 
     def moved(self, *keys: str) -> list[tuple[str, int]]:
-        """Return every movement of money under these keys, from the gateway's own books: (kind, our minor units)."""
+        """Return (kind, amount in our minor units) of each movement under these keys, from the gateway's records."""
         raise NotImplementedError
 
     def aged(self, payment: Payment) -> Payment:
-        """Return the payment as if it had been claimed two days ago and never been sent."""
+        """Return the payment as if it had been claimed two days ago and never sent."""
         return payment
 
     def event(self, payment: Payment) -> tuple[bytes, dict[str, str]]:
-        """Return the body and headers of the event that says that the payment was paid, if the gateway sends any."""
+        """Return the body and the headers of the event for the paid payment, if the gateway sends events."""
         raise NotImplementedError
 
     def client(self, origin: str | None = None) -> Gateway:
-        """Return the shop's client for this origin. It keeps its connections."""
+        """Return the shop's client for this origin. The same client is returned again, with its open connections."""
         origin = origin or self.origin
         if origin not in self._clients:
             self._clients[origin] = self.new_client(origin)
         return self._clients[origin]
 
     def new_client(self, origin: str) -> Gateway:
-        """Return a client without connections, made by the registry."""
+        """Return a new client, made by the registry."""
         settings = Settings(secret_key=SHOP_SECRET, payment_gateway=self.name, **self.settings(origin))
         return registry.from_settings(settings).current
 
@@ -112,23 +112,23 @@ class Counterpart(AbstractContextManager["Counterpart"]):
         return Payment(key, amount, currency, RETURN_URL, gateway_request=request)
 
     def waiting(self, **changes: Any) -> tuple[Payment, Answer]:
-        """Return a payment that waits for its shopper, and the answer. Its reference is not known yet."""
+        """Return a payment that waits for its shopper, without its gateway reference, and the answer to its charge."""
         payment = self.payment(**changes)
         answer = self.client().charge(payment, self.card, TIMEOUT)
         assert answer.outcome is Outcome.REQUIRES_ACTION
         return payment, answer
 
     def paid(self, **changes: Any) -> Payment:
-        """Return a payment that was paid, with its reference."""
+        """Return a payment that was paid, with its gateway reference."""
         payment, answer = self.waiting(**changes)
-        assert self.shopper(answer, self.approves)
+        assert self.decide(answer, self.approves)
         return replace(payment, gateway_reference=answer.gateway_reference)
 
-    def shopper(self, answer: Answer, decision: Mapping[str, str]) -> bool:
-        """Let the shopper decide on the gateway's page. Return whether the page sent the shopper back to the shop."""
+    def decide(self, answer: Answer, decision: Mapping[str, str]) -> bool:
+        """Send the shopper's decision to the gateway's page. Return whether it redirects to the shop."""
         assert answer.action_url
-        page = self._browser.post(answer.action_url, data=decision)
-        return page.headers.get("Location") == RETURN_URL
+        response = self._browser.post(answer.action_url, data=decision)
+        return response.headers.get("Location") == RETURN_URL
 
 
 class SandboxBank(Counterpart):
@@ -143,8 +143,8 @@ class SandboxBank(Counterpart):
     largest_answer = sandbox.LARGEST_ANSWER
 
     def __enter__(self) -> "SandboxBank":
-        books = f"sqlite:///{self.folder}/private/bank.sqlite"
-        self._bank = self._stack.enter_context(running_bank(books, self.folder))
+        database_url = f"sqlite:///{self.folder}/private/bank.sqlite"
+        self._bank = self._stack.enter_context(running_bank(database_url, self.folder))
         self.origin = self._bank.url
         return self
 
@@ -182,7 +182,7 @@ class Stripe(Counterpart):
             refunds = [each for each in state.refunds.values() if each["metadata"].get("payonce_refund") in keys]
         movements = [("charge", each) for each in charges if each["paid"]]
         movements += [("refund", each) for each in refunds if each["status"] == "succeeded"]
-        return [(kind, _ours(each["amount"], each["currency"])) for kind, each in movements]
+        return [(kind, _our_amount(each["amount"], each["currency"])) for kind, each in movements]
 
     def aged(self, payment: Payment) -> Payment:
         request: dict[str, Any] = json.loads(json.dumps(payment.gateway_request))
@@ -191,8 +191,8 @@ class Stripe(Counterpart):
         return replace(payment, gateway_request=request)
 
     def event(self, payment: Payment) -> tuple[bytes, dict[str, str]]:
-        told = (each for each in self._provider.state.events if each["type"] == "checkout.session.completed")
-        return signed(next(each for each in told if each["data"]["object"]["client_reference_id"] == payment.key))
+        events = (each for each in self._provider.state.events if each["type"] == "checkout.session.completed")
+        return signed(next(each for each in events if each["data"]["object"]["client_reference_id"] == payment.key))
 
 
 COUNTERPARTS: tuple[type[Counterpart], ...] = (SandboxBank, Stripe)
@@ -200,17 +200,17 @@ COUNTERPARTS: tuple[type[Counterpart], ...] = (SandboxBank, Stripe)
 
 
 def part_of(payment: Payment, amount: int) -> RefundRequest:
-    """Return a refund under a new key."""
+    """Return a request to refund `amount` of the payment, under a new key."""
     return RefundRequest(str(uuid4()), amount, payment)
 
 
 @contextmanager
-def refusing() -> Iterator[str]:
-    """Yield an origin that refuses connections. Its port is taken, so that nobody else can listen there."""
+def refusing_origin() -> Iterator[str]:
+    """Yield an origin that refuses connections. Its port stays bound, so that no other process can listen there."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
-def _ours(amount: int, currency: str) -> int:
+def _our_amount(amount: int, currency: str) -> int:
     return currencies.from_provider(amount, currency.upper())

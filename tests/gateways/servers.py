@@ -1,4 +1,4 @@
-"""Servers of any manners on real sockets, for the shop's client to meet."""
+"""Servers on real sockets that behave in any way a test needs, for the shop's client."""
 
 import json
 import socket
@@ -9,14 +9,14 @@ from typing import Any
 
 from app.gateways.base import Payment
 from app.gateways.sandbox.client import SandboxGateway
-from tests.gateways.bank import card, refund_request
+from tests.gateways.bank import card, new_refund
 
 Serve = Callable[[socket.socket], None]
 
 
 @contextmanager
 def server(serve: Serve) -> Iterator[SandboxGateway]:
-    """A server of any manners on a real socket; each connection is handed to `serve`."""
+    """Run a server that passes each connection to `serve`. Yield a client for it."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
@@ -44,7 +44,7 @@ def server(serve: Serve) -> Iterator[SandboxGateway]:
 
 
 def read_request(connection: socket.socket) -> bytes:
-    """One whole request; empty when the client has gone."""
+    """Return one complete request, or no bytes if the client has gone."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = connection.recv(65536)
@@ -62,30 +62,30 @@ def response(body: bytes, status: int = 200) -> bytes:
     return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def always(answer: bytes) -> Serve:
-    """Answers every request on a connection with the same bytes."""
+def always(content: bytes) -> Serve:
+    """Return a `serve` that sends the same bytes after every request."""
 
     def serve(connection: socket.socket) -> None:
         while read_request(connection):
-            connection.sendall(answer)
+            connection.sendall(content)
 
     return serve
 
 
-def says(asked: Payment, code: int = 200, **changes: Any) -> Serve:
-    """A right answer to the charge but for the changes."""
-    fields = {"key": asked.key, "status": "succeeded", "amount": asked.amount, "currency": asked.currency}
-    return always(response(json.dumps({**fields, **changes}).encode(), code))
+def charge_answer(payment: Payment, http_status: int = 200, **changes: Any) -> Serve:
+    """Return a `serve` that sends a valid answer for the charge, with these changes."""
+    fields = {"key": payment.key, "status": "succeeded", "amount": payment.amount, "currency": payment.currency}
+    return always(response(json.dumps({**fields, **changes}).encode(), http_status))
 
 
-def ask_all(gateway: SandboxGateway, asked: Payment, timeout: float = 5) -> list[Callable[[], Any]]:
-    """Every question there is."""
-    back = refund_request(asked, asked.amount)
+def questions(gateway: SandboxGateway, payment: Payment, timeout: float = 5) -> list[Callable[[], Any]]:
+    """Return every question of the interface. The statement is the last one."""
+    refund = new_refund(payment, payment.amount)
     return [
-        lambda: gateway.charge(asked, card(), timeout),
-        lambda: gateway.lookup(asked, timeout),
-        lambda: gateway.cancel(asked, timeout),
-        lambda: gateway.refund(back, timeout),
-        lambda: gateway.lookup_refund(back, timeout),
+        lambda: gateway.charge(payment, card(), timeout),
+        lambda: gateway.lookup(payment, timeout),
+        lambda: gateway.cancel(payment, timeout),
+        lambda: gateway.refund(refund, timeout),
+        lambda: gateway.lookup_refund(refund, timeout),
         lambda: list(gateway.statement()),
     ]

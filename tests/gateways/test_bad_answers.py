@@ -1,4 +1,4 @@
-"""Answers of the bank that are no answer: in doubt with the reason noted, whatever they claim, and then found out."""
+"""Invalid answers of the bank: the charge stays in doubt, with the reason as its note, until recovery finds out."""
 
 import json
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from tests.shops import Shop
 Change = Callable[[bytes], tuple[int, bytes]]
 
 
-class Tampered(httpx.BaseTransport):
-    """The way to the bank: what is asked arrives there, what comes back goes through `change`."""
+class TamperingTransport(httpx.BaseTransport):
+    """Passes requests to the bank unchanged, and its answers through `change`."""
 
     def __init__(self, shop: Shop, change: Change) -> None:
         self.bank = httpx.WSGITransport(app=shop.bank)
@@ -26,37 +26,37 @@ class Tampered(httpx.BaseTransport):
         return httpx.Response(status, stream=httpx.ByteStream(content))
 
 
-def say(content: str, status: int = 200) -> Change:
-    """Something else entirely."""
+def replaced(content: str, status: int = 200) -> Change:
+    """Return a change that replaces the whole answer."""
     return lambda answer: (status, content.encode())
 
 
-def claim(**changes: Any) -> Change:
-    """The true answer, but for these fields."""
+def with_fields(**changes: Any) -> Change:
+    """Return a change that replaces some fields of the answer."""
     return lambda answer: (200, json.dumps(json.loads(answer) | changes).encode())
 
 
-ENDLESS = '{"status": "succeeded", "x": "' + "x" * 100_000 + '"}'
-BAD = {
-    "a page": (say("<h1>succeeded</h1>"), "the bank answered 200 with something unreadable"),
-    "nothing": (say(""), "the bank answered 200 with something unreadable"),
-    "a list": (say("[]"), "the bank answered 200 with something unreadable"),
-    "deep": (say("[" * 50_000), "the bank answered 200 with something unreadable"),
-    "too large": (say(ENDLESS), "the bank's answer was too large"),
-    "no outcome": (claim(status="paid"), "the bank answered with no outcome"),
-    "null": (claim(status=None), "the bank answered with no outcome"),
-    "another amount": (claim(amount=1), "the bank answered for another amount"),
-    "the amount as text": (claim(amount="2400"), "the bank answered for another amount"),
-    "another currency": (claim(currency="USD"), "the bank answered for another amount"),
-    "another key": (claim(key="another"), "the bank answered for another key"),
-    "a page elsewhere": (
-        claim(status="requires_action", action_url="https://evil.example/3ds/1"),
-        "the bank named no page of its own for the shopper",
+TOO_LARGE = '{"status": "succeeded", "x": "' + "x" * 100_000 + '"}'
+BAD_ANSWERS = {
+    "an HTML page": (replaced("<h1>succeeded</h1>"), "the bank answered 200 with an unreadable body"),
+    "empty": (replaced(""), "the bank answered 200 with an unreadable body"),
+    "a list": (replaced("[]"), "the bank answered 200 with an unreadable body"),
+    "deeply nested": (replaced("[" * 50_000), "the bank answered 200 with an unreadable body"),
+    "too large": (replaced(TOO_LARGE), "the bank's answer was too large"),
+    "no outcome": (with_fields(status="paid"), "the bank answered with no outcome"),
+    "outcome null": (with_fields(status=None), "the bank answered with no outcome"),
+    "another amount": (with_fields(amount=1), "the bank answered with another amount"),
+    "the amount as text": (with_fields(amount="2400"), "the bank answered with another amount"),
+    "another currency": (with_fields(currency="USD"), "the bank answered with another amount"),
+    "another key": (with_fields(key="another"), "the bank answered with another key"),
+    "an action URL elsewhere": (
+        with_fields(status="requires_action", action_url="https://evil.example/3ds/1"),
+        "the bank answered with an action URL that is not its own",
     ),
-    "a redirect": (say("{}", 302), "the bank answered 302"),
-    "forbidden": (say('{"status": "declined"}', 403), "the bank answered 403"),
-    "too many": (say('{"status": "declined"}', 429), "the bank answered 429"),
-    "reused": (say('{"error": "key_reused"}', 422), "the bank answered 422"),
+    "a redirect": (replaced("{}", 302), "the bank answered 302"),
+    "forbidden": (replaced('{"status": "declined"}', 403), "the bank answered 403"),
+    "too many requests": (replaced('{"status": "declined"}', 429), "the bank answered 429"),
+    "key reused": (replaced('{"error": "key_reused"}', 422), "the bank answered 422"),
 }
 
 
@@ -65,12 +65,12 @@ def shop(make_shop: Callable[..., Shop]) -> Shop:
     return make_shop(gateway_deadline=0.5)
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_an_answer_that_is_none_leaves_a_doubt_that_is_found_out(shop: Shop, name: str) -> None:
-    change, reason = BAD[name]
+@pytest.mark.parametrize("name", BAD_ANSWERS)
+def test_an_invalid_answer_leaves_the_charge_in_doubt_until_recovery_finds_out(shop: Shop, name: str) -> None:
+    change, reason = BAD_ANSWERS[name]
     shopper, before = shop.shopper(), shop.stock(MUG)
     form = ready_to_pay(shopper)
-    shop.way_to_bank(Tampered(shop, change))
+    shop.way_to_bank(TamperingTransport(shop, change))
     page = form.submit()
     assert (page.statuses, page.heading) == ([303, 200], "Your payment is still being confirmed")
     assert "Please do not pay again." in page.text
@@ -86,12 +86,12 @@ def test_an_answer_that_is_none_leaves_a_doubt_that_is_found_out(shop: Shop, nam
     assert len(shop.statement()) == 1
 
 
-@pytest.mark.parametrize("word", ["succeeded", "declined", "canceled", "requires_action"])
-def test_a_404_that_is_not_the_banks_own_word_fences_nothing(shop: Shop, word: str) -> None:
-    """A proxy's "not found" must not pass for "the bank never heard of the key"."""
+@pytest.mark.parametrize("status", ["succeeded", "declined", "canceled", "requires_action"])
+def test_a_404_of_something_else_than_the_bank_does_not_fence_the_key(shop: Shop, status: str) -> None:
+    """A proxy's "not found" does not mean that the bank does not know the key."""
     form = ready_to_pay(shop.shopper(), card_number="4000 0000 0006 0055")
     form.submit()
-    shop.way_to_bank(Tampered(shop, say(json.dumps({"error": "not_found", "status": word}), 404)))
+    shop.way_to_bank(TamperingTransport(shop, replaced(json.dumps({"error": "not_found", "status": status}), 404)))
     recover(shop)
     assert shop.rows("SELECT status, note FROM charge") == [("in_doubt", "the bank answered 404")]
     shop.way_to_bank(httpx.WSGITransport(app=shop.bank))

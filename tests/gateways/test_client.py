@@ -1,4 +1,4 @@
-"""The shop's client against servers that lie, drip, break and vanish: definite only where the answer is explicit."""
+"""The client of the sandbox bank against servers that fail: only an explicit, correct answer is definite."""
 
 import json
 import socket
@@ -9,11 +9,11 @@ import pytest
 
 from app.gateways.base import Answer, NotSent, Outcome, Unknown
 from app.gateways.sandbox.client import LARGEST_ANSWER, SandboxGateway
-from tests.gateways.bank import card, free_port, payment, refund_request
-from tests.gateways.servers import Serve, always, ask_all, read_request, response, says, server
+from tests.gateways.bank import card, free_port, new_payment, new_refund
+from tests.gateways.servers import Serve, always, charge_answer, questions, read_request, response, server
 
 
-def test_it_is_the_gateway_that_the_protocol_knows() -> None:
+def test_attributes_of_the_gateway() -> None:
     gateway = SandboxGateway("http://127.0.0.1:8010")
     assert (gateway.name, gateway.takes_cards) == ("sandbox", True)
     assert (gateway.account, gateway.page_origin) == ("sandbox", "http://127.0.0.1:8010")
@@ -21,38 +21,38 @@ def test_it_is_the_gateway_that_the_protocol_knows() -> None:
 
 def test_a_refused_connection_is_not_sent() -> None:
     gateway = SandboxGateway(f"http://127.0.0.1:{free_port()}")
-    for ask in ask_all(gateway, payment()):
+    for ask in questions(gateway, new_payment()):
         with pytest.raises(NotSent):
             ask()
 
 
-def test_a_name_that_nobody_has_is_not_sent() -> None:
+def test_an_unknown_host_name_is_not_sent() -> None:
     with pytest.raises(NotSent):
-        SandboxGateway("http://bank.invalid:8010").charge(payment(), card(), 5)
+        SandboxGateway("http://bank.invalid:8010").charge(new_payment(), card(), 5)
 
 
 def test_a_connection_that_never_opens_is_not_sent() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        filling = [socket.socket() for _ in range(3)]
-        for waiting in filling:
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
         before = time.monotonic()
         with pytest.raises(NotSent):
-            SandboxGateway(f"http://127.0.0.1:{listener.getsockname()[1]}").charge(payment(), card(), 0.5)
-        assert time.monotonic() - before < 60, "the operating system itself waits for minutes"
-        for waiting in filling:
-            waiting.close()
+            SandboxGateway(f"http://127.0.0.1:{listener.getsockname()[1]}").charge(new_payment(), card(), 0.5)
+        assert time.monotonic() - before < 60, "the operating system would wait for minutes"
+        for filler in fillers:
+            filler.close()
 
 
-def silence(connection: socket.socket) -> None:
+def stay_silent(connection: socket.socket) -> None:
     while connection.recv(65536):
         pass
 
 
-def drip_headers(connection: socket.socket) -> None:
+def endless_headers(connection: socket.socket) -> None:
     read_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\n")
     while True:
@@ -60,7 +60,7 @@ def drip_headers(connection: socket.socket) -> None:
         time.sleep(0.1)
 
 
-def drip_body(connection: socket.socket) -> None:
+def endless_body(connection: socket.socket) -> None:
     read_request(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while True:
@@ -68,7 +68,7 @@ def drip_body(connection: socket.socket) -> None:
         time.sleep(0.1)
 
 
-def drip_continues(connection: socket.socket) -> None:
+def endless_interim_responses(connection: socket.socket) -> None:
     read_request(connection)
     while True:
         connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
@@ -76,18 +76,18 @@ def drip_continues(connection: socket.socket) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("serve", [silence, drip_headers, drip_body, drip_continues])
-def test_no_manner_of_answering_outlasts_the_deadline(serve: Serve) -> None:
+@pytest.mark.parametrize("serve", [stay_silent, endless_headers, endless_body, endless_interim_responses])
+def test_no_server_can_exceed_the_deadline(serve: Serve) -> None:
     with server(serve) as gateway:
-        for ask in ask_all(gateway, payment(), timeout=0.6)[:-1]:
+        for ask in questions(gateway, new_payment(), timeout=0.6)[:-1]:
             before = time.monotonic()
             with pytest.raises(Unknown) as unknown:
                 ask()
-            assert time.monotonic() - before > 0.5  # And it came back: these servers never stop.
+            assert time.monotonic() - before > 0.5  # These servers never stop, so only the deadline ended the question.
             assert unknown.value.reason == "the bank did not answer in time"
 
 
-def hang_up(connection: socket.socket) -> None:
+def close(connection: socket.socket) -> None:
     read_request(connection)
 
 
@@ -101,7 +101,7 @@ def cut_short(connection: socket.socket) -> None:
     connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"key": ')
 
 
-def hang_up_unread(connection: socket.socket) -> None:
+def close_unread(connection: socket.socket) -> None:
     connection.recv(1)
 
 
@@ -120,34 +120,34 @@ GARBAGE = {
 
 @pytest.mark.parametrize(
     "serve",
-    [hang_up, reset, cut_short, hang_up_unread, *GARBAGE.values()],
-    ids=["hang up", "reset", "cut short", "unread", *GARBAGE],
+    [close, reset, cut_short, close_unread, *GARBAGE.values()],
+    ids=["close", "reset", "cut short", "close unread", *GARBAGE],
 )
-def test_what_is_no_answer_is_unknown(serve: Serve) -> None:
+def test_an_unreadable_answer_is_unknown(serve: Serve) -> None:
     with server(serve) as gateway:
-        for ask in ask_all(gateway, payment())[:-1]:
+        for ask in questions(gateway, new_payment())[:-1]:
             with pytest.raises(Unknown):
                 ask()
 
 
-def test_a_right_answer_is_definite() -> None:
-    asked = payment()
-    with server(says(asked)) as gateway:
-        assert gateway.charge(asked, card(), 5) == gateway.lookup(asked, 5) == Answer(Outcome.SUCCEEDED)
+def test_a_correct_answer_is_definite() -> None:
+    payment = new_payment()
+    with server(charge_answer(payment)) as gateway:
+        assert gateway.charge(payment, card(), 5) == gateway.lookup(payment, 5) == Answer(Outcome.SUCCEEDED)
 
 
-def test_an_answer_that_is_too_large_is_unknown_though_right_otherwise() -> None:
-    asked = payment()
+def test_a_correct_answer_that_is_too_large_is_unknown() -> None:
+    payment = new_payment()
     for padding, fits in ((LARGEST_ANSWER // 2, True), (LARGEST_ANSWER, False)):
-        with server(says(asked, padding="x" * padding)) as gateway:
+        with server(charge_answer(payment, padding="x" * padding)) as gateway:
             if fits:
-                assert gateway.charge(asked, card(), 5) == Answer(Outcome.SUCCEEDED)
+                assert gateway.charge(payment, card(), 5) == Answer(Outcome.SUCCEEDED)
             else:
                 with pytest.raises(Unknown):
-                    gateway.charge(asked, card(), 5)
+                    gateway.charge(payment, card(), 5)
 
 
-LIES = {
+WRONG_ANSWERS = {
     "other key": {"key": "other"},
     "other amount": {"amount": 2401},
     "amount as text": {"amount": "2400"},
@@ -155,7 +155,7 @@ LIES = {
     "no amount": {"amount": None},
     "other currency": {"currency": "USD"},
     "no outcome": {"status": None},
-    "unheard-of outcome": {"status": "processing"},
+    "unknown outcome": {"status": "processing"},
     "outcome as list": {"status": []},
     "canceled for another amount": {"status": "canceled", "amount": 1},
     "declined for another amount": {"status": "declined", "amount": 1},
@@ -165,52 +165,52 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", list(LIES.values()), ids=list(LIES))
-def test_an_answer_for_something_else_is_unknown(lie: dict[str, Any]) -> None:
-    asked = payment()
-    with server(says(asked, **lie)) as gateway:
-        for ask in ask_all(gateway, asked)[:3]:
+@pytest.mark.parametrize("changes", list(WRONG_ANSWERS.values()), ids=list(WRONG_ANSWERS))
+def test_an_answer_with_other_values_is_unknown(changes: dict[str, Any]) -> None:
+    payment = new_payment()
+    with server(charge_answer(payment, **changes)) as gateway:
+        for ask in questions(gateway, payment)[:3]:
             with pytest.raises(Unknown) as unknown:
                 ask()
-            assert unknown.value.reason.startswith("the bank "), "the answer itself was readable"
+            assert unknown.value.reason.startswith("the bank "), "the answer was readable"
 
 
 @pytest.mark.parametrize("status", [201, 202, 204, 400, 401, 404, 409, 422, 429, 500, 502, 503, 504])
-def test_any_other_status_is_unknown_even_with_a_right_body(status: int) -> None:
-    asked = payment()
-    with server(says(asked, status)) as gateway:
-        for ask in ask_all(gateway, asked)[:-1]:
+def test_any_other_status_is_unknown_even_with_a_correct_body(status: int) -> None:
+    payment = new_payment()
+    with server(charge_answer(payment, status)) as gateway:
+        for ask in questions(gateway, payment)[:-1]:
             with pytest.raises(Unknown) as unknown:
                 ask()
             if status != 204:
                 assert unknown.value.again == (status >= 500 or status == 409)
 
 
-def test_never_heard_of_is_only_what_the_bank_itself_says_of_this_key() -> None:
-    asked = payment()
-    back = refund_request(asked, 1)
-    for body, heard in (
-        ({"error": "unknown_key", "key": asked.key}, True),
+def test_only_the_bank_can_say_that_it_does_not_know_this_key() -> None:
+    payment = new_payment()
+    refund = new_refund(payment, 1)
+    for body, is_about_this_key in (
+        ({"error": "unknown_key", "key": payment.key}, True),
         ({"error": "unknown_key", "key": "x"}, False),
     ):
         with server(always(response(json.dumps(body).encode(), 404))) as gateway:
-            if heard:
-                assert gateway.lookup(asked, 5) is None
+            if is_about_this_key:
+                assert gateway.lookup(payment, 5) is None
             else:
                 with pytest.raises(Unknown):
-                    gateway.lookup(asked, 5)
+                    gateway.lookup(payment, 5)
             with pytest.raises(Unknown):
-                gateway.lookup_refund(back, 5)
+                gateway.lookup_refund(refund, 5)
             with pytest.raises(Unknown):
-                gateway.cancel(asked, 5)
+                gateway.cancel(payment, 5)
 
 
-def test_a_refund_answered_for_another_charge_is_unknown() -> None:
-    asked = payment()
-    back = refund_request(asked, 10)
-    right = {"key": back.key, "charge": asked.key, "status": "succeeded", "amount": 10, "currency": "EUR"}
-    with server(always(response(json.dumps(right).encode()))) as gateway:
-        assert gateway.refund(back, 5) == Answer(Outcome.SUCCEEDED)
-    for lie in ({"charge": "x"}, {"amount": 11}, {"key": "x"}, {"status": "canceled"}, {"currency": "USD"}):
-        with server(always(response(json.dumps({**right, **lie}).encode()))) as gateway, pytest.raises(Unknown):
-            gateway.refund(back, 5)
+def test_a_refund_answer_with_other_values_is_unknown() -> None:
+    payment = new_payment()
+    refund = new_refund(payment, 10)
+    correct = {"key": refund.key, "charge": payment.key, "status": "succeeded", "amount": 10, "currency": "EUR"}
+    with server(always(response(json.dumps(correct).encode()))) as gateway:
+        assert gateway.refund(refund, 5) == Answer(Outcome.SUCCEEDED)
+    for change in ({"charge": "x"}, {"amount": 11}, {"key": "x"}, {"status": "canceled"}, {"currency": "USD"}):
+        with server(always(response(json.dumps({**correct, **change}).encode()))) as gateway, pytest.raises(Unknown):
+            gateway.refund(refund, 5)

@@ -1,8 +1,8 @@
-"""One suite over every gateway: what `app/gateways/base.py` promises, asked of a real server over real HTTP.
+"""The contract of `app/gateways/base.py`, tested for every gateway with a real server over real HTTP.
 
-`contract.py` has one counterpart per gateway: the sandbox bank is the real one, Stripe is a stand-in. Movements are
-read from the gateway's own books, never through the client. Lost and wrong answers are in `test_contract_faults.py`,
-events in `test_contract_events.py`.
+`contract.py` has one counterpart per gateway: the sandbox bank itself, and a stand-in for Stripe. Movements of money
+are read from the gateway's own records, never through the client. Lost and wrong answers are in
+`test_contract_faults.py`, events in `test_contract_events.py`.
 """
 
 import re
@@ -41,22 +41,22 @@ def counterpart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 def test_every_gateway_has_a_counterpart() -> None:
-    """The registry's imports, the folders beside it and the values of PAYMENT_GATEWAY name the same gateways."""
+    """The imports of the registry, the packages next to it and the values of PAYMENT_GATEWAY must agree."""
     folder = ROOT / "app" / "gateways"
     imported = {name.split(".")[2] for name in imports(folder / "registry.py") if name.startswith("app.gateways.")}
     assert imported - {"base"} == set(NAMES)
     assert {path.parent.name for path in folder.glob("*/__init__.py")} == set(NAMES)
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as error:
         settings.read("payment_gateway", {"PAYMENT_GATEWAY": "no such gateway"})
-    assert set(re.findall(r"\w+", str(told.value).partition(" must be ")[2])) - {"or"} == set(NAMES)
+    assert set(re.findall(r"\w+", str(error.value).partition(" must be ")[2])) - {"or"} == set(NAMES)
 
 
 def test_the_registry_makes_every_gateway(tmp_path: Path) -> None:
-    """A shop that has changed its gateway still knows the earlier ones."""
+    """A shop that has changed to another gateway still knows the earlier one."""
     origin = "http://127.0.0.1:9"
-    given = {name: value for each in COUNTERPARTS for name, value in each(tmp_path).settings(origin).items()}
+    values = {name: value for each in COUNTERPARTS for name, value in each(tmp_path).settings(origin).items()}
     for name in NAMES:
-        gateways = registry.from_settings(Settings(secret_key=SECRET, payment_gateway=name, **given))
+        gateways = registry.from_settings(Settings(secret_key=SECRET, payment_gateway=name, **values))
         assert gateways.current.name == name
         assert {known.name for known in gateways} == set(NAMES)
         for known in gateways:
@@ -69,7 +69,7 @@ def test_cards_are_taken_here_or_on_the_gateways_page(counterpart: Counterpart) 
     assert gateway.takes_cards == (not isinstance(gateway, HostedGateway)) == bool(counterpart.decides_at_once)
 
 
-# The same key and request: the same answer, and money once.
+# The same key and the same request get the same answer, and money moves once.
 
 
 def test_a_card_that_is_decided_at_once_is_charged_once(counterpart: Counterpart) -> None:
@@ -84,8 +84,8 @@ def test_a_card_that_is_decided_at_once_is_charged_once(counterpart: Counterpart
         assert counterpart.moved(payment.key) == (CHARGED if outcome is Outcome.SUCCEEDED else [])
 
 
-def test_the_same_request_is_answered_the_same_way_and_paid_once(counterpart: Counterpart) -> None:
-    """The shopper approves what several requests under one key have asked for."""
+def test_the_same_request_gets_the_same_answer_and_is_paid_once(counterpart: Counterpart) -> None:
+    """Several requests arrive under one key before the shopper approves the payment."""
     gateway, payment = counterpart.client(), counterpart.payment()
     charge = lambda: gateway.charge(payment, counterpart.card, TIMEOUT)  # noqa: E731
     first = charge()
@@ -93,21 +93,21 @@ def test_the_same_request_is_answered_the_same_way_and_paid_once(counterpart: Co
     assert (first.outcome, first.action_url.startswith(gateway.page_origin + "/")) == (Outcome.REQUIRES_ACTION, True)
     assert [charge(), charge()] == [first, first]
     assert counterpart.moved(payment.key) == []
-    assert counterpart.shopper(first, counterpart.approves)
-    with suppress(Unknown):  # A gateway may repeat its first answer, or say what is so now.
+    assert counterpart.decide(first, counterpart.approves)
+    with suppress(Unknown):  # A gateway may repeat its first answer or return the present state.
         assert charge().outcome in {Outcome.REQUIRES_ACTION, Outcome.SUCCEEDED}
-    assert not counterpart.shopper(first, counterpart.declines)
+    assert not counterpart.decide(first, counterpart.declines)
     assert outcome(gateway.lookup(payment, TIMEOUT)) is Outcome.SUCCEEDED
     assert counterpart.moved(payment.key) == CHARGED
 
 
-def test_twins_at_the_same_moment_are_one_payment(counterpart: Counterpart) -> None:
+def test_simultaneous_twins_are_one_payment(counterpart: Counterpart) -> None:
     gateway, payment = counterpart.client(), counterpart.payment()
     answers = at_once(*[lambda: gateway.charge(payment, counterpart.card, TIMEOUT)] * 8)
     definite = [answer for answer in answers if isinstance(answer, Answer)]
     assert all(isinstance(answer, Answer | Unknown) for answer in answers), answers
     assert definite and len(set(definite)) == 1
-    assert counterpart.shopper(definite[0], counterpart.approves)
+    assert counterpart.decide(definite[0], counterpart.approves)
     assert counterpart.moved(payment.key) == CHARGED
 
 
@@ -117,15 +117,15 @@ def test_a_key_that_is_used_for_another_request_is_unknown(counterpart: Counterp
     reused = Payment(payment.key, other.amount, "EUR", other.return_url, gateway_request=other.gateway_request)
     with pytest.raises(Unknown):
         gateway.charge(reused, counterpart.card, TIMEOUT)
-    assert counterpart.shopper(answer, counterpart.approves)
+    assert counterpart.decide(answer, counterpart.approves)
     assert counterpart.moved(payment.key) == CHARGED
 
 
-# Looking up, and fencing.
+# Lookup and cancel.
 
 
-def test_a_key_that_was_never_seen_is_none(counterpart: Counterpart) -> None:
-    """For a fresh key a gateway may make the request in order to learn its fate: that moves no money either."""
+def test_lookup_of_a_key_that_the_gateway_has_never_seen(counterpart: Counterpart) -> None:
+    """For a fresh key, a gateway may send the stored request to find out. That moves no money either."""
     gateway, aged, fresh = counterpart.client(), counterpart.aged(counterpart.payment()), counterpart.payment()
     assert gateway.lookup(aged, TIMEOUT) is None
     found = gateway.lookup(fresh, TIMEOUT)
@@ -133,18 +133,18 @@ def test_a_key_that_was_never_seen_is_none(counterpart: Counterpart) -> None:
     assert counterpart.moved(aged.key, fresh.key) == []
 
 
-def test_lookup_says_what_is_so_now(counterpart: Counterpart) -> None:
+def test_lookup_returns_the_present_state(counterpart: Counterpart) -> None:
     gateway, (payment, answer) = counterpart.client(), counterpart.waiting()
     assert gateway.lookup(payment, TIMEOUT) == answer
-    counterpart.shopper(answer, counterpart.declines)
+    counterpart.decide(answer, counterpart.declines)
     assert outcome(gateway.lookup(payment, TIMEOUT)) in {Outcome.DECLINED, Outcome.REQUIRES_ACTION}
     assert counterpart.moved(payment.key) == []
     assert outcome(gateway.lookup(counterpart.paid(), TIMEOUT)) is Outcome.SUCCEEDED
 
 
 @pytest.mark.parametrize("seen", ["never", "never, and long ago", "waiting", "declined on the page"])
-def test_after_cancel_a_late_request_takes_nothing(counterpart: Counterpart, seen: str) -> None:
-    """The shopper still has the page, and a request under the key is still on its way."""
+def test_after_a_cancel_a_late_request_takes_nothing(counterpart: Counterpart, seen: str) -> None:
+    """The shopper still has the page open, and another request under the key arrives later."""
     gateway, payment, pages = counterpart.client(), counterpart.payment(), []
     if seen == "never, and long ago":
         payment = counterpart.aged(payment)
@@ -152,7 +152,7 @@ def test_after_cancel_a_late_request_takes_nothing(counterpart: Counterpart, see
         payment, answer = counterpart.waiting()
         pages.append(answer)
         if seen != "waiting":
-            counterpart.shopper(answer, counterpart.declines)
+            counterpart.decide(answer, counterpart.declines)
 
     won = gateway.cancel(payment, TIMEOUT)
     assert won.outcome in ({Outcome.CANCELED, Outcome.DECLINED} if seen.startswith("declined") else {Outcome.CANCELED})
@@ -162,7 +162,7 @@ def test_after_cancel_a_late_request_takes_nothing(counterpart: Counterpart, see
         pages.append(late)
     for page in pages:
         if page.action_url:
-            assert not counterpart.shopper(page, counterpart.approves)
+            assert not counterpart.decide(page, counterpart.approves)
     assert gateway.cancel(payment, TIMEOUT).outcome is won.outcome
     assert outcome(gateway.lookup(payment, TIMEOUT)) in {won.outcome, None}
     assert counterpart.moved(payment.key) == []
@@ -174,13 +174,13 @@ def test_cancel_returns_a_success_that_won(counterpart: Counterpart) -> None:
     assert counterpart.moved(payment.key) == CHARGED
 
 
-def test_cancel_and_the_shopper_at_the_same_moment_agree_on_one_outcome(counterpart: Counterpart) -> None:
+def test_simultaneous_cancels_and_approval_agree_on_one_outcome(counterpart: Counterpart) -> None:
     gateway = counterpart.client()
     for _ in range(10):
         payment, answer = counterpart.waiting()
         won, approved, again = at_once(
             lambda p=payment: gateway.cancel(p, TIMEOUT).outcome,
-            lambda a=answer: counterpart.shopper(a, counterpart.approves),
+            lambda a=answer: counterpart.decide(a, counterpart.approves),
             lambda p=payment: gateway.cancel(p, TIMEOUT).outcome,
         )  # type: ignore[misc]
         assert won is again is (Outcome.SUCCEEDED if approved else Outcome.CANCELED)
@@ -220,20 +220,20 @@ def test_a_refund_key_that_is_used_for_another_amount_is_unknown(counterpart: Co
     assert counterpart.moved(part.key) == [("refund", 1000)]
 
 
-def test_part_refunds_never_exceed_the_payment(counterpart: Counterpart) -> None:
-    """Five at the same moment, of which three fit; then the rest, and nothing more."""
+def test_partial_refunds_never_exceed_the_payment(counterpart: Counterpart) -> None:
+    """Of five simultaneous refunds, three fit. Then the rest can be refunded, and nothing more."""
     gateway, payment = counterpart.client(), counterpart.paid()
     parts = [part_of(payment, 15_000) for _ in range(5)]
     answers = at_once(*[lambda p=part: gateway.refund(p, TIMEOUT) for part in parts])  # type: ignore[misc]
     assert sorted(outcome(each) or "" for each in answers) == [Outcome.DECLINED] * 2 + [Outcome.SUCCEEDED] * 3
-    rest, more = part_of(payment, AMOUNT - 45_000), part_of(payment, 1)
+    rest, too_much = part_of(payment, AMOUNT - 45_000), part_of(payment, 1)
     assert gateway.refund(rest, TIMEOUT).outcome is Outcome.SUCCEEDED
-    assert gateway.refund(more, TIMEOUT).outcome is Outcome.DECLINED
-    moved = counterpart.moved(rest.key, more.key, *(part.key for part in parts))
+    assert gateway.refund(too_much, TIMEOUT).outcome is Outcome.DECLINED
+    moved = counterpart.moved(rest.key, too_much.key, *(part.key for part in parts))
     assert sorted(moved) == [("refund", AMOUNT - 45_000)] + [("refund", 15_000)] * 3
 
 
-def test_a_payment_that_took_nothing_gives_nothing_back(counterpart: Counterpart) -> None:
+def test_a_payment_that_took_no_money_can_t_be_refunded(counterpart: Counterpart) -> None:
     gateway, (payment, _) = counterpart.client(), counterpart.waiting()
     part = part_of(payment, 1000)
     with suppress(Unknown):
@@ -249,7 +249,7 @@ def test_a_payment_that_took_nothing_gives_nothing_back(counterpart: Counterpart
 
 @pytest.mark.parametrize("currency", ["EUR", "JPY", "KWD", "ISK"])
 def test_the_statement_has_each_movement_once(counterpart: Counterpart, currency: str) -> None:
-    """In our minor units, whatever units the gateway counts in, and in UTC. What took no money is not in it."""
+    """Amounts are in our minor units, times in UTC. Payments that took no money are not in the statement."""
     gateway = counterpart.client()
     waiting, _ = counterpart.waiting(currency=currency)
     payments = [counterpart.paid(currency=currency) for _ in range(3)]
@@ -259,16 +259,16 @@ def test_the_statement_has_each_movement_once(counterpart: Counterpart, currency
     expected = [(payment.key, "charge", AMOUNT, currency) for payment in payments]
     expected += [(refund.key, "refund", refund.amount, currency) for refund in refunds]
     keys = {waiting.key, *(key for key, *_ in expected)}
-    found = [entry for entry in gateway.statement() if entry.key in keys]
-    assert sorted(map(movement, found)) == sorted(expected)
-    assert {entry.at.utcoffset() for entry in found} == {timedelta(0)}
-    assert len(counterpart.moved(*keys)) == len(found)
+    entries = [entry for entry in gateway.statement() if entry.key in keys]
+    assert sorted(map(fields, entries)) == sorted(expected)
+    assert {entry.at.utcoffset() for entry in entries} == {timedelta(0)}
+    assert len(counterpart.moved(*keys)) == len(entries)
 
 
-def movement(entry: StatementEntry) -> tuple[str, str, int, str]:
+def fields(entry: StatementEntry) -> tuple[str, str, int, str]:
     return entry.key, entry.kind, entry.amount, entry.currency
 
 
 def outcome(answer: Answer | None) -> Outcome | None:
-    """Return the outcome; None if the gateway has never seen the key."""
+    """Return the outcome, or None if the gateway has never seen the key."""
     return answer.outcome if answer else None

@@ -1,7 +1,7 @@
-"""One suite over every gateway: a host name with several addresses, some of them dead, costs one deadline in total.
+"""For every gateway: a host name with several addresses, of which some are dead, costs one deadline in total.
 
-A dead address is a real one of this machine, whose full queue swallows every SYN, as a firewall or a lost host does.
-Only name resolution is replaced. What counts is the time-out that each attempt was given, not the clock.
+A dead address is a real address of this machine. Its queue is full, so it drops every SYN, as a firewall or a lost
+host does. Only name resolution is replaced. The tests check the time-out of each attempt, not the clock.
 """
 
 import socket
@@ -25,7 +25,7 @@ pytestmark = [
 
 DEAD = ("127.0.0.2", "127.0.0.3")
 NAME = "localhost"
-"""The only name that a test key may be sent to without TLS."""
+"""The only host name to which the Stripe client sends a test key without TLS."""
 
 ROUNDING = 0.01
 """Seconds by which the operating system may end a wait early."""
@@ -44,22 +44,22 @@ def port(counterpart: Counterpart) -> int:
 
 @pytest.fixture
 def dead(port: int) -> Iterator[tuple[str, ...]]:
-    """Addresses at the gateway's own port that swallow every attempt to connect."""
+    """Addresses that drop every attempt to connect to the gateway's port."""
     with ExitStack() as stack:
         for address in DEAD:
             listener = stack.enter_context(socket.socket())
             listener.bind((address, port))
             listener.listen(0)
             for _ in range(3):
-                waiting = stack.enter_context(socket.socket())
-                waiting.setblocking(False)
-                waiting.connect_ex((address, port))
+                filler = stack.enter_context(socket.socket())
+                filler.setblocking(False)
+                filler.connect_ex((address, port))
         yield DEAD
 
 
 @pytest.fixture
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let NAME have these addresses, in this order."""
+    """A function that makes NAME resolve to these addresses, in this order."""
     real = socket.getaddrinfo
 
     def use(*addresses: str) -> None:
@@ -74,7 +74,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
-    """Every attempt to connect, which is made as always: the address and the seconds that it was given."""
+    """The address and the time-out in seconds of every attempt to connect. The attempts are real."""
     made: list[tuple[str, float]] = []
     real = httpcore.SyncBackend.connect_tcp
 
@@ -91,12 +91,12 @@ def charge(counterpart: Counterpart, port: int, seconds: float) -> Answer:
 
 
 def check_shares(attempts: list[tuple[str, float]], addresses: tuple[str, ...], seconds: float) -> None:
-    """Each attempt got at most an equal share of what was left, so all of them together fit into the time."""
+    """Each attempt got at most an equal share of the time that was left, so together they fit into `seconds`."""
     assert [address for address, _ in attempts] == list(addresses[: len(attempts)])
     left = seconds
-    for number, (_, given) in enumerate(attempts):
-        assert 0 < given <= left / (len(addresses) - number) + ROUNDING
-        left -= given
+    for number, (_, timeout) in enumerate(attempts):
+        assert 0 < timeout <= left / (len(addresses) - number) + ROUNDING
+        left -= timeout
     assert left >= -ROUNDING
 
 
@@ -110,7 +110,7 @@ def test_only_dead_addresses_cost_one_deadline(
     check_shares(attempts, dead, 1.0)
 
 
-def test_dead_addresses_leave_time_for_one_that_lives(
+def test_dead_addresses_leave_time_for_a_live_one(
     counterpart: Counterpart, port: int, dead: tuple[str, ...], resolve: Callable[..., None],
     attempts: list[tuple[str, float]],
 ) -> None:  # fmt: skip
@@ -121,7 +121,7 @@ def test_dead_addresses_leave_time_for_one_that_lives(
     check_shares(attempts[:3], addresses, 4.0)
 
 
-def test_an_address_that_lives_is_asked_at_once(
+def test_a_live_address_that_comes_first_is_the_only_one_tried(
     counterpart: Counterpart, port: int, dead: tuple[str, ...], resolve: Callable[..., None],
     attempts: list[tuple[str, float]],
 ) -> None:  # fmt: skip
@@ -132,10 +132,10 @@ def test_an_address_that_lives_is_asked_at_once(
 
 
 @pytest.mark.parametrize("bound", ["deadline", "time-out"])
-def test_a_connection_is_bounded_with_and_without_a_deadline(
+def test_connecting_is_bounded_with_and_without_a_deadline(
     port: int, dead: tuple[str, ...], resolve: Callable[..., None], attempts: list[tuple[str, float]], bound: str
 ) -> None:
-    """The statement has no deadline in total, only a time-out for each step. Connecting is one step."""
+    """Reading the statement has no deadline in total, only a time-out for each step. Connecting is one step."""
     resolve(*dead)
     clients = Clients(None, timeout=1.0 if bound == "time-out" else None)
     with deadline(1.0 if bound == "deadline" else 3600), pytest.raises(httpx.ConnectTimeout):

@@ -1,6 +1,6 @@
-"""One suite over every gateway that can do more: prepare a payment for its own page, and send signed events.
+"""The contract of gateways that do more: prepare payments for a page of their own, and send signed events.
 
-The counterparts are those of `contract.py`. Stripe is a stand-in that signs with Stripe's own library.
+The counterparts are those of `contract.py`. The stand-in for Stripe signs with Stripe's own library.
 """
 
 import json
@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from app.gateways.base import BadEvent, EventSender, EventSubject, GatewayRefund, HostedGateway
-from tests.gateways.contract import COUNTERPARTS, TIMEOUT, Counterpart, part_of, refusing
+from tests.gateways.contract import COUNTERPARTS, TIMEOUT, Counterpart, part_of, refusing_origin
 
 
 @pytest.fixture(scope="module", params=COUNTERPARTS, ids=[counterpart.name for counterpart in COUNTERPARTS])
@@ -22,27 +22,27 @@ def counterpart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         yield counterpart
 
 
-def those_with(ability: Any) -> pytest.MarkDecorator:
-    """Run a test over the gateways whose client has all methods of this protocol."""
-    able = [each for each in COUNTERPARTS if isinstance(each(Path()).client("http://127.0.0.1:9"), ability)]
-    return pytest.mark.parametrize("counterpart", able, indirect=True, ids=[each.name for each in able])
+def gateways_with(protocol: Any) -> pytest.MarkDecorator:
+    """Run a test for the gateways whose client has all methods of this protocol."""
+    chosen = [each for each in COUNTERPARTS if isinstance(each(Path()).client("http://127.0.0.1:9"), protocol)]
+    return pytest.mark.parametrize("counterpart", chosen, indirect=True, ids=[each.name for each in chosen])
 
 
-@those_with(HostedGateway)
-def test_a_hosted_payment_is_prepared_without_asking_anybody(counterpart: Counterpart) -> None:
-    """`payment` prepares it and turns it into JSON and back, as the claim does."""
-    with refusing() as origin:
+@gateways_with(HostedGateway)
+def test_a_hosted_payment_is_prepared_without_a_request_to_the_gateway(counterpart: Counterpart) -> None:
+    """`payment` prepares it and converts it to JSON and back, as the claim does."""
+    with refusing_origin() as origin:
         elsewhere = type(counterpart)(counterpart.folder)
         elsewhere.origin = origin
         request = elsewhere.payment().gateway_request
     assert request and json.loads(json.dumps(request)) == request
 
 
-@those_with(EventSender)
-def test_an_event_is_read_without_asking_anybody(counterpart: Counterpart) -> None:
+@gateways_with(EventSender)
+def test_an_event_is_read_without_a_request_to_the_gateway(counterpart: Counterpart) -> None:
     payment = counterpart.paid()
     body, headers = counterpart.event(payment)
-    with refusing() as origin:
+    with refusing_origin() as origin:
         gateway = counterpart.client(origin)
         assert isinstance(gateway, EventSender)
         event = gateway.read_event(body, headers)
@@ -51,8 +51,8 @@ def test_an_event_is_read_without_asking_anybody(counterpart: Counterpart) -> No
     assert gateway.key_of(event, TIMEOUT) == payment.key
 
 
-@those_with(EventSender)
-def test_an_event_that_the_gateway_did_not_sign_is_bad(counterpart: Counterpart) -> None:
+@gateways_with(EventSender)
+def test_an_event_that_the_gateway_did_not_sign_is_refused(counterpart: Counterpart) -> None:
     gateway = counterpart.client()
     assert isinstance(gateway, EventSender)
     payment = counterpart.paid()
@@ -68,8 +68,8 @@ def test_an_event_that_the_gateway_did_not_sign_is_bad(counterpart: Counterpart)
     assert gateway.read_event(body, headers).key == payment.key
 
 
-@those_with(EventSender)
-def test_refunds_of_a_payment_are_known_by_our_keys(counterpart: Counterpart) -> None:
+@gateways_with(EventSender)
+def test_refunds_of_a_payment_have_our_keys(counterpart: Counterpart) -> None:
     gateway, payment = counterpart.client(), counterpart.paid()
     assert isinstance(gateway, EventSender)
     assert gateway.refunds_of(payment, TIMEOUT) == []

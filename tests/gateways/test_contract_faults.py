@@ -1,7 +1,7 @@
-"""One suite over every gateway: no answer, a wrong answer and a late answer are never taken for an outcome.
+"""For every gateway: no answer, a wrong answer or a late answer is never taken for an outcome.
 
-A proxy between the client and the true server spoils what comes back (`middleman.py`). Whatever happened on the way,
-the same question asked again finds the truth, and money has moved at most once.
+A proxy between the client and the server replaces the server's response (`proxy.py`). After each fault, asking the
+same question again returns the true outcome, and money has moved at most once.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from app.gateways.base import Answer, Gateway, NotSent, Outcome, Payment, RefundRequest, Unknown
-from tests.gateways import middleman as proxy
-from tests.gateways.contract import AMOUNT, COUNTERPARTS, TIMEOUT, Counterpart, part_of, refusing
-from tests.gateways.middleman import ERROR, NEVER_ENDING, NO_ANSWER, Middleman, middleman
+from tests.gateways.contract import AMOUNT, COUNTERPARTS, TIMEOUT, Counterpart, part_of, refusing_origin
+from tests.gateways.proxy import ERROR, NEVER_ENDING, NO_ANSWER, Proxy, padded, running_proxy, with_changes
 
 REFUNDED = 1000
 
@@ -26,29 +25,29 @@ def counterpart(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="module")
-def one_between(counterpart: Counterpart) -> Iterator[Middleman]:
-    with middleman(counterpart.origin) as between:
-        yield between
+def shared_proxy(counterpart: Counterpart) -> Iterator[Proxy]:
+    with running_proxy(counterpart.origin) as proxy:
+        yield proxy
 
 
 @pytest.fixture
-def between(one_between: Middleman) -> Iterator[Middleman]:
-    """A proxy in front of the gateway that changes nothing yet."""
-    one_between.behave()
-    yield one_between
-    one_between.behave()
+def proxy(shared_proxy: Proxy) -> Iterator[Proxy]:
+    """A proxy in front of the gateway, without a fault."""
+    shared_proxy.remove_fault()
+    yield shared_proxy
+    shared_proxy.remove_fault()
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question of the interface about a payment in the state in which the shop asks it."""
+    """One method of the interface, with a payment or refund in the state in which the shop calls it."""
 
     prepare: Callable[[Counterpart], Any]
-    """Return what the question is about."""
+    """Return the payment or the refund request that the question is about."""
     ask: Callable[[Counterpart, Gateway, Any, float], Answer | None]
-    ends: Outcome
-    moves: int = 0
-    """Movements of money under its keys in the end. A shopper who then approves adds one, if it waits."""
+    outcome: Outcome
+    movements: int = 0
+    """Movements of money afterwards. If the payment waits for its shopper, an approval adds one."""
 
 
 def new(counterpart: Counterpart) -> Payment:
@@ -86,7 +85,7 @@ QUESTIONS = {
 }  # fmt: skip
 
 
-QUICK = {"unheard", "lost", "error 500", "a page"}
+QUICK = {"not forwarded", "lost", "error 500", "HTML"}
 FAULTS = [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NO_ANSWER]
 
 
@@ -99,75 +98,73 @@ def payment_of(about: Any) -> Payment:
     return about.payment if isinstance(about, RefundRequest) else about
 
 
-def steps(counterpart: Counterpart, between: Middleman, question: Question) -> range:
-    """Return the numbers of the requests that the question makes."""
+def steps(counterpart: Counterpart, proxy: Proxy, question: Question) -> range:
+    """Return the numbers of the requests that the client sends for the question."""
     about = question.prepare(counterpart)
-    between.behave()
-    answer = question.ask(counterpart, counterpart.client(between.origin), about, TIMEOUT)
-    assert between.requests and answer and answer.outcome is question.ends
-    return range(between.requests)
+    proxy.remove_fault()
+    answer = question.ask(counterpart, counterpart.client(proxy.origin), about, TIMEOUT)
+    assert proxy.requests and answer and answer.outcome is question.outcome
+    return range(proxy.requests)
 
 
-def check_the_truth(counterpart: Counterpart, question: Question, about: Any) -> None:
-    """Ask again, straight: the answer is definite, and money has moved as often as it should."""
+def check_outcome(counterpart: Counterpart, question: Question, about: Any) -> None:
+    """Ask again without the proxy: the answer is definite, and money has moved the right number of times."""
     answer = question.ask(counterpart, counterpart.client(), about, TIMEOUT)
-    assert answer and answer.outcome is question.ends
+    assert answer and answer.outcome is question.outcome
     keys = {about.key, payment_of(about).key}
-    assert len(counterpart.moved(*keys)) == question.moves
+    assert len(counterpart.moved(*keys)) == question.movements
     if answer.outcome is Outcome.REQUIRES_ACTION:
-        assert counterpart.shopper(answer, counterpart.approves)
+        assert counterpart.decide(answer, counterpart.approves)
         assert counterpart.moved(*keys) == [("charge", AMOUNT)]
 
 
 def test_a_refused_connection_is_not_sent(counterpart: Counterpart, question: Question) -> None:
     about = question.prepare(counterpart)
-    with refusing() as origin, pytest.raises(NotSent):
+    with refusing_origin() as origin, pytest.raises(NotSent):
         question.ask(counterpart, counterpart.client(origin), about, TIMEOUT)
-    check_the_truth(counterpart, question, about)
+    check_outcome(counterpart, question, about)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_no_answer_is_unknown_and_asking_again_finds_the_truth(
-    counterpart: Counterpart, between: Middleman, question: Question, fault: str
+def test_no_answer_is_unknown_and_asking_again_returns_the_outcome(
+    counterpart: Counterpart, proxy: Proxy, question: Question, fault: str
 ) -> None:
-    """Each request of the question is spoilt in turn; the others are answered."""
-    for step in steps(counterpart, between, question):
+    """The fault is applied to each request of the question in turn. The others get their response."""
+    for step in steps(counterpart, proxy, question):
         about = question.prepare(counterpart)
-        between.spoil(NO_ANSWER[fault], step)
+        proxy.set_fault(NO_ANSWER[fault], step)
         with pytest.raises(Unknown):
-            question.ask(counterpart, counterpart.client(between.origin), about, TIMEOUT)
-        assert between.spoilt()
-        check_the_truth(counterpart, question, about)
+            question.ask(counterpart, counterpart.client(proxy.origin), about, TIMEOUT)
+        assert proxy.fault_was_applied()
+        check_outcome(counterpart, question, about)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_by_something_on_the_way_is_never_taken_for_never_seen(
-    counterpart: Counterpart, between: Middleman, question: Question, status: int
+def test_a_refusal_by_a_proxy_does_not_mean_that_the_key_is_unknown(
+    counterpart: Counterpart, proxy: Proxy, question: Question, status: int
 ) -> None:
-    """A proxy's "not found" must neither end a charge nor fence a key."""
+    """A proxy's "not found" must neither end a charge nor fence its key."""
     about = question.prepare(counterpart)
-    between.spoil(lambda exchange: exchange.answer(status, ERROR))
+    proxy.set_fault(lambda exchange: exchange.respond(status, ERROR))
     with pytest.raises(Unknown):
-        question.ask(counterpart, counterpart.client(between.origin), about, TIMEOUT)
-    check_the_truth(counterpart, question, about)
+        question.ask(counterpart, counterpart.client(proxy.origin), about, TIMEOUT)
+    check_outcome(counterpart, question, about)
 
 
-def test_an_answer_that_is_too_large_is_unknown(
-    counterpart: Counterpart, between: Middleman, question: Question
-) -> None:
-    """The answer is the true one but for spaces at its end; one that just fits is read."""
+def test_an_answer_that_is_too_large_is_unknown(counterpart: Counterpart, proxy: Proxy, question: Question) -> None:
+    """The answer is correct, with spaces at its end. One that just fits is read."""
     about = question.prepare(counterpart)
-    gateway = counterpart.client(between.origin)
-    between.spoil(proxy.padded(counterpart.largest_answer + 1))
+    gateway = counterpart.client(proxy.origin)
+    proxy.set_fault(padded(counterpart.largest_answer + 1))
     with pytest.raises(Unknown):
         question.ask(counterpart, gateway, about, TIMEOUT)
-    between.spoil(proxy.padded(counterpart.largest_answer))
+    proxy.set_fault(padded(counterpart.largest_answer))
     answer = question.ask(counterpart, gateway, about, TIMEOUT)
-    assert answer and answer.outcome is question.ends
-    check_the_truth(counterpart, question, about)
+    assert answer and answer.outcome is question.outcome
+    check_outcome(counterpart, question, about)
 
 
-LIES: dict[str, Callable[[Any], dict[Any, Any]]] = {
+WRONG_ANSWERS: dict[str, Callable[[Any], dict[Any, Any]]] = {
     "another key": lambda about: dict.fromkeys({about.key, payment_of(about).key}, "another"),
     "another amount": lambda about: {AMOUNT: AMOUNT + 1, REFUNDED: REFUNDED + 1},
     "the amount as text": lambda about: {AMOUNT: str(AMOUNT), REFUNDED: str(REFUNDED)},
@@ -175,22 +172,22 @@ LIES: dict[str, Callable[[Any], dict[Any, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_an_answer_about_something_else_is_unknown(
-    counterpart: Counterpart, between: Middleman, question: Question, lie: str
+@pytest.mark.parametrize("wrong", WRONG_ANSWERS)
+def test_an_answer_with_other_values_is_unknown(
+    counterpart: Counterpart, proxy: Proxy, question: Question, wrong: str
 ) -> None:
-    """A list that holds other keys only says truly that ours is not in it."""
+    """One exception: a list of refunds without our key says that the gateway has never seen the refund."""
     about = question.prepare(counterpart)
-    between.spoil(proxy.lies(LIES[lie](about)))
-    gateway = counterpart.client(between.origin)
-    if isinstance(about, RefundRequest) and question.prepare is refunded and lie == "another key":
+    proxy.set_fault(with_changes(WRONG_ANSWERS[wrong](about)))
+    gateway = counterpart.client(proxy.origin)
+    if isinstance(about, RefundRequest) and question.prepare is refunded and wrong == "another key":
         with suppress(Unknown):
             assert question.ask(counterpart, gateway, about, TIMEOUT) is None
     else:
         with pytest.raises(Unknown):
             question.ask(counterpart, gateway, about, TIMEOUT)
-    assert between.spoilt()
-    check_the_truth(counterpart, question, about)
+    assert proxy.fault_was_applied()
+    check_outcome(counterpart, question, about)
 
 
 LATE = [(name, "body") for name in QUESTIONS] + [("charge", fault) for fault in NEVER_ENDING if fault != "body"]
@@ -198,36 +195,34 @@ LATE = [(name, "body") for name in QUESTIONS] + [("charge", fault) for fault in 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "fault"), LATE)
-def test_no_manner_of_answering_outlasts_the_deadline(
-    counterpart: Counterpart, between: Middleman, name: str, fault: str
-) -> None:
-    """These answers never end, so the question ends only by its deadline. No single read of them is ever late."""
+def test_no_response_can_exceed_the_deadline(counterpart: Counterpart, proxy: Proxy, name: str, fault: str) -> None:
+    """These responses never end, so only the deadline can end the question. No single read takes long."""
     question = QUESTIONS[name]
-    for step in steps(counterpart, between, question):
+    for step in steps(counterpart, proxy, question):
         about = question.prepare(counterpart)
-        between.spoil(NEVER_ENDING[fault], step)
+        proxy.set_fault(NEVER_ENDING[fault], step)
         with pytest.raises(Unknown, match="in time"):
-            question.ask(counterpart, counterpart.client(between.origin), about, 1.0)
+            question.ask(counterpart, counterpart.client(proxy.origin), about, 1.0)
 
 
 # The statement.
 
 
-def test_a_statement_of_nobody_is_not_sent(counterpart: Counterpart) -> None:
-    with refusing() as origin, pytest.raises(NotSent):
+def test_a_refused_connection_for_the_statement_is_not_sent(counterpart: Counterpart) -> None:
+    with refusing_origin() as origin, pytest.raises(NotSent):
         list(counterpart.client(origin).statement())
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_statement_that_breaks_off_is_unknown_and_never_a_short_one(
-    counterpart: Counterpart, between: Middleman, fault: str
+def test_a_statement_that_breaks_off_is_unknown_and_not_a_shorter_one(
+    counterpart: Counterpart, proxy: Proxy, fault: str
 ) -> None:
     counterpart.client().refund(part_of(counterpart.paid(), REFUNDED), TIMEOUT)
-    whole = len(list(counterpart.client().statement()))
-    between.behave()
-    assert len(list(counterpart.client(between.origin).statement())) == whole
-    for step in range(between.requests):
-        between.spoil(NO_ANSWER[fault], step)
+    complete = len(list(counterpart.client().statement()))
+    proxy.remove_fault()
+    assert len(list(counterpart.client(proxy.origin).statement())) == complete
+    for step in range(proxy.requests):
+        proxy.set_fault(NO_ANSWER[fault], step)
         with pytest.raises(Unknown):
-            list(counterpart.client(between.origin).statement())
-        assert between.spoilt()
+            list(counterpart.client(proxy.origin).statement())
+        assert proxy.fault_was_applied()

@@ -279,14 +279,8 @@ def test_an_unknown_page_is_a_404(shop: Shop) -> None:
 
 def test_a_wrong_method_is_a_405(shop: Shop) -> None:
     shopper = shop.shopper()
-    for method_and_path in (
-        "PUT /checkout",
-        "DELETE /basket",
-        "POST /",
-        "POST /receipts",
-        "PATCH /healthz",
-        "POST /products/x",
-    ):
+    wrong = ("PUT /checkout", "DELETE /basket", "POST /", "POST /receipts", "PATCH /healthz", "POST /products/x")
+    for method_and_path in wrong:
         page = shopper._arrive(shopper.client.request(*method_and_path.split()))
         assert (page.status, page.heading) == (405, "This page can't be used that way")
         assert "GET" in page.answer.headers["Allow"]

@@ -28,7 +28,7 @@ def receipt(shop: Shop, accept: str) -> Page:
 
 
 def time(page: Page) -> Element:
-    """Return the first point in time on the page."""
+    """Return the first <time> element of the page."""
     element = page.root.first("time")
     assert element is not None
     return element

@@ -45,9 +45,7 @@ def test_a_charge_is_in_doubt_if_every_response_is_lost(make_shop: Callable[...,
     page = ready_to_pay(shop.shopper()).submit()
     assert page.heading == "Your payment is still being confirmed"
     assert "No money was taken" not in page.text
-    assert [line.amount for line in shop.statement()] == [2400], (
-        "charged once, although the bank was asked several times"
-    )
+    assert [entry.amount for entry in shop.statement()] == [2400], "charged once, although asked several times"
     assert shop.charges() == {"in_doubt": 1}
 
 
@@ -61,8 +59,8 @@ class Storage:
         self.shop, self.folder, self.server = Shop(url, folder), folder, server
         self.name = url.rpartition("/")[2].partition("?")[0]
 
-    def take_away(self) -> None:
-        """Make the database unreachable, also for connections that are open."""
+    def make_unreachable(self) -> None:
+        """Make new connections to the database fail, and close the open ones."""
         if self.server is None:
             self.shop.close()
             (self.folder / "storage").rename(self.folder / "elsewhere")
@@ -70,8 +68,8 @@ class Storage:
             self.server.execute(f'ALTER DATABASE "{self.name}" ALLOW_CONNECTIONS false')  # type: ignore[attr-defined]
             self.server.terminate(self.name)  # type: ignore[attr-defined]
 
-    def bring_back(self) -> None:
-        """Make the database reachable again."""
+    def make_reachable(self) -> None:
+        """Make new connections succeed again."""
         if self.server is None:
             (self.folder / "elsewhere").rename(self.folder / "storage")
         else:
@@ -88,13 +86,13 @@ def storage(own_url: str, engine_name: str, tmp_path: Path, request: pytest.Fixt
 
 def test_a_checkout_fails_without_a_charge_if_the_database_is_unreachable_before_the_claim(storage: Storage) -> None:
     form = ready_to_pay(storage.shop.shopper())
-    storage.take_away()
+    storage.make_unreachable()
     page = form.submit()
     assert (page.status, page.heading) == (503, "The shop can't reach its records right now")
     assert "This try took no money" in page.text
     assert page.answer.headers["Retry-After"] == "5"
     assert storage.shop.statement() == []
-    storage.bring_back()
+    storage.make_reachable()
     assert form.submit().heading == "Paid: €24.00", "the same form is still valid"
 
 
@@ -105,7 +103,7 @@ def test_a_payment_redirects_to_its_receipt_if_the_database_fails_while_the_bank
 
     class DatabaseFails(httpx.WSGITransport):
         def handle_request(self, request: httpx.Request) -> httpx.Response:
-            storage.take_away()
+            storage.make_unreachable()
             return super().handle_request(request)
 
     shop.way_to_bank(DatabaseFails(app=shop.bank))
@@ -115,7 +113,7 @@ def test_a_payment_redirects_to_its_receipt_if_the_database_fails_while_the_bank
     assert waiting.status == 503
     assert "Do not pay again." in waiting.text
     assert "No money" not in waiting.text and "Nothing was charged" not in waiting.text
-    storage.bring_back()
+    storage.make_reachable()
     assert waiting.reload().heading == "Your payment is being confirmed"
     assert form.submit().url.endswith(response.headers["Location"])
     assert len(shop.statement()) == 1
@@ -124,10 +122,10 @@ def test_a_payment_redirects_to_its_receipt_if_the_database_fails_while_the_bank
 def test_every_page_is_a_503_while_the_database_is_unreachable(storage: Storage) -> None:
     shopper = storage.shop.shopper()
     shopper.open("/")
-    storage.take_away()
+    storage.make_unreachable()
     for path in ("/", f"/products/{MUG}", "/basket", "/checkout"):
         assert shopper.open(path).status == 503
     assert shopper.client.get("/readyz").status_code == 503
     assert shopper.client.get("/healthz").status_code == 200
-    storage.bring_back()
+    storage.make_reachable()
     assert shopper.open("/").status == 200

@@ -140,9 +140,9 @@ def test_the_same_order_from_another_device_needs_a_confirmation(shop: Shop) -> 
     page = ready_to_pay(shop.shopper()).submit()
     assert page.status == 409
     assert "Just this was ordered with the same e-mail a few minutes ago. Nothing was charged now." in page.text
-    assert "€24.00" not in page.root.first("form").text.partition("Pay €24.00")[0], (
-        "another browser does not learn the earlier total"
-    )  # type: ignore[union-attr]
+    form = page.root.first("form")
+    assert form is not None
+    assert "€24.00" not in form.text.partition("Pay €24.00")[0], "another browser does not learn the earlier total"
     assert amounts_moved(shop) == [2400]
     paid = page.submit("Pay", **fields(), order_again=True)
     assert paid.heading == "Paid: €24.00"

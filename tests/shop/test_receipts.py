@@ -19,7 +19,7 @@ def test_the_json_matches_the_page(shop: Shop) -> None:
     assert shop.shopper().client.get(f"{receipt.path}.json").json() == data
 
 
-def test_another_browser_can_not_act_on_a_receipt(shop: Shop) -> None:
+def test_another_browser_cannot_act_on_a_receipt(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper(), card_number=ASKS)
     response = form.post()
     assert response.headers["Location"].startswith("http://127.0.0.1:8010/"), "redirected to the bank's page"
@@ -51,7 +51,7 @@ def test_a_waiting_page_reloads_itself_with_a_get(make_shop: Callable[..., Shop]
     refresh = page.root.first("meta", **{"http-equiv": "refresh"})
     assert refresh is not None and refresh.attrs["content"] == "3", "the same URL after 3 seconds"
     assert page.reload().status == 200
-    assert [line.amount for line in shop.statement()] == [2400]
+    assert [entry.amount for entry in shop.statement()] == [2400]
 
 
 def test_a_page_with_the_outcome_does_not_reload_itself(shop: Shop) -> None:

@@ -121,7 +121,7 @@ def test_paying_behind_tls(behind_tls: Shop) -> None:
     assert ready_to_pay(shopper).submit().heading == "Paid: €24.00"
 
 
-def test_a_client_can_not_forge_its_address(behind_tls: Shop) -> None:
+def test_a_client_cannot_forge_its_address(behind_tls: Shop) -> None:
     """The client's address is the last one in X-Forwarded-For that is not a trusted proxy."""
     seen = []
 
@@ -161,7 +161,7 @@ def test_no_redirect_leads_to_another_site(shop: Shop) -> None:
     assert {response.headers["Location"].partition("/receipts/")[0] for response in responses} == {""}
 
 
-def test_a_form_can_not_set_the_amount(shop: Shop) -> None:
+def test_a_form_cannot_set_the_amount(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper())
     form.fields |= {"amount": "1", "total": "1", "price": "1", "currency": "JPY"}
     form.submit()

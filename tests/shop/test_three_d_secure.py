@@ -108,7 +108,7 @@ def test_a_payment_confirmed_several_times_is_charged_once(shop: Shop, shopper: 
     heal(shop)
 
 
-def test_a_refused_payment_can_not_be_confirmed_after_back(shop: Shop, shopper: Shopper) -> None:
+def test_a_refused_payment_cannot_be_confirmed_after_back(shop: Shop, shopper: Shopper) -> None:
     bank_page, receipt = pay(shop, shopper)
     bank_page.decide("refuse")
     bank_page.decide("confirm")

@@ -1,1 +1,1 @@
-"""The sandbox: a bank of its own to try everything with, and the shop's way to it. No real money moves."""
+"""The gateway that calls the sandbox bank. No real money moves."""

@@ -1,11 +1,11 @@
-"""The test cards: what the sandbox bank does with each. No other number is ever sent, stored or logged."""
+"""The test cards and what the sandbox bank does with them. No other card number is ever sent, stored or logged."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Behaviour(StrEnum):
-    """What the bank does with a charge to a card."""
+    """The behaviour of the bank when a card is charged."""
 
     APPROVES = "approves"
     DECLINES = "declines"
@@ -21,11 +21,11 @@ class Behaviour(StrEnum):
 
 @dataclass(frozen=True)
 class SandboxCard:
-    """One test card: its number in groups, and what it does, in the checkout page's words."""
+    """A test card. `number` has four groups of digits, `description` is shown on the checkout page."""
 
     number: str
     behaviour: Behaviour
-    words: str
+    description: str
 
 
 CARDS = (
@@ -46,11 +46,11 @@ CARDS = (
 )
 
 SEPARATORS = str.maketrans("", "", " \t\u00a0\u2009\u202f-\u2010\u2011\u2012\u2013")
-"""What people and password managers put between the groups: spaces, also narrow ones, and hyphens."""
+"""Characters that people and password managers put between the groups: kinds of spaces and hyphens."""
 
 
 def normalise(number: str) -> str:
-    """The number as digits alone: "4242-4242 4242 4242" → "4242424242424242". Anything else in it stays."""
+    """Return the number without separators: "4242-4242 4242 4242" → "4242424242424242". Keep all else in it."""
     return number.strip().translate(SEPARATORS)
 
 
@@ -58,18 +58,18 @@ BY_NUMBER = {normalise(card.number): card for card in CARDS}
 
 
 def find_card(number: str) -> SandboxCard | None:
-    """The test card with this number, or None: then it must not be sent anywhere."""
+    """Return the test card with this number, or None: then the number must not be sent anywhere."""
     return BY_NUMBER.get(normalise(number))
 
 
 def is_card_number(number: str) -> bool:
-    """Whether it could be any card's number: 12 to 19 digits, the last one right by Luhn's formula."""
+    """Return whether this can be the number of any card: 12 to 19 digits with a valid Luhn check digit."""
     digits = normalise(number)
     return digits.isascii() and digits.isdigit() and 12 <= len(digits) <= 19 and _luhn(digits) % 10 == 0
 
 
 def last_four(number: str) -> str:
-    """The last four digits, all of a card number that may be kept or shown."""
+    """Return the last four digits. No more of a card number may be stored or shown."""
     return normalise(number)[-4:]
 
 

@@ -1,7 +1,7 @@
-"""The shop's way to the sandbox bank. Every question ends in a definite answer, or in NotSent or Unknown.
+"""The client for the sandbox bank. Every question returns a definite answer, or raises NotSent or Unknown.
 
-Definite is only an explicit outcome for this key, of the same amount and currency. Nothing is tried again
-here: retries are the protocol's own, inside its deadline.
+An answer is definite only if it is an explicit outcome for this key with the same amount and currency. The client
+never retries: the protocol does, within its deadline.
 """
 
 import json
@@ -17,20 +17,20 @@ from app.gateways.http import NEVER_SENT, Clients, deadline, gateway_errors, rea
 from app.gateways.sandbox.cards import find_card
 
 LARGEST_ANSWER = 64 * 1024
-"""Bytes of an answer that are read: a true one has some 300."""
+"""Bytes. A real answer has about 300."""
 
 STATEMENT_TIMEOUT = 30.0
-"""Seconds without a single byte before the statement is given up."""
+"""Seconds without a single byte after which reading the statement fails."""
 
 BANK = "the bank"
 
 
 class SandboxGateway:
-    """The gateway that speaks to the bank at `bank_url`. Safe for threads, and for processes that fork."""
+    """The gateway for the bank at `bank_url`. `shop` is the name on the bank's page. Thread-safe and fork-safe."""
 
     name = "sandbox"
     account = "sandbox"
-    """The bank has one; its address may change, and what it knows moves with it."""
+    """The bank has one account. Its name does not depend on the URL, because a bank that moves keeps its charges."""
     takes_cards = True
 
     def __init__(self, bank_url: str, *, shop: str = "", transport: httpx.BaseTransport | None = None) -> None:
@@ -40,7 +40,7 @@ class SandboxGateway:
         self._clients = Clients(transport, base_url=self.page_origin)
 
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
-        """Ask for the money. Raises ValueError for anything but a test card, before a byte is sent."""
+        """Charge the card. Raises ValueError before anything is sent if it is not a test card."""
         if card is None or find_card(card.number) is None:
             raise ValueError("the sandbox bank takes test cards only")
         body = {
@@ -54,19 +54,19 @@ class SandboxGateway:
         return self._charge_answer(payment, *self._ask("POST", "/v1/charges", timeout, body))
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
-        """What became of the key; None only where the bank itself says that it never heard of it."""
+        """Return what became of the key; None only if the bank itself says that it does not know this key."""
         status, fields = self._ask("GET", f"/v1/charges/{_in_path(payment.key)}", timeout)
-        if _is_never_heard_of(status, fields, payment.key):
+        if _is_unknown_key(status, fields, payment.key):
             return None
         return self._charge_answer(payment, status, fields)
 
     def cancel(self, payment: Payment, timeout: float) -> Answer:
-        """Fence the key for good, known or not; answers whichever outcome won."""
+        """Fence the key permanently, known or not. Return the outcome that won."""
         path = f"/v1/charges/{_in_path(payment.key)}/cancel"
         return self._charge_answer(payment, *self._ask("POST", path, timeout))
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
-        """Give money back, once a key."""
+        """Give money back, once per key."""
         body = {
             "key": refund_request.key,
             "charge": refund_request.payment.key,
@@ -76,30 +76,33 @@ class SandboxGateway:
         return _refund_answer(refund_request, *self._ask("POST", "/v1/refunds", timeout, body))
 
     def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
-        """What became of the refund's key; None only where the bank itself says that it never heard of it."""
+        """Return what became of the refund's key; None only if the bank itself says that it does not know this key."""
         status, fields = self._ask("GET", f"/v1/refunds/{_in_path(refund_request.key)}", timeout)
-        if _is_never_heard_of(status, fields, refund_request.key):
+        if _is_unknown_key(status, fields, refund_request.key):
             return None
         return _refund_answer(refund_request, status, fields)
 
     def statement(self) -> Iterator[StatementEntry]:
-        """Every movement at the bank, oldest first, streamed. Raises NotSent or Unknown, also half-way."""
+        """Yield every movement of money, oldest first. Raises NotSent or Unknown, also after some entries."""
         try:
             with self._clients.here().stream("GET", "/v1/statement", timeout=STATEMENT_TIMEOUT) as response:
                 if response.status_code != 200:
                     raise Unknown(f"the bank answered {response.status_code}")
-                yield from map(_movement, filter(None, response.iter_lines()))
+                yield from map(_entry, filter(None, response.iter_lines()))
         except NEVER_SENT as error:
             raise NotSent("the bank could not be reached") from error
         except (httpx.HTTPError, httpx.StreamError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise Unknown(f"the statement broke off: {type(error).__name__}") from error
 
     def close(self) -> None:
-        """Close this process's idle connections; the next question opens new ones."""
+        """Close this process's idle connections. The next question opens new ones."""
         self._clients.close()
 
     def _ask(self, method: str, path: str, timeout: float, body: Any = None) -> tuple[int, dict[str, Any]]:
-        """One question, one answer, or NotSent or Unknown. Says nothing of the body: it may hold a card."""
+        """Send one request. Return the status and the JSON fields of the answer. Raises NotSent or Unknown.
+
+        Errors never contain the body, because it may contain a card number.
+        """
         with gateway_errors(BANK), deadline(timeout):
             return self._exchange(method, path, timeout, body)
 
@@ -117,7 +120,7 @@ class SandboxGateway:
             _check_money(fields, payment.amount, payment.currency)
         action_url = fields.get("action_url") if outcome is Outcome.REQUIRES_ACTION else None
         if outcome is Outcome.REQUIRES_ACTION and not self._is_at_bank(action_url):
-            raise Unknown("the bank named no page of its own for the shopper", again=False)
+            raise Unknown("the bank answered with an action URL that is not its own", again=False)
         return Answer(outcome, reason=_reason(fields), action_url=action_url)
 
     def _is_at_bank(self, url: Any) -> bool:
@@ -129,26 +132,26 @@ def _in_path(key: str) -> str:
 
 
 def _fields(status: int, content: bytes) -> dict[str, Any]:
-    """The answer's JSON object. What is not one is no answer."""
+    """Return the answer's JSON object. Raises Unknown if it is not one."""
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise Unknown(f"the bank answered {status} with something unreadable")
+        raise Unknown(f"the bank answered {status} with an unreadable body")
     return fields
 
 
-def _is_never_heard_of(status: int, fields: dict[str, Any], key: str) -> bool:
+def _is_unknown_key(status: int, fields: dict[str, Any], key: str) -> bool:
     return status == 404 and fields.get("error") == "unknown_key" and fields.get("key") == key
 
 
 def _outcome(status: int, fields: dict[str, Any], key: str) -> Outcome:
-    """The explicit outcome for this key, or Unknown. Asking again helps after a failure, not a refusal."""
+    """Return the outcome for this key. Raises Unknown; asking again can help after a failure, not after a refusal."""
     if status != 200:
         raise Unknown(f"the bank answered {status}", again=status >= 500 or status == 409)
     if fields.get("key") != key:
-        raise Unknown("the bank answered for another key")
+        raise Unknown("the bank answered with another key")
     try:
         return Outcome(fields.get("status", ""))
     except ValueError:
@@ -156,26 +159,26 @@ def _outcome(status: int, fields: dict[str, Any], key: str) -> Outcome:
 
 
 def _check_money(fields: dict[str, Any], amount: int, currency: str) -> None:
-    answered = fields.get("amount"), fields.get("currency")
-    if type(answered[0]) is not int or answered != (amount, currency):
-        raise Unknown("the bank answered for another amount", again=False)
+    money = fields.get("amount"), fields.get("currency")
+    if type(money[0]) is not int or money != (amount, currency):
+        raise Unknown("the bank answered with another amount", again=False)
 
 
 def _refund_answer(refund_request: RefundRequest, status: int, fields: dict[str, Any]) -> Answer:
     outcome = _outcome(status, fields, refund_request.key)
     if outcome not in (Outcome.SUCCEEDED, Outcome.DECLINED) or fields.get("charge") != refund_request.payment.key:
-        raise Unknown("the bank answered for another refund", again=False)
+        raise Unknown("the bank answered with another refund", again=False)
     _check_money(fields, refund_request.amount, refund_request.payment.currency)
     return Answer(outcome, reason=_reason(fields))
 
 
 def _reason(fields: dict[str, Any]) -> str | None:
-    """The bank's code, short; anything else is left out."""
+    """Return the bank's reason if it is a short code, otherwise None."""
     reason = fields.get("reason")
     return reason if isinstance(reason, str) and reason.isidentifier() and len(reason) <= 40 else None
 
 
-def _movement(line: str) -> StatementEntry:
+def _entry(line: str) -> StatementEntry:
     fields = json.loads(line)
     at = datetime.fromisoformat(fields["at"])
     return StatementEntry(fields["key"], fields["kind"], int(fields["amount"]), fields["currency"], at)

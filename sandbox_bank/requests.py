@@ -1,4 +1,4 @@
-"""What may be asked of the bank, checked: plain values in, or BadRequest with a code and a sentence."""
+"""Parses and validates requests to the bank. Raises BadRequest, with a code for programs and a sentence for people."""
 
 import hashlib
 import json
@@ -15,22 +15,22 @@ EXPIRY = re.compile(r"(0[1-9]|1[0-2])/?(\d\d|20\d\d)")
 CVC = re.compile(r"[0-9]{3,4}")
 HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
 LARGEST = 10**15
-"""More minor units than any payment has; keeps sums inside 64 bits."""
+"""The largest amount in minor units. Sums of such amounts fit into 64 bits."""
 
 
 class BadRequest(Exception):
-    """The request makes no sense; nothing was done. `status` is the HTTP status that says so."""
+    """The request is not valid. It changed nothing. `status` is the HTTP status of the response."""
 
     status = 400
 
-    def __init__(self, code: str, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
         self.code = code
-        self.words = words
+        self.message = message
 
 
 class KeyReused(BadRequest):
-    """Another request took this key before."""
+    """An earlier request with other values used this key."""
 
     status = 422
 
@@ -39,8 +39,11 @@ class KeyReused(BadRequest):
 
 
 @dataclass(frozen=True)
-class ChargeAsked:
-    """One request for money: `amount` in minor units. Card data stays out of its repr."""
+class BankChargeRequest:
+    """A request to charge a card. `amount` is in minor units. Its repr shows no card data.
+
+    `fingerprint` is equal for two requests if they are the same request.
+    """
 
     key: str
     amount: int
@@ -52,29 +55,29 @@ class ChargeAsked:
     fingerprint: str
 
     def __repr__(self) -> str:
-        return f"ChargeAsked({self.key})"
+        return f"BankChargeRequest({self.key})"
 
 
 @dataclass(frozen=True)
-class RefundAsked:
-    """One request to give `amount` minor units of the charge back."""
+class BankRefundRequest:
+    """A request to give part or all of a charge back. `amount` is in minor units."""
 
     key: str
-    charge: str
+    charge_key: str
     amount: int
     currency: str
 
     def columns(self) -> dict[str, Any]:
-        """The request as columns of `bank_refunds`."""
-        return {"key": self.key, "charge": self.charge, "amount": self.amount, "currency": self.currency}
+        """Return the request as columns of `bank_refunds`."""
+        return {"key": self.key, "charge": self.charge_key, "amount": self.amount, "currency": self.currency}
 
 
-def charge_asked(body: Any, header_key: str | None) -> ChargeAsked:
-    """Read and check a charge. Raises BadRequest; what it says never holds a card number."""
+def parse_charge(body: Any, header_key: str | None) -> BankChargeRequest:
+    """Return the charge request in `body`. Raises BadRequest, whose message never contains a card number."""
     fields = _object(body)
     key, amount, currency = _key(fields, header_key), _amount(fields), _currency(fields)
     card, last4, expiry = _card(fields)
-    return ChargeAsked(
+    return BankChargeRequest(
         key=key,
         amount=amount,
         currency=currency,
@@ -86,17 +89,17 @@ def charge_asked(body: Any, header_key: str | None) -> ChargeAsked:
     )
 
 
-def refund_asked(body: Any, header_key: str | None) -> RefundAsked:
-    """Read and check a refund. Raises BadRequest."""
+def parse_refund(body: Any, header_key: str | None) -> BankRefundRequest:
+    """Return the refund request in `body`. Raises BadRequest."""
     fields = _object(body)
-    charge = fields.get("charge")
-    if not isinstance(charge, str) or not KEY.fullmatch(charge):
+    charge_key = fields.get("charge")
+    if not isinstance(charge_key, str) or not KEY.fullmatch(charge_key):
         raise BadRequest("bad_charge", "charge must be the key of the charge.")
-    return RefundAsked(_key(fields, header_key), charge, _amount(fields), _currency(fields))
+    return BankRefundRequest(_key(fields, header_key), charge_key, _amount(fields), _currency(fields))
 
 
-def key_asked(key: str) -> str:
-    """A key from an address. Raises BadRequest where it can't be one."""
+def parse_key(key: str) -> str:
+    """Return a key from a URL. Raises BadRequest if it is not a valid key."""
     return _key({"key": key}, None)
 
 
@@ -109,14 +112,14 @@ def _object(body: Any) -> dict[str, Any]:
 def _key(fields: dict[str, Any], header_key: str | None) -> str:
     key = fields.get("key", header_key)
     if not isinstance(key, str) or not KEY.fullmatch(key) or header_key not in (None, key):
-        raise BadRequest("bad_key", "An idempotency key of 1 to 200 letters, digits and . _ ~ : - is needed.")
+        raise BadRequest("bad_key", "The request needs an idempotency key of 1 to 200 letters, digits and . _ ~ : -")
     return key
 
 
 def _amount(fields: dict[str, Any]) -> int:
     amount = fields.get("amount")
     if type(amount) is not int or not 0 < amount <= LARGEST:
-        raise BadRequest("bad_amount", "amount must be a whole number of minor units above 0.")
+        raise BadRequest("bad_amount", "amount must be a whole number of minor units, at least 1.")
     return amount
 
 
@@ -132,7 +135,7 @@ def _card(fields: dict[str, Any]) -> tuple[SandboxCard, str, str]:
     number, expiry, cvc = (_text(given, name) for name in ("number", "expiry", "cvc"))
     card = find_card(number)
     if card is None:
-        raise BadRequest("not_a_test_card", "This bank takes test cards only.")
+        raise BadRequest("not_a_test_card", "This bank accepts test cards only.")
     if not EXPIRY.fullmatch(expiry) or not CVC.fullmatch(cvc):
         raise BadRequest("bad_card", "card must have number, expiry (MM/YY) and cvc.")
     return card, last_four(number), expiry
@@ -146,17 +149,17 @@ def _text(given: Any, name: str) -> str:
 
 
 def _return_url(fields: dict[str, Any]) -> str:
-    """Where the shopper goes after the bank's page: http(s), a plain host, nothing odd."""
+    """Return the URL that the bank's page redirects the shopper to. It must be http(s), with a plain host name."""
     url = fields.get("return_url")
     if not isinstance(url, str) or len(url) > 2000 or not re.fullmatch(r"[!-~]+", url) or not _is_plain(url):
-        raise BadRequest("bad_return_url", "return_url must be an address such as https://shop.example/receipts/1.")
+        raise BadRequest("bad_return_url", "return_url must be a URL such as https://shop.example/receipts/1.")
     return url
 
 
 def _is_plain(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018  (raises ValueError where it is no port)
+        parts.port  # noqa: B018  (raises ValueError if the port is not valid)
     except ValueError:
         return False
     host = parts.netloc.rpartition(":")[0] if parts.port is not None else parts.netloc
@@ -171,6 +174,6 @@ def _shop(fields: dict[str, Any]) -> str:
 
 
 def _fingerprint(amount: int, currency: str, card: SandboxCard, expiry: str) -> str:
-    """Tells one request from another: of the card only what it does and its expiry, not its number or CVC."""
+    """Hash what makes two requests the same. Of the card, use only the behaviour and the expiry: this is stored."""
     parts = [amount, currency, card.behaviour, expiry.replace("/", "")]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
