@@ -177,7 +177,7 @@ def confirmed(work: Callable[[Connection], Result]) -> Result:
 
 @contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """Refuse to begin another statement or a COMMIT after so much time, in this thread and inside this block."""
+    """Refuse to begin another statement or a COMMIT after this time, in this thread and inside this block."""
     token = _deadline.set(monotonic() + seconds)
     try:
         yield

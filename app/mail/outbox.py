@@ -25,7 +25,7 @@ LONGEST = 4 * 3600.0
 """Seconds between two tries at most."""
 
 TRIES = 30
-"""After so many tries, which take three days, an e-mail is given up and stays visible."""
+"""Tries, which take three days, after which an e-mail is given up and stays visible."""
 
 emails = table(OutboxEmail)
 log = structlog.get_logger()

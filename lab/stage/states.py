@@ -62,7 +62,7 @@ def marks(name: str, tokens: list[UUID]) -> list[str]:
 
 
 def position(actor: Actor) -> object:
-    """Where an actor stands and what it knows. Kept: it does not change while the actor stands still."""
+    """Where an actor stands and what it knows. StoredRequest: it does not change while the actor stands still."""
     if actor.position is None:
         asked = actor.at.kind == "pause" and actor.asked
         actor.position = _ended(actor) if actor.dead else (actor.at[:2], asked, _frames(actor.gr_frame))

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from app.gateways.base import Answer, Deadline, HostedPayment, NotSent, Outcome, Payment, PaymentLine, Unknown
 from app.gateways.stripe import start
-from app.gateways.stripe.answers import Refused
+from app.gateways.stripe.answers import ErrorAnswer
 from app.gateways.stripe.gateway import StripeGateway
 from app.gateways.stripe.requests import LEAST_AHEAD, LONGEST_WINDOW, SLACK
 from app.settings import Settings, SettingsError
@@ -126,7 +126,7 @@ class Trial:
     def _refused(self, payment: Payment, code: str | None = None) -> None:
         try:
             answer = self.gateway.charge(payment, None, TIMEOUT)
-        except Refused as refused:
+        except ErrorAnswer as refused:
             if refused.status != 400 or refused.code != (code or refused.code):
                 raise
             return

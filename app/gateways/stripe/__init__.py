@@ -1,1 +1,1 @@
-"""Stripe: Checkout Sessions on the provider's own page. No card data ever comes here."""
+"""Stripe: Checkout Sessions on the provider's own page. This program never sees card data."""

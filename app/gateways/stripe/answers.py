@@ -1,4 +1,4 @@
-"""What the provider's answers mean. Definite is only what it says of our key and our amount; all else is doubt."""
+"""What the provider's answers mean. Only an answer about our key and our amount is definite; all others are doubt."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ Fields = Mapping[str, Any]
 LONGEST_URL = 2000
 
 
-class Refused(Unknown):
-    """The provider answered with an error. That is no outcome: `status` (HTTP) and `code` say what it was.
+class ErrorAnswer(Unknown):
+    """The provider answered with an error, which is not an outcome. `status` is HTTP's, `code` the provider's.
 
-    Asking again at once helps where the key is in use this moment (409) or the provider fell over (5xx), but not
-    where it replays a failure that it remembers for the key, or asks for patience (429).
+    Asking again at once can help if another request uses the key at this moment (409) or the provider failed (5xx). It
+    can't help if the provider repeats a failure that it stored for the key, or limits our rate (429).
     """
 
     def __init__(self, error: stripe.StripeError) -> None:
@@ -31,7 +31,7 @@ class Refused(Unknown):
 
 
 def ask(question: Callable[[], stripe.StripeObject]) -> dict[str, Any]:
-    """The answer's fields. Raises NotSent, Unknown or Refused; says nothing of the key that we authenticate with."""
+    """Return the answer's fields. Raises NotSent, Unknown or ErrorAnswer; errors never contain our secret key."""
     try:
         return question().to_dict()
     except stripe.StripeError as error:
@@ -40,7 +40,7 @@ def ask(question: Callable[[], stripe.StripeObject]) -> dict[str, Any]:
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """An answer that lacks what every answer has, or is no object at all, is no answer."""
+    """Raise Unknown if the answer lacks what every answer has, or is not an object."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -50,11 +50,11 @@ def readable() -> Iterator[None]:
 def _doubt(error: stripe.StripeError) -> Unknown:
     if error.http_status is None or error.http_status < 400:
         return Unknown("the provider's answer was unreadable")
-    return Refused(error)
+    return ErrorAnswer(error)
 
 
 def of_session(session: Fields, payment: Payment) -> Answer:
-    """What a Checkout Session says of our payment."""
+    """Return what a Checkout Session says about our payment. Raises Unknown."""
     _same(session.get("client_reference_id"), payment.key, "another key")
     _same_money(session.get("amount_total"), session.get("currency"), payment.amount, payment.currency)
     reference = id_of(session)
@@ -70,7 +70,7 @@ def of_session(session: Fields, payment: Payment) -> Answer:
 
 
 def of_refund(refund: Fields, refund_request: RefundRequest) -> Answer:
-    """What a refund says of ours."""
+    """Return what the provider's refund says about ours. Raises Unknown."""
     _same((refund.get("metadata") or {}).get(REFUND_KEY), refund_request.key, "another refund")
     _same_money(refund.get("amount"), refund.get("currency"), refund_request.amount, refund_request.payment.currency)
     match refund.get("status"):
@@ -83,10 +83,10 @@ def of_refund(refund: Fields, refund_request: RefundRequest) -> Answer:
 
 
 def id_of(fields: Fields) -> str:
-    """The provider's own name for it."""
+    """Return the provider's id. Raises Unknown if there is none."""
     found = fields["id"]
     if not isinstance(found, str) or not 0 < len(found) <= 255:
-        raise Unknown("the provider's answer has no name", again=False)
+        raise Unknown("the provider's answer has no id", again=False)
     return found
 
 
@@ -119,5 +119,5 @@ def _replayed(error: stripe.StripeError) -> bool:
 
 
 def _word(text: object) -> str:
-    """The provider's code if it is one, short enough for the books; anything else is left out."""
+    """Return the text if it looks like one of the provider's codes; anything else is left out."""
     return text if isinstance(text, str) and text.isidentifier() and len(text) <= 40 else "something unknown"

@@ -1,18 +1,18 @@
-"""The provider's currencies: its own exponents, and the least and most that it takes. As its documentation says."""
+"""The provider's currencies: exponents, least and largest amounts. Source: the provider's documentation."""
 
 from app import money
 from app.gateways.base import NotPayable
 
 
-def _codes(words: str) -> frozenset[str]:
-    return frozenset(words.split())
+def _codes(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
 ZERO_DECIMAL = _codes("BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF")
-"""Not among them: ISK and UGX. They have no fraction either, but are still written with two zeros there."""
+"""ISK and UGX are not in this list. They have no fraction either, but the provider counts them in hundredths."""
 
 THREE_DECIMAL = _codes("BHD JOD KWD OMR TND")
-"""Amounts must be multiples of ten: card networks know no third decimal place."""
+"""Amounts must be multiples of ten, because card networks have no third decimal place."""
 
 SUPPORTED = _codes(
     """
@@ -29,29 +29,29 @@ LEAST = {
     "GBP": 30, "HKD": 400, "HUF": 17500, "INR": 50, "JPY": 50, "MXN": 1000, "MYR": 200, "NOK": 300, "NZD": 50,
     "PLN": 200, "RON": 200, "SEK": 300, "SGD": 50, "THB": 1000, "USD": 50,
 }  # fmt: skip
-"""In the provider's units. For a currency that is not here it depends on the account; then the provider says so."""
+"""In the provider's units. For other currencies the least amount depends on the account; the provider refuses less."""
 
 MOST = 99_999_999
 """Eight digits, in the provider's units."""
 
 
 def supported(currency: str) -> bool:
-    """Whether the provider takes it, and counts it in no larger unit than we do."""
+    """Return whether the provider accepts the currency and counts it in units that are not larger than ours."""
     return currency in SUPPORTED and _exponent(currency) >= money.exponent(currency)
 
 
 def to_provider(amount: int, currency: str) -> int:
-    """Our minor units → the provider's: 5 ISK → 500, 2400 EUR → 2400."""
+    """Convert our minor units to the provider's: 5 ISK → 500, 2400 EUR → 2400."""
     return amount * _factor(currency)
 
 
 def from_provider(amount: int, currency: str) -> int:
-    """The provider's units → ours. What is no whole number of ours (never ours, then) is rounded down."""
+    """Convert the provider's units to ours. A fraction, which can't come from us, is rounded down."""
     return amount // _factor(currency) if supported(currency) else amount
 
 
 def check(amount: int, currency: str) -> None:
-    """Raises NotPayable where the provider would refuse the amount (our minor units) whoever pays it."""
+    """Raise NotPayable if the provider would refuse the amount (our minor units)."""
     theirs, factor = to_provider(amount, currency), _factor(currency)
     if theirs < LEAST.get(currency, 0):
         raise NotPayable("too_little", -(-LEAST[currency] // factor))
@@ -62,7 +62,7 @@ def check(amount: int, currency: str) -> None:
 
 
 def in_steps(amount: int, currency: str) -> bool:
-    """Whether the provider can express the amount (our minor units)."""
+    """Return whether the provider can express the amount (our minor units)."""
     return currency not in THREE_DECIMAL or amount % 10 == 0
 
 

@@ -1,4 +1,4 @@
-"""The provider's events: signed, tolerably fresh, and read only for what they are about. How it is now, we ask."""
+"""The provider's events: check the signature and the age, and read what they are about."""
 
 import json
 from collections.abc import Iterable
@@ -11,10 +11,10 @@ from app.gateways.base import BadEvent, EventSubject, GatewayEvent
 from app.gateways.stripe.requests import KEY
 
 TOLERANCE = 300
-"""Seconds that an event may be old: what is repeated later than that is somebody's recording."""
+"""Seconds that an event may be old. An older one may be a recording that somebody sends again."""
 
 MOST_SIGNATURES = 1000
-"""Characters of the signature's header: a true one has some 150, one more for each secret in use."""
+"""Characters of the signature header. A genuine one has about 150, and more while a secret is rolled."""
 
 ABOUT = {
     "checkout.session.completed": EventSubject.PAYMENT,
@@ -35,7 +35,7 @@ ABOUT = {
 
 
 def read(body: bytes, signature: str, secrets: Iterable[str], *, live: bool) -> GatewayEvent:
-    """The event in a signed body. Raises BadEvent; costs nothing but a sum over the body until it is found true."""
+    """Return the event in a signed body. Raises BadEvent. A body that is not signed costs only the check."""
     if len(signature) > MOST_SIGNATURES or not any(_signed(body, signature, secret) for secret in secrets):
         raise BadEvent("not signed by the provider")
     try:
@@ -63,7 +63,7 @@ def _notice(event: Any, about: Any, live: bool) -> GatewayEvent:
 
 
 def _reference(about: Any) -> str | None:
-    """The session's id where it is one; else that of the payment it belongs to."""
+    """Return the id of the session if the object is one, else the id of its payment."""
     if about.get("object") == "checkout.session":
         return _text(about["id"])
     return _text(about.get("payment_intent"))

@@ -1,8 +1,8 @@
-"""Stripe as a gateway. Our key is the provider's idempotency key; what became of it, the provider is asked.
+"""Stripe as a gateway. The charge's key is the provider's idempotency key.
 
-A session takes no money by itself: only a shopper who was led to its page can pay, and nobody is before its id
-is recorded. `cancel` ends the session, and answers with what won. Where the id was never learnt, the stored
-request is repeated under its key while that can be done, and later the provider's list is searched for our key.
+A session takes no money by itself. Only a shopper who is redirected to its page can pay, and nobody is redirected
+before its id is recorded. `cancel` ends the session and returns the outcome that won. If the id was never learnt, the
+stored request is repeated under its key as long as the provider remembers the key; later its list is searched.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,27 +28,27 @@ from app.gateways.base import (
 )
 from app.gateways.http import deadline
 from app.gateways.stripe import answers, currencies, events, requests
-from app.gateways.stripe.answers import Refused, ask, readable
-from app.gateways.stripe.requests import KEY, REFUND_KEY, Kept
-from app.gateways.stripe.way import Way
+from app.gateways.stripe.answers import ErrorAnswer, ask, readable
+from app.gateways.stripe.requests import KEY, REFUND_KEY, StoredRequest
+from app.gateways.stripe.transport import StripeTransport
 
 VERSION = "2026-10-28.endive"
-"""The interface's version that this was written for; a stored request is repeated under its own."""
+"""The API version that this was written for. A stored request is repeated with the version that it was made for."""
 
 CLOCKS = 3600
-"""Seconds that our clock may be ahead of the provider's when its list is searched."""
+"""Seconds that our clock may differ from the provider's when its list is searched."""
 
 PAGE = 100
 
 NO_SUCH_AMOUNT = frozenset({"amount_too_small", "amount_too_large"})
-"""The provider's explicit refusal of the request under this key, which it gives before it makes anything."""
+"""Codes of refusals that the provider gives before it creates anything."""
 
 REFUND_NAMES = UUID("7b2f6d0e-3f0a-5f0e-9d6c-0f6c2a9d8b11")
-"""Refunds made by hand have no key of ours: theirs is made from their id."""
+"""Namespace for keys of refunds made by hand, which have no key of ours: theirs is derived from their id."""
 
 
 class StripeGateway:
-    """The gateway at one Stripe account. Safe for threads, and for processes that fork. Shows its secrets to nobody."""
+    """The gateway at one Stripe account. Safe for threads and for processes that fork. Its repr shows no secret."""
 
     name = "stripe"
     takes_cards = False
@@ -62,34 +62,34 @@ class StripeGateway:
         self.page_origin: str | None = page_origin
         self._webhook_secrets, self._window = webhook_secrets, window
         stripe.enable_telemetry = False
-        # No tries of its own: they would hide from us that a request was sent.
+        # The library's own retries would hide from us that a request was sent.
         self._client = stripe.StripeClient(
             secret_key, stripe_version=VERSION, base_addresses={"api": api_base}, max_network_retries=0,
-            http_client=Way(transport),
+            http_client=StripeTransport(transport),
         ).v1  # fmt: skip
 
     def prepare(self, payment: HostedPayment) -> dict[str, Any]:
-        """The request to store with the claim. Raises NotPayable."""
+        """Return the request to store with the claim. Raises NotPayable."""
         return requests.prepare(payment, version=VERSION, live=self.live, window=self._window)
 
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
-        """Make the session: the shopper is needed on its page. One request, so NotSent means that nothing was sent."""
+        """Create the session, on whose page the shopper pays. One request, so NotSent means that nothing was sent."""
         try:
             with readable(), deadline(timeout):
                 return answers.of_session(self._make(payment), payment)
-        except Refused as refused:
+        except ErrorAnswer as refused:
             if refused.code in NO_SUCH_AMOUNT:
                 return Answer(Outcome.CANCELED, reason=refused.code)
             raise
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
-        """What became of the key. None: there is no session, and none can come to be any more."""
+        """Return what became of the key; None if there is no session and none can be created any more."""
         with readable(), deadline(timeout):
             session = self._session(payment)
             return None if session is None else answers.of_session(session, payment)
 
     def cancel(self, payment: Payment, timeout: float) -> Answer:
-        """End the session, so that nobody can pay on it any more; answers whichever outcome won."""
+        """End the session, so that nobody can pay on it any more. Return the outcome that won."""
         with readable(), deadline(timeout):
             session = self._session(payment)
             if session is None:
@@ -102,38 +102,38 @@ class StripeGateway:
         return answer
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
-        """Give money back, once a key."""
+        """Give money back, once per key."""
         with readable(), deadline(timeout):
             intent = self._intent(refund_request.payment)
             try:
                 refund = ask(lambda: self._client.refunds.create(*_refund_request(refund_request, intent)))
-            except Refused as refused:
+            except ErrorAnswer as refused:
                 return self._not_refunded(refund_request, intent, refused)
             return answers.of_refund(refund, refund_request)
 
     def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
-        """What became of the refund's key; None where the payment has no such refund."""
+        """Return what became of the refund's key; None if the payment has no such refund."""
         with readable(), deadline(timeout):
             refund = self._refund(refund_request, self._intent(refund_request.payment))
             return None if refund is None else answers.of_refund(refund, refund_request)
 
     def statement(self) -> Iterator[StatementEntry]:
-        """Every charge and refund that moved money on the account, newest first. Raises NotSent or Unknown."""
+        """Yield every charge and refund that moved money on the account, newest first. Raises NotSent or Unknown."""
         with readable():
             for charge in _each(self._client.charges.list, {"limit": PAGE}):
                 if charge.get("paid") and charge.get("captured"):
                     key = _ours(charge, KEY) or str(charge["id"])
-                    yield _movement(key, "charge", charge, charge["amount_captured"])
+                    yield _entry(key, "charge", charge, charge["amount_captured"])
             for refund in _each(self._client.refunds.list, {"limit": PAGE}):
                 if refund.get("status") == "succeeded":
-                    yield _movement(_refund_key(refund), "refund", refund, refund["amount"])
+                    yield _entry(_refund_key(refund), "refund", refund, refund["amount"])
 
     def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent:
-        """Check the signature by any of our secrets, and read. Raises BadEvent."""
+        """Check the signature with each of our secrets and read the event. Raises BadEvent."""
         return events.read(body, headers.get("Stripe-Signature", ""), self._webhook_secrets, live=self.live)
 
     def key_of(self, event: GatewayEvent, timeout: float) -> str | None:
-        """Our key, from the event itself or else from the session that its payment came from."""
+        """Return our key, from the event itself or from the session of its payment."""
         if event.key or not event.gateway_reference or not event.gateway_reference.startswith("pi_"):
             return event.key
         with readable(), deadline(timeout):
@@ -142,31 +142,31 @@ class StripeGateway:
             return _ours(found, KEY) if found else None
 
     def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
-        """Every refund of the payment that has gone through."""
+        """Return every refund of the payment that has succeeded."""
         with readable(), deadline(timeout):
             of_payment = {"payment_intent": self._intent(payment), "limit": PAGE}
             found = _each(self._client.refunds.list, of_payment)
             return [_refunded(refund) for refund in found if refund.get("status") == "succeeded"]
 
     def _make(self, payment: Payment) -> dict[str, Any]:
-        """Send the stored request under our key. What comes back is what was so when it first arrived."""
-        kept = Kept.of(payment)
+        """Send the stored request under our key. A repetition returns the session as it was when it was created."""
+        kept = StoredRequest.of(payment)
         options: Any = {"idempotency_key": payment.key, "stripe_version": kept.version}
         params: Any = dict(kept.params)
         return ask(lambda: self._client.checkout.sessions.create(params, options))
 
     def _session(self, payment: Payment) -> dict[str, Any] | None:
-        """The session as it is now. None: there is none, and none can come to be any more."""
+        """Return the session as it is now; None if there is none and none can be created any more."""
         if payment.gateway_reference:
             return self._read(payment.gateway_reference)
-        kept = Kept.of(payment)
+        kept = StoredRequest.of(payment)
         if kept.repeatable():
             try:
                 return self._read(answers.id_of(self._make(payment)))
-            except Refused as refused:
+            except ErrorAnswer as refused:
                 if refused.again or refused.status == 429:
                     raise
-        # The key brings nothing to light (a remembered failure, or a request that is refused now): search.
+        # The key does not lead to the session (a stored failure, or a refusal now): search the list.
         if found := self._search(payment, kept):
             return self._read(answers.id_of(found))
         if kept.void():
@@ -176,16 +176,16 @@ class StripeGateway:
     def _read(self, session: str) -> dict[str, Any]:
         return ask(lambda: self._client.checkout.sessions.retrieve(session))
 
-    def _search(self, payment: Payment, kept: Kept) -> dict[str, Any] | None:
+    def _search(self, payment: Payment, kept: StoredRequest) -> dict[str, Any] | None:
         made = {"gte": kept.made - CLOCKS, "lte": kept.ends + CLOCKS}
         sessions = _each(self._client.checkout.sessions.list, {"created": made, "limit": PAGE})
         return next((each for each in sessions if each.get("client_reference_id") == payment.key), None)
 
     def _expire(self, session: str) -> dict[str, Any]:
-        """End it; where it was not open any more, or the answer got lost on the way, what it is now."""
+        """End the session. If it was not open any more, return it as it is now."""
         try:
             return ask(lambda: self._client.checkout.sessions.expire(session))
-        except Refused as refused:
+        except ErrorAnswer as refused:
             if refused.status != 400:
                 raise
         return self._read(session)
@@ -201,8 +201,8 @@ class StripeGateway:
         refunds = _each(self._client.refunds.list, {"payment_intent": intent, "limit": PAGE})
         return next((each for each in refunds if _ours(each, REFUND_KEY) == refund_request.key), None)
 
-    def _not_refunded(self, refund_request: RefundRequest, intent: str, refused: Refused) -> Answer:
-        """Refused: by an earlier try under this key, which then is in the list; or because too little is left."""
+    def _not_refunded(self, refund_request: RefundRequest, intent: str, refused: ErrorAnswer) -> Answer:
+        """Return why the refund was refused: an earlier try under this key made it, or too little is left."""
         if refused.status != 400 or refused.code == "idempotency_error":
             raise refused
         if found := self._refund(refund_request, intent):
@@ -212,13 +212,13 @@ class StripeGateway:
         raise refused
 
     def _left(self, intent: str) -> int:
-        """What can still be refunded, in the provider's units."""
+        """Return what can still be refunded, in the provider's units."""
         charges = _each(self._client.charges.list, {"payment_intent": intent, "limit": PAGE})
         return sum(each["amount_captured"] - each["amount_refunded"] for each in charges if each.get("paid"))
 
 
 def _each(page: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A list of the provider's, page after page."""
+    """Yield the items of one of the provider's lists, page after page."""
     after: dict[str, Any] = {}
     while True:
         current = ask(partial(page, params | after))
@@ -230,7 +230,7 @@ def _each(page: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _ours(fields: Any, name: str) -> str | None:
-    """Our key in the provider's metadata."""
+    """Return our key in the provider's metadata, or None."""
     found = (fields.get("metadata") or {}).get(name)
     return found if isinstance(found, str) else None
 
@@ -254,7 +254,7 @@ def _refunded(refund: Any) -> GatewayRefund:
     return GatewayRefund(_refund_key(refund), amount, str(refund["id"]), _ours(refund, REFUND_KEY) is not None)
 
 
-def _movement(key: str, kind: str, fields: Any, amount: int) -> StatementEntry:
+def _entry(key: str, kind: str, fields: Any, amount: int) -> StatementEntry:
     currency = str(fields["currency"]).upper()
     at = datetime.fromtimestamp(fields["created"], UTC)
     return StatementEntry(key, kind, currencies.from_provider(amount, currency), currency, at)

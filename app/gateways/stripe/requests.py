@@ -1,8 +1,8 @@
-"""The request for a Checkout Session: made whole before the claim, and stored with it to be repeated exactly.
+"""The request for a Checkout Session: made before the claim and stored with it, so that it can be repeated exactly.
 
-It carries the time at which the session ends. That is also the fence behind the provider's memory of keys: keys live
-a day there, and a request whose session would end in less than half an hour is refused, so one that was held
-back for longer than the key lives can never make a session any more.
+It contains the time at which the session ends, which also fences it after the provider has forgotten its key. Keys are
+kept for a day there, and a request whose session would end in less than half an hour is refused. So a request that is
+delayed for longer than the key is kept can never create a session.
 """
 
 from collections.abc import Mapping
@@ -14,32 +14,32 @@ from app.gateways.base import HostedPayment, NotPayable, Payment, Unknown
 from app.gateways.stripe import currencies
 
 LEAST_AHEAD = 30 * 60
-"""Seconds that a session must have before it, at the provider, when it is made."""
+"""Seconds between now and a session's end that the provider demands when the session is created."""
 
 SLACK = 10 * 60
-"""Seconds for clocks that differ and for answers that come late."""
+"""Seconds for clocks that differ and answers that come late."""
 
 LONGEST_WINDOW = 22 * 3600
-"""Seconds of ACTION_WINDOW at most: no session lives longer than a day."""
+"""Largest ACTION_WINDOW in seconds, because no session lives longer than a day."""
 
-MOST_WORDS = 250
+NAME_LENGTH = 250
 
 KEY = "payonce_charge"
 REFUND_KEY = "payonce_refund"
-"""Under these names our keys stand in the provider's metadata."""
+"""The names of our keys in the provider's metadata."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The stored request: the library's version that wrote it, when (seconds since 1970 UTC), and its parameters."""
+class StoredRequest:
+    """A stored request: the API version, when it was made (seconds since 1970, UTC), and its parameters."""
 
     version: str
     made: int
     params: Mapping[str, Any]
 
     @classmethod
-    def of(cls, payment: Payment) -> "Kept":
-        """Raises Unknown where none was stored, as for a charge of another gateway."""
+    def of(cls, payment: Payment) -> "StoredRequest":
+        """Return the payment's stored request. Raises Unknown if it has none, as a charge of another gateway."""
         try:
             kept = payment.gateway_request or {}
             return cls(kept["version"], kept["made"], kept["params"])
@@ -48,20 +48,20 @@ class Kept:
 
     @property
     def ends(self) -> int:
-        """When its session ends, in seconds since 1970 UTC."""
+        """Return when its session ends, in seconds since 1970, UTC."""
         return int(self.params["expires_at"])
 
     def repeatable(self) -> bool:
-        """Whether the provider still takes it, and still remembers its key."""
+        """Return whether the provider still accepts it and still remembers its key."""
         return time() < self.ends - LEAST_AHEAD
 
     def void(self) -> bool:
-        """Whether it can never make a session any more, wherever it may be on its way."""
+        """Return whether it can never create a session any more, however long it is delayed."""
         return time() > self.ends - LEAST_AHEAD + SLACK
 
 
 def prepare(payment: HostedPayment, *, version: str, live: bool, window: float) -> dict[str, Any]:
-    """The whole request. `window` is how long (seconds) the shopper has; the session outlives it, we end it ourselves.
+    """Return the complete request. `window` is the seconds that the shopper has; we end the session before it expires.
 
     Raises NotPayable.
     """
@@ -77,9 +77,9 @@ def _params(payment: HostedPayment, ends: int) -> dict[str, Any]:
     ours = {KEY: payment.key}
     params = {
         "mode": "payment",
-        # Cards, and wallets that hold cards: nothing that settles days later.
+        # Cards and wallets that hold cards; no method that settles days later.
         "allowed_payment_method_types": ["card"],
-        # The price is what the form showed, in the shop's currency.
+        # The price stays in the shop's currency, as the form showed it.
         "adaptive_pricing": {"enabled": False},
         "client_reference_id": payment.key,
         "metadata": ours,
@@ -89,12 +89,12 @@ def _params(payment: HostedPayment, ends: int) -> dict[str, Any]:
         "cancel_url": payment.return_url,
         "expires_at": ends,
     }
-    # Addresses with other letters are valid, but refused there; the shopper can type one on the page.
+    # The provider refuses addresses with other letters, although they are valid; the shopper can type one there.
     return params | ({"customer_email": payment.email} if payment.email.isascii() else {})
 
 
 def _line_items(payment: HostedPayment) -> list[dict[str, Any]]:
-    """The order's lines; the order as one line where the provider would not add them up to what is paid."""
+    """Return the order's lines, or one line for the whole order if the lines would not add up to the amount."""
     items = [(line.name, line.quantity, line.price) for line in payment.lines]
     payable = all(currencies.in_steps(price, payment.currency) for _, _, price in items)
     if not payable or sum(quantity * price for _, quantity, price in items) != payment.amount:
@@ -106,6 +106,6 @@ def _item(name: str, quantity: int, price: int, currency: str) -> dict[str, Any]
     data = {
         "currency": currency.lower(),
         "unit_amount": currencies.to_provider(price, currency),
-        "product_data": {"name": name[:MOST_WORDS]},
+        "product_data": {"name": name[:NAME_LENGTH]},
     }
     return {"quantity": quantity, "price_data": data}

@@ -1,4 +1,4 @@
-"""From settings to the gateway; what would lose money or secrets later stops the start now, with one line."""
+"""Create the gateway from the settings. Settings that would lose money or secrets stop the start with one line."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ PAGE = "https://checkout.stripe.com"
 
 
 def from_settings(settings: Settings, transport: httpx.BaseTransport | None = None) -> StripeGateway | None:
-    """The gateway, or None where nothing is set for it. Raises SettingsError."""
+    """Return the gateway, or None if it is not configured. Raises SettingsError."""
     chosen, key = settings.payment_gateway == "stripe", settings.stripe_secret_key
     if not key:
         if chosen:
@@ -31,7 +31,7 @@ def from_settings(settings: Settings, transport: httpx.BaseTransport | None = No
 
 
 def _refuse_careless(settings: Settings) -> None:
-    """Where secrets would travel in the clear, or a real shop would not hear of its payments."""
+    """Refuse settings that would send secrets unencrypted, or let a real shop miss its payments."""
     api = settings.stripe_api_base
     if not (api.startswith("https://") or _is_loopback(api)):
         raise SettingsError("STRIPE_API_BASE must begin with https:// (http:// only on this machine, for tests)")

@@ -1,7 +1,7 @@
-"""How the provider's own library reaches the provider: over httpx, within a deadline, and without tries of its own.
+"""The HTTP transport of the provider's library: httpx, one deadline per question, and no retries.
 
-What the library would make of a broken connection is one error for all of them; here a connection that could not
-be opened (`NotSent`) stays apart from one that broke with the request on its way (`Unknown`).
+The library has one error for every broken connection. Here a connection that could not be opened (`NotSent`) is told
+apart from one that broke after the request was sent (`Unknown`).
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ import stripe
 from app.gateways.http import Clients, gateway_errors, read_bounded
 
 LARGEST_ANSWER = 4 * 1024 * 1024
-"""Bytes of an answer that are read; a page of a hundred sessions has half a million."""
+"""Bytes of an answer that are read. A page of a hundred sessions has half a million."""
 
 IDLE = 30.0
-"""Seconds without a single byte before a question without a deadline (the statement) is given up."""
+"""Seconds without a single byte after which a question without a deadline (the statement) ends."""
 
 PROVIDER = "the provider"
 
 
-class Way(stripe.HTTPClient):
-    """The library's way out. Safe for threads, and for processes that fork."""
+class StripeTransport(stripe.HTTPClient):
+    """Sends the library's requests. Safe for threads and for processes that fork."""
 
     name = "httpx"
 
@@ -33,7 +33,7 @@ class Way(stripe.HTTPClient):
     def request(  # type: ignore[override]
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """One question, one answer; raises NotSent or Unknown, and says nothing of headers or body."""
+        """Send one request and return its answer. Raises NotSent or Unknown; errors never contain headers or body."""
         with (
             gateway_errors(PROVIDER),
             self._clients.here().stream(method, url, headers=headers, content=post_data) as response,
@@ -41,5 +41,5 @@ class Way(stripe.HTTPClient):
             return read_bounded(response.iter_bytes(), LARGEST_ANSWER, PROVIDER), response.status_code, response.headers
 
     def close(self) -> None:
-        """Close this process's idle connections; the next question opens new ones."""
+        """Close this process's idle connections. The next question opens new ones."""
         self._clients.close()
