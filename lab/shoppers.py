@@ -12,7 +12,7 @@ PURCHASE = {
     "card_number": "4242 4242 4242 4242", "card_expiry": "12/40", "card_cvc": "123",
 }  # fmt: skip
 
-RECEIPT = re.compile(r"/receipts/[0-9a-f-]{36}")
+RECEIPT = re.compile(r"/receipts/[0-9a-v-]{36}")
 
 IN_WORDS = {"succeeded": "paid", "processing": "being confirmed", "in_doubt": "being confirmed"}
 """Charge states as the receipt words them. Other states are shown by their own names."""

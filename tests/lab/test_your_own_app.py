@@ -33,7 +33,8 @@ def example() -> str:
 
 
 def test_the_example_is_short() -> None:
-    assert len(example().splitlines()) <= 80
+    """Blank lines, which the formatter demands, don't count."""
+    assert sum(bool(line.strip()) for line in example().splitlines()) <= 80
 
 
 class Example:
