@@ -111,7 +111,7 @@ INVARIANTS = (
             JOIN charge c ON c.id = l.charge_id AND {LIVE} GROUP BY l.product_id) h ON h.product_id = p.id
         WHERE p.stock < 0 OR p.stocked - p.stock <> coalesce(h.held, 0)
     """),
-    Invariant(9, "Nothing stays open past its deadline unless a worker has asked since and noted why.", """
+    Invariant(9, "Nothing stays pending past its deadline unless a worker has asked since and noted why.", """
         SELECT 'charge ' || id FROM charge
         WHERE status IN ('processing', 'in_doubt') AND created_at < :overdue
             AND (note IS NULL OR asked_at IS NULL OR asked_at < :stale)
@@ -125,11 +125,12 @@ INVARIANTS = (
     """),
 )  # fmt: skip
 
-OPEN = """
-    SELECT 'charge ' || id || ' ' || status || coalesce(': ' || note, '') FROM charge
+REASON = "coalesce(': ' || note, '') || coalesce(' (look at it: ' || attention || ')', '')"
+PENDING_ITEMS = f"""
+    SELECT 'charge ' || id || ' ' || status || {REASON} FROM charge
     WHERE status IN ('processing', 'requires_action', 'in_doubt')
     UNION ALL
-    SELECT 'refund ' || id || ' ' || status || coalesce(': ' || note, '') FROM refund
+    SELECT 'refund ' || id || ' ' || status || {REASON} FROM refund
     WHERE status IN ('processing', 'in_doubt')
 """
 
@@ -180,7 +181,7 @@ def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
         for invariant in INVARIANTS:
             if offenders := _ids(connection, invariant.query, began=began, overdue=late, stale=stale):
                 report.broken[invariant.number] = offenders
-        report.open = _ids(connection, OPEN)
+        report.open = _ids(connection, PENDING_ITEMS)
         report.stray = _ids(connection, STRAY)
         report.foreign = _ids(connection, FOREIGN)
         return report

@@ -44,7 +44,7 @@ CLAIM_TRIES = 5
 CLAIM_SECONDS = 8.0
 """Seconds that a claim may take, all its waiting for locks included. Longer, and the shopper has given up."""
 
-PAUSE = 0.2
+ASK_PAUSE = 0.2
 """Seconds between two tries under one key within one request."""
 
 log = structlog.get_logger()
@@ -168,7 +168,7 @@ def ask(gateway: Gateway, payment: Payment, card: Card | None, deadline: Deadlin
             doubt = Unknown("the gateway could not be reached again")
         except Unknown as unknown:
             sent, doubt = True, unknown
-        if not doubt.again or not deadline.pause(PAUSE):
+        if not doubt.again or not deadline.pause(ASK_PAUSE):
             raise doubt
 
 

@@ -25,7 +25,7 @@ from app.orders.stock import Goods
 WINDOW = 600
 """Seconds after a payment in which the same order needs a confirmation."""
 
-charges, guards, claims = table(Charge), table(SameOrder), table(SameOrderCharge)
+charges, guards, entries = table(Charge), table(SameOrder), table(SameOrderCharge)
 
 
 def _lock(insert: Callable[..., Any]) -> Any:
@@ -35,31 +35,31 @@ def _lock(insert: Callable[..., Any]) -> Any:
 
 
 LOCK = {"postgresql": _lock(postgresql.insert), "sqlite": _lock(sqlite.insert)}
-ENTER = insert(claims).values(fingerprint=bindparam("fingerprint"), charge_id=bindparam("charge_id"))
+ENTER = insert(entries).values(fingerprint=bindparam("fingerprint"), charge_id=bindparam("charge_id"))
 MATTERS = or_(
     charges.c.status.in_(sorted(PENDING)),
     and_(charges.c.status == SUCCEEDED, charges.c.ended_at > from_now(-WINDOW)),
 )
 RECENT = (
     select(charges.c.created_at, charges.c.amount, charges.c.buyer_id)
-    .join(claims, claims.c.charge_id == charges.c.id)
-    .where(claims.c.fingerprint == bindparam("fingerprint"), MATTERS)
+    .join(entries, entries.c.charge_id == charges.c.id)
+    .where(entries.c.fingerprint == bindparam("fingerprint"), MATTERS)
     .order_by(charges.c.id.desc())
     .limit(1)
 )
-FORGET = delete(claims).where(
-    claims.c.charge_id.in_(
-        select(claims.c.charge_id)
-        .join(charges, charges.c.id == claims.c.charge_id)
+FORGET = delete(entries).where(
+    entries.c.charge_id.in_(
+        select(entries.c.charge_id)
+        .join(charges, charges.c.id == entries.c.charge_id)
         .where(~MATTERS)
-        .order_by(claims.c.charge_id)
+        .order_by(entries.c.charge_id)
         .limit(bindparam("most"))
     )
 )
 FORGET_GUARDS = delete(guards).where(
     guards.c.fingerprint.in_(
         select(guards.c.fingerprint)
-        .where(~select(claims.c.charge_id).where(claims.c.fingerprint == guards.c.fingerprint).exists())
+        .where(~select(entries.c.charge_id).where(entries.c.fingerprint == guards.c.fingerprint).exists())
         .limit(bindparam("most"))
     )
 )
@@ -98,8 +98,8 @@ def guard(connection: Connection, charge_id: int, fingerprint: str, *, again: bo
 
 def forget(connection: Connection, most: int = 1000) -> int:
     """Delete entries whose charge and window have ended, and locks that nobody needs. Return how many rows."""
-    entries = connection.execute(FORGET, {"most": most}).rowcount
-    return entries + connection.execute(FORGET_GUARDS, {"most": most}).rowcount
+    forgotten = connection.execute(FORGET, {"most": most}).rowcount
+    return forgotten + connection.execute(FORGET_GUARDS, {"most": most}).rowcount
 
 
 def prune() -> int:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The state of a charge or refund. The values appear in the receipt's JSON."""
+    """The state of a charge. The values appear in the receipt's JSON."""
 
     PROCESSING = "processing"
     """Claimed. The request that claimed it may be asking the gateway."""

@@ -1,4 +1,4 @@
-"""The one list of gateways: add a gateway here. CONTRIBUTING.md names the other files."""
+"""The one list of gateways. CONTRIBUTING.md names the files of a new gateway; it is registered here."""
 
 from app.gateways.base import Gateways
 from app.gateways.sandbox.client import SandboxGateway

@@ -16,7 +16,8 @@ from app.leases import back_off, longest_due
 from app.mail.models import OutboxEmail
 
 LEASE = 180.0
-"""Seconds that one sender has an e-mail to itself. Sending one takes less time (see `sending.DEADLINE`)."""
+"""Seconds that one sender has an e-mail to itself. Sending one takes less: an SMTP conversation has few steps, each
+limited by `sending.TIMEOUT`."""
 
 MOST = 100
 """E-mails per pass at most."""

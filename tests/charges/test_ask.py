@@ -12,7 +12,7 @@ CARD = Card("4242424242424242", "12/49", "123")
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.charges.protocol.PAUSE", 0.0)
+    monkeypatch.setattr("app.charges.protocol.ASK_PAUSE", 0.0)
 
 
 def question(gateway: Told, seconds: float = 5) -> Answer:
@@ -55,7 +55,7 @@ def test_a_refusal_is_doubt_at_once() -> None:
 
 
 def test_all_tries_together_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.charges.protocol.PAUSE", 0.01)
+    monkeypatch.setattr("app.charges.protocol.ASK_PAUSE", 0.01)
     gateway = Told(LOST)  # For ever.
     with pytest.raises(Unknown):
         question(gateway, 0.3)
