@@ -29,7 +29,7 @@ from app.gateways.base import (
 )
 from app.gateways.sandbox import client as sandbox
 from app.gateways.sandbox.cards import Behaviour
-from app.gateways.stripe import currencies, way
+from app.gateways.stripe import currencies, transport
 from app.settings import Settings
 from tests.factories import SECRET as SHOP_SECRET
 from tests.gateways.bank import card, running_bank
@@ -165,7 +165,7 @@ class Stripe(Counterpart):
     name = "stripe"
     approves: ClassVar = {"number": APPROVES}
     declines: ClassVar = {"number": DECLINES}
-    largest_answer = way.LARGEST_ANSWER
+    largest_answer = transport.LARGEST_ANSWER
 
     def __enter__(self) -> "Stripe":
         self._provider: Provider = self._stack.enter_context(running_provider())
