@@ -10,7 +10,7 @@ from app.gateways.stripe.gateway import StripeGateway
 from tests.simulation.broken import cancels_in_the_books_only
 from tests.simulation.mutants import Mutant
 
-honest_ask, honest_make = protocol.ask, StripeGateway._make
+honest_ask, honest_make = protocol.ask, StripeGateway._create_session
 
 
 def not_sent_in_any_case(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
@@ -38,5 +38,6 @@ PAGE_MUTANTS = (
            ((recovery, "cancel", cancels_in_the_books_only),), changes={"bank_faults": 0}),
     Mutant("what was ended is canceled, though it was paid", "page, given up",
            ((StripeGateway, "cancel", ends_what_it_saw_open),), changes={"bank_faults": 0}),
-    Mutant("a new key each time the request is repeated", "page, return", ((StripeGateway, "_make", key_made_anew),)),
+    Mutant("a new key each time the request is repeated", "page, return",
+           ((StripeGateway, "_create_session", key_made_anew),)),
 )  # fmt: skip

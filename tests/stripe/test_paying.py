@@ -195,7 +195,7 @@ def test_a_remembered_failure_is_asked_for_twice_and_then_waited_out(
     assert "not pay again" in page.text
     recover()
     assert shop.charges() == {"in_doubt": 1}
-    assert "no session for it yet" in shop.value("SELECT note FROM charge")
+    assert "no session for this key yet" in shop.value("SELECT note FROM charge")
     monkeypatch.setattr(requests, "time", lambda: time() + 2 * 3600)
     recover()
     assert (shop.charges(), provider.state.sessions) == ({"canceled": 1}, {})

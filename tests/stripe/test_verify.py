@@ -79,7 +79,7 @@ def empty_list(*_: object) -> dict[str, Any]:
         (questions, "KEY_LIFE", -1, "the same request under the same key brings it back: another session"),
         (questions, "KEY_LIFE", -1, "another request under the same key is refused: it was not refused"),
         (payments, "check", lambda *_: None, "a session of less than half an hour is refused: it was not refused"),
-        (questions, "list_", empty_list, "the list shows it: the provider's list has no session for it yet"),
+        (questions, "list_", empty_list, "the list shows it: the provider's list has no session for this key yet"),
     ],
 )
 def test_another_provider_than_was_written_for(

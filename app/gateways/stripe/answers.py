@@ -1,4 +1,4 @@
-"""What the provider's answers mean. Only an answer about our key and our amount is definite; all others are doubt."""
+"""What the provider's answers mean. An answer is definite only if it is about our key and our amount."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,10 +16,11 @@ LONGEST_URL = 2000
 
 
 class ErrorAnswer(Unknown):
-    """The provider answered with an error, which is not an outcome. `status` is HTTP's, `code` the provider's.
+    """The provider answered with an error, which is not an outcome.
 
-    Asking again at once can help if another request uses the key at this moment (409) or the provider failed (5xx). It
-    can't help if the provider repeats a failure that it stored for the key, or limits our rate (429).
+    `status` is the HTTP status, `code` the provider's own code. Asking again at once can help if another request uses
+    the key at this moment (409) or if the provider failed (5xx). It can't help if the provider repeats a failure that
+    it has stored for the key, or if it limits our rate (429).
     """
 
     def __init__(self, error: stripe.StripeError) -> None:
@@ -30,24 +31,24 @@ class ErrorAnswer(Unknown):
         super().__init__(" ".join(filter(None, words)), again=again)
 
 
-def ask(question: Callable[[], stripe.StripeObject]) -> dict[str, Any]:
-    """Return the answer's fields. Raises NotSent, Unknown or ErrorAnswer; errors never contain our secret key."""
+def ask(request: Callable[[], stripe.StripeObject]) -> dict[str, Any]:
+    """Send a request. Return the answer's fields. Raises NotSent, Unknown or ErrorAnswer, never with our secret key."""
     try:
-        return question().to_dict()
+        return request().to_dict()
     except stripe.StripeError as error:
-        raise _doubt(error) from None
+        raise _error(error) from None
 
 
 @contextmanager
-def readable() -> Iterator[None]:
-    """Raise Unknown if the answer lacks what every answer has, or is not an object."""
+def answer_errors() -> Iterator[None]:
+    """Raise Unknown if reading an answer fails: a field is missing or of another type, or it is not an object."""
     try:
         yield
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Unknown(f"the provider's answer was unreadable: {type(error).__name__}") from error
 
 
-def _doubt(error: stripe.StripeError) -> Unknown:
+def _error(error: stripe.StripeError) -> Unknown:
     if error.http_status is None or error.http_status < 400:
         return Unknown("the provider's answer was unreadable")
     return ErrorAnswer(error)
@@ -55,8 +56,8 @@ def _doubt(error: stripe.StripeError) -> Unknown:
 
 def of_session(session: Fields, payment: Payment) -> Answer:
     """Return what a Checkout Session says about our payment. Raises Unknown."""
-    _same(session.get("client_reference_id"), payment.key, "another key")
-    _same_money(session.get("amount_total"), session.get("currency"), payment.amount, payment.currency)
+    _check(session.get("client_reference_id"), payment.key, "another key")
+    _check_money(session.get("amount_total"), session.get("currency"), payment.amount, payment.currency)
     reference = id_of(session)
     match session.get("status"), session.get("payment_status"):
         case _, "paid":
@@ -65,59 +66,59 @@ def of_session(session: Fields, payment: Payment) -> Answer:
             return Answer(Outcome.REQUIRES_ACTION, reference, action_url=_url(session))
         case "expired", "unpaid":
             return Answer(Outcome.CANCELED, reference, "expired")
-        case status, paid:
-            raise Unknown(f"the provider says {_word(status)} and {_word(paid)}", again=False)
+        case status, payment_status:
+            raise Unknown(f"the provider says {_as_code(status)} and {_as_code(payment_status)}", again=False)
 
 
 def of_refund(refund: Fields, refund_request: RefundRequest) -> Answer:
     """Return what the provider's refund says about ours. Raises Unknown."""
-    _same((refund.get("metadata") or {}).get(REFUND_KEY), refund_request.key, "another refund")
-    _same_money(refund.get("amount"), refund.get("currency"), refund_request.amount, refund_request.payment.currency)
+    _check((refund.get("metadata") or {}).get(REFUND_KEY), refund_request.key, "another refund")
+    _check_money(refund.get("amount"), refund.get("currency"), refund_request.amount, refund_request.payment.currency)
     match refund.get("status"):
         case "succeeded":
             return Answer(Outcome.SUCCEEDED, id_of(refund))
         case "failed" | "canceled" as status:
-            return Answer(Outcome.DECLINED, id_of(refund), _word(refund.get("failure_reason") or status))
+            return Answer(Outcome.DECLINED, id_of(refund), _as_code(refund.get("failure_reason") or status))
         case status:
-            raise Unknown(f"the provider says {_word(status)}", again=False)
+            raise Unknown(f"the provider says {_as_code(status)}", again=False)
 
 
 def id_of(fields: Fields) -> str:
-    """Return the provider's id. Raises Unknown if there is none."""
+    """Return the provider's id of the object. Raises Unknown if it has none."""
     found = fields["id"]
     if not isinstance(found, str) or not 0 < len(found) <= 255:
         raise Unknown("the provider's answer has no id", again=False)
     return found
 
 
-def _same(theirs: object, ours: object, what: str) -> None:
+def _check(theirs: object, ours: object, what: str) -> None:
     if theirs != ours:
         raise Unknown(f"the provider answered for {what}", again=False)
 
 
-def _same_money(amount: object, currency: object, ours: int, our_currency: str) -> None:
+def _check_money(amount: object, currency: object, ours: int, our_currency: str) -> None:
     expected = (currencies.to_provider(ours, our_currency), our_currency.lower())
-    _same((amount, currency) if type(amount) is int else None, expected, "another amount")
+    _check((amount, currency) if type(amount) is int else None, expected, "another amount")
 
 
 def _url(session: Fields) -> str:
     url = session.get("url")
     if not isinstance(url, str) or not url.startswith(("https://", "http://")) or len(url) > LONGEST_URL:
-        raise Unknown("the provider named no page for the shopper", again=False)
+        raise Unknown("the provider's answer has no page for the shopper", again=False)
     return url
 
 
 def _code(error: stripe.StripeError) -> str:
     body = error.json_body
-    told = body.get("error") if isinstance(body, dict) else None
-    code = (told.get("code") or told.get("type")) if isinstance(told, dict) else None
-    return _word(code) if code else ""
+    details = body.get("error") if isinstance(body, dict) else None
+    code = (details.get("code") or details.get("type")) if isinstance(details, dict) else None
+    return _as_code(code) if code else ""
 
 
 def _replayed(error: stripe.StripeError) -> bool:
     return str((error.headers or {}).get("idempotent-replayed", "")).lower() == "true"
 
 
-def _word(text: object) -> str:
-    """Return the text if it looks like one of the provider's codes; anything else is left out."""
+def _as_code(text: object) -> str:
+    """Return the text if it can be one of the provider's codes, which are short. Other texts do not enter the books."""
     return text if isinstance(text, str) and text.isidentifier() and len(text) <= 40 else "something unknown"

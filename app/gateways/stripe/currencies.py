@@ -1,4 +1,4 @@
-"""The provider's currencies: exponents, least and largest amounts. Source: the provider's documentation."""
+"""The provider's currencies: decimal places, least and largest amounts, as in the provider's documentation."""
 
 from app import money
 from app.gateways.base import NotPayable
@@ -32,7 +32,7 @@ LEAST = {
 """In the provider's units. For other currencies the least amount depends on the account; the provider refuses less."""
 
 MOST = 99_999_999
-"""Eight digits, in the provider's units."""
+"""In the provider's units: eight digits."""
 
 
 def supported(currency: str) -> bool:
@@ -46,7 +46,7 @@ def to_provider(amount: int, currency: str) -> int:
 
 
 def from_provider(amount: int, currency: str) -> int:
-    """Convert the provider's units to ours. A fraction, which can't come from us, is rounded down."""
+    """Convert the provider's units to our minor units, rounded down. Amounts that we sent are never rounded."""
     return amount // _factor(currency) if supported(currency) else amount
 
 
@@ -57,11 +57,11 @@ def check(amount: int, currency: str) -> None:
         raise NotPayable("too_little", -(-LEAST[currency] // factor))
     if theirs > MOST:
         raise NotPayable("too_much", MOST // factor)
-    if not in_steps(amount, currency):
+    if not can_express(amount, currency):
         raise NotPayable("step", 10)
 
 
-def in_steps(amount: int, currency: str) -> bool:
+def can_express(amount: int, currency: str) -> bool:
     """Return whether the provider can express the amount (our minor units)."""
     return currency not in THREE_DECIMAL or amount % 10 == 0
 

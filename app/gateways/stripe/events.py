@@ -1,4 +1,7 @@
-"""The provider's events: check the signature and the age, and read what they are about."""
+"""The provider's events: check the signature and the age, and read only what they are about.
+
+The present state does not come from the event: the shop asks the gateway for it.
+"""
 
 import json
 from collections.abc import Iterable
@@ -11,12 +14,12 @@ from app.gateways.base import BadEvent, EventSubject, GatewayEvent
 from app.gateways.stripe.requests import KEY
 
 TOLERANCE = 300
-"""Seconds that an event may be old. An older one may be a recording that somebody sends again."""
+"""Seconds that an event may be old. A signed event that comes later may have been recorded and sent again."""
 
-MOST_SIGNATURES = 1000
-"""Characters of the signature header. A genuine one has about 150, and more while a secret is rolled."""
+LONGEST_SIGNATURE = 1000
+"""Characters of the signature header. A genuine one has about 150, and more while several secrets are in use."""
 
-ABOUT = {
+SUBJECTS = {
     "checkout.session.completed": EventSubject.PAYMENT,
     "checkout.session.expired": EventSubject.PAYMENT,
     "checkout.session.async_payment_succeeded": EventSubject.PAYMENT,
@@ -35,12 +38,12 @@ ABOUT = {
 
 
 def read(body: bytes, signature: str, secrets: Iterable[str], *, live: bool) -> GatewayEvent:
-    """Return the event in a signed body. Raises BadEvent. A body that is not signed costs only the check."""
-    if len(signature) > MOST_SIGNATURES or not any(_signed(body, signature, secret) for secret in secrets):
+    """Return the event in a signed body. Raises BadEvent. A body without a valid signature is not parsed."""
+    if len(signature) > LONGEST_SIGNATURE or not any(_signed(body, signature, secret) for secret in secrets):
         raise BadEvent("not signed by the provider")
     try:
         event = json.loads(body)
-        return _notice(event, event["data"]["object"], live)
+        return _event(event, event["data"]["object"], live)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadEvent(f"unreadable: {type(error).__name__}") from None
 
@@ -52,13 +55,13 @@ def _signed(body: bytes, signature: str, secret: str) -> bool:
         return False
 
 
-def _notice(event: Any, about: Any, live: bool) -> GatewayEvent:
+def _event(event: Any, about: Any, live: bool) -> GatewayEvent:
     kind = str(event["type"])
-    what = ABOUT.get(kind, EventSubject.OTHER) if event["livemode"] is live else EventSubject.OTHER
+    subject = SUBJECTS.get(kind, EventSubject.OTHER) if event["livemode"] is live else EventSubject.OTHER
     return GatewayEvent(
-        id=_short(event["id"]), kind=_short(kind), subject=what, at=datetime.fromtimestamp(event["created"], UTC),
+        id=_name(event["id"]), kind=_name(kind), subject=subject, at=datetime.fromtimestamp(event["created"], UTC),
         key=_text((about.get("metadata") or {}).get(KEY)), gateway_reference=_reference(about),
-        text=_dispute(about) if what is EventSubject.DISPUTE else None,
+        text=_dispute(about) if subject is EventSubject.DISPUTE else None,
     )  # fmt: skip
 
 
@@ -77,7 +80,7 @@ def _text(value: object) -> str | None:
     return value[:255] if isinstance(value, str) else None
 
 
-def _short(value: str) -> str:
+def _name(value: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isprintable():
-        raise ValueError("no name")
+        raise ValueError("not a name")
     return value

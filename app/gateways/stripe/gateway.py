@@ -2,7 +2,8 @@
 
 A session takes no money by itself. Only a shopper who is redirected to its page can pay, and nobody is redirected
 before its id is recorded. `cancel` ends the session and returns the outcome that won. If the id was never learnt, the
-stored request is repeated under its key as long as the provider remembers the key; later its list is searched.
+stored request is repeated under its key as long as the provider remembers the key; later the provider's list of
+sessions is searched for the key.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,23 +29,23 @@ from app.gateways.base import (
 )
 from app.gateways.http import deadline
 from app.gateways.stripe import answers, currencies, events, requests
-from app.gateways.stripe.answers import ErrorAnswer, ask, readable
+from app.gateways.stripe.answers import ErrorAnswer, answer_errors, ask
 from app.gateways.stripe.requests import KEY, REFUND_KEY, StoredRequest
 from app.gateways.stripe.transport import StripeTransport
 
 VERSION = "2026-10-28.endive"
 """The API version that this was written for. A stored request is repeated with the version that it was made for."""
 
-CLOCKS = 3600
-"""Seconds that our clock may differ from the provider's when its list is searched."""
+CLOCK_DIFFERENCE = 3600
+"""Seconds that our clock and the provider's may differ when its list is searched."""
 
 PAGE = 100
 
-NO_SUCH_AMOUNT = frozenset({"amount_too_small", "amount_too_large"})
-"""Codes of refusals that the provider gives before it creates anything."""
+AMOUNT_REFUSED = frozenset({"amount_too_small", "amount_too_large"})
+"""Codes of the errors that refuse this request definitely: the provider returns them before it creates anything."""
 
-REFUND_NAMES = UUID("7b2f6d0e-3f0a-5f0e-9d6c-0f6c2a9d8b11")
-"""Namespace for keys of refunds made by hand, which have no key of ours: theirs is derived from their id."""
+REFUND_NAMESPACE = UUID("7b2f6d0e-3f0a-5f0e-9d6c-0f6c2a9d8b11")
+"""The namespace of keys for refunds that were made by hand. They have no key of ours, so it is made from their id."""
 
 
 class StripeGateway:
@@ -75,22 +76,22 @@ class StripeGateway:
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
         """Create the session, on whose page the shopper pays. One request, so NotSent means that nothing was sent."""
         try:
-            with readable(), deadline(timeout):
-                return answers.of_session(self._make(payment), payment)
-        except ErrorAnswer as refused:
-            if refused.code in NO_SUCH_AMOUNT:
-                return Answer(Outcome.CANCELED, reason=refused.code)
+            with answer_errors(), deadline(timeout):
+                return answers.of_session(self._create_session(payment), payment)
+        except ErrorAnswer as error:
+            if error.code in AMOUNT_REFUSED:
+                return Answer(Outcome.CANCELED, reason=error.code)
             raise
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
         """Return what became of the key; None if there is no session and none can be created any more."""
-        with readable(), deadline(timeout):
+        with answer_errors(), deadline(timeout):
             session = self._session(payment)
             return None if session is None else answers.of_session(session, payment)
 
     def cancel(self, payment: Payment, timeout: float) -> Answer:
         """End the session, so that nobody can pay on it any more. Return the outcome that won."""
-        with readable(), deadline(timeout):
+        with answer_errors(), deadline(timeout):
             session = self._session(payment)
             if session is None:
                 return Answer(Outcome.CANCELED)
@@ -103,28 +104,28 @@ class StripeGateway:
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back, once per key."""
-        with readable(), deadline(timeout):
-            intent = self._intent(refund_request.payment)
+        with answer_errors(), deadline(timeout):
+            intent_id = self._intent_id(refund_request.payment)
             try:
-                refund = ask(lambda: self._client.refunds.create(*_refund_request(refund_request, intent)))
-            except ErrorAnswer as refused:
-                return self._not_refunded(refund_request, intent, refused)
+                refund = ask(lambda: self._client.refunds.create(*_refund_params(refund_request, intent_id)))
+            except ErrorAnswer as error:
+                return self._explain_refusal(refund_request, intent_id, error)
             return answers.of_refund(refund, refund_request)
 
     def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         """Return what became of the refund's key; None if the payment has no such refund."""
-        with readable(), deadline(timeout):
-            refund = self._refund(refund_request, self._intent(refund_request.payment))
+        with answer_errors(), deadline(timeout):
+            refund = self._find_refund(refund_request, self._intent_id(refund_request.payment))
             return None if refund is None else answers.of_refund(refund, refund_request)
 
     def statement(self) -> Iterator[StatementEntry]:
         """Yield every charge and refund that moved money on the account, newest first. Raises NotSent or Unknown."""
-        with readable():
-            for charge in _each(self._client.charges.list, {"limit": PAGE}):
+        with answer_errors():
+            for charge in _items(self._client.charges.list, {"limit": PAGE}):
                 if charge.get("paid") and charge.get("captured"):
-                    key = _ours(charge, KEY) or str(charge["id"])
+                    key = _our_key(charge, KEY) or str(charge["id"])
                     yield _entry(key, "charge", charge, charge["amount_captured"])
-            for refund in _each(self._client.refunds.list, {"limit": PAGE}):
+            for refund in _items(self._client.refunds.list, {"limit": PAGE}):
                 if refund.get("status") == "succeeded":
                     yield _entry(_refund_key(refund), "refund", refund, refund["amount"])
 
@@ -136,88 +137,91 @@ class StripeGateway:
         """Return our key, from the event itself or from the session of its payment."""
         if event.key or not event.gateway_reference or not event.gateway_reference.startswith("pi_"):
             return event.key
-        with readable(), deadline(timeout):
+        with answer_errors(), deadline(timeout):
             of_payment = {"payment_intent": event.gateway_reference, "limit": 1}
-            found = next(_each(self._client.checkout.sessions.list, of_payment), None)
-            return _ours(found, KEY) if found else None
+            found = next(_items(self._client.checkout.sessions.list, of_payment), None)
+            return _our_key(found, KEY) if found else None
 
     def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
         """Return every refund of the payment that has succeeded."""
-        with readable(), deadline(timeout):
-            of_payment = {"payment_intent": self._intent(payment), "limit": PAGE}
-            found = _each(self._client.refunds.list, of_payment)
-            return [_refunded(refund) for refund in found if refund.get("status") == "succeeded"]
+        with answer_errors(), deadline(timeout):
+            of_payment = {"payment_intent": self._intent_id(payment), "limit": PAGE}
+            found = _items(self._client.refunds.list, of_payment)
+            return [_gateway_refund(refund) for refund in found if refund.get("status") == "succeeded"]
 
-    def _make(self, payment: Payment) -> dict[str, Any]:
+    def _create_session(self, payment: Payment) -> dict[str, Any]:
         """Send the stored request under our key. A repetition returns the session as it was when it was created."""
-        kept = StoredRequest.of(payment)
-        options: Any = {"idempotency_key": payment.key, "stripe_version": kept.version}
-        params: Any = dict(kept.params)
+        stored = StoredRequest.of(payment)
+        options: Any = {"idempotency_key": payment.key, "stripe_version": stored.version}
+        params: Any = dict(stored.params)
         return ask(lambda: self._client.checkout.sessions.create(params, options))
 
     def _session(self, payment: Payment) -> dict[str, Any] | None:
         """Return the session as it is now; None if there is none and none can be created any more."""
         if payment.gateway_reference:
             return self._read(payment.gateway_reference)
-        kept = StoredRequest.of(payment)
-        if kept.repeatable():
+        stored = StoredRequest.of(payment)
+        if stored.is_repeatable():
             try:
-                return self._read(answers.id_of(self._make(payment)))
-            except ErrorAnswer as refused:
-                if refused.again or refused.status == 429:
+                return self._read(answers.id_of(self._create_session(payment)))
+            except ErrorAnswer as error:
+                if error.again or error.status == 429:
                     raise
-        # The key does not lead to the session (a stored failure, or a refusal now): search the list.
-        if found := self._search(payment, kept):
+        # The key does not lead to a session: it is forgotten, has a stored failure, or the request is refused now.
+        if found := self._search(payment, stored):
             return self._read(answers.id_of(found))
-        if kept.void():
+        if stored.is_fenced():
             return None
-        raise Unknown("the provider's list has no session for it yet", again=False)
+        raise Unknown("the provider's list has no session for this key yet", again=False)
 
-    def _read(self, session: str) -> dict[str, Any]:
-        return ask(lambda: self._client.checkout.sessions.retrieve(session))
+    def _read(self, session_id: str) -> dict[str, Any]:
+        return ask(lambda: self._client.checkout.sessions.retrieve(session_id))
 
-    def _search(self, payment: Payment, kept: StoredRequest) -> dict[str, Any] | None:
-        made = {"gte": kept.made - CLOCKS, "lte": kept.ends + CLOCKS}
-        sessions = _each(self._client.checkout.sessions.list, {"created": made, "limit": PAGE})
+    def _search(self, payment: Payment, stored: StoredRequest) -> dict[str, Any] | None:
+        created = {"gte": stored.made_at - CLOCK_DIFFERENCE, "lte": stored.session_ends_at + CLOCK_DIFFERENCE}
+        sessions = _items(self._client.checkout.sessions.list, {"created": created, "limit": PAGE})
         return next((each for each in sessions if each.get("client_reference_id") == payment.key), None)
 
-    def _expire(self, session: str) -> dict[str, Any]:
-        """End the session. If it was not open any more, return it as it is now."""
+    def _expire(self, session_id: str) -> dict[str, Any]:
+        """End the session and return it. If it was not open any more (400), return it as it is now."""
         try:
-            return ask(lambda: self._client.checkout.sessions.expire(session))
-        except ErrorAnswer as refused:
-            if refused.status != 400:
+            return ask(lambda: self._client.checkout.sessions.expire(session_id))
+        except ErrorAnswer as error:
+            if error.status != 400:
                 raise
-        return self._read(session)
+        return self._read(session_id)
 
-    def _intent(self, payment: Payment) -> str:
+    def _intent_id(self, payment: Payment) -> str:
         session = self._session(payment) or {}
-        intent = session.get("payment_intent")
-        if not isinstance(intent, str):
-            raise Unknown("the provider knows no payment for it", again=False)
-        return intent
+        intent_id = session.get("payment_intent")
+        if not isinstance(intent_id, str):
+            raise Unknown("the provider has no payment for this key", again=False)
+        return intent_id
 
-    def _refund(self, refund_request: RefundRequest, intent: str) -> dict[str, Any] | None:
-        refunds = _each(self._client.refunds.list, {"payment_intent": intent, "limit": PAGE})
-        return next((each for each in refunds if _ours(each, REFUND_KEY) == refund_request.key), None)
+    def _find_refund(self, refund_request: RefundRequest, intent_id: str) -> dict[str, Any] | None:
+        refunds = _items(self._client.refunds.list, {"payment_intent": intent_id, "limit": PAGE})
+        return next((each for each in refunds if _our_key(each, REFUND_KEY) == refund_request.key), None)
 
-    def _not_refunded(self, refund_request: RefundRequest, intent: str, refused: ErrorAnswer) -> Answer:
-        """Return why the refund was refused: an earlier try under this key made it, or too little is left."""
-        if refused.status != 400 or refused.code == "idempotency_error":
-            raise refused
-        if found := self._refund(refund_request, intent):
+    def _explain_refusal(self, refund_request: RefundRequest, intent_id: str, error: ErrorAnswer) -> Answer:
+        """Return the refund's outcome after an error: an earlier try under this key made it, or too little is left.
+
+        Raises the error if it is neither.
+        """
+        if error.status != 400 or error.code == "idempotency_error":
+            raise error
+        if found := self._find_refund(refund_request, intent_id):
             return answers.of_refund(found, refund_request)
-        if self._left(intent) < currencies.to_provider(refund_request.amount, refund_request.payment.currency):
+        if self._left(intent_id) < currencies.to_provider(refund_request.amount, refund_request.payment.currency):
             return Answer(Outcome.DECLINED, reason="not_enough_left")
-        raise refused
+        raise error
 
-    def _left(self, intent: str) -> int:
-        """Return what can still be refunded, in the provider's units."""
-        charges = _each(self._client.charges.list, {"payment_intent": intent, "limit": PAGE})
+    def _left(self, intent_id: str) -> int:
+        """Return the amount that can still be refunded, in the provider's units."""
+        charges = _items(self._client.charges.list, {"payment_intent": intent_id, "limit": PAGE})
         return sum(each["amount_captured"] - each["amount_refunded"] for each in charges if each.get("paid"))
 
 
-def _each(page: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _items(page: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the items of one of the provider's lists, page after page."""
     after: dict[str, Any] = {}
     while True:
@@ -229,16 +233,17 @@ def _each(page: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
         after = {"starting_after": items[-1]["id"]}
 
 
-def _ours(fields: Any, name: str) -> str | None:
+def _our_key(fields: Any, name: str) -> str | None:
     """Return our key in the provider's metadata, or None."""
     found = (fields.get("metadata") or {}).get(name)
     return found if isinstance(found, str) else None
 
 
-def _refund_request(refund_request: RefundRequest, intent: str) -> tuple[Any, Any]:
+def _refund_params(refund_request: RefundRequest, intent_id: str) -> tuple[Any, Any]:
+    """Return the parameters and the options of the request that makes the refund."""
     payment = refund_request.payment
     params = {
-        "payment_intent": intent,
+        "payment_intent": intent_id,
         "amount": currencies.to_provider(refund_request.amount, payment.currency),
         "metadata": {KEY: payment.key, REFUND_KEY: refund_request.key},
     }
@@ -246,12 +251,12 @@ def _refund_request(refund_request: RefundRequest, intent: str) -> tuple[Any, An
 
 
 def _refund_key(refund: Any) -> str:
-    return _ours(refund, REFUND_KEY) or str(uuid5(REFUND_NAMES, str(refund["id"])))
+    return _our_key(refund, REFUND_KEY) or str(uuid5(REFUND_NAMESPACE, str(refund["id"])))
 
 
-def _refunded(refund: Any) -> GatewayRefund:
+def _gateway_refund(refund: Any) -> GatewayRefund:
     amount = currencies.from_provider(refund["amount"], str(refund["currency"]).upper())
-    return GatewayRefund(_refund_key(refund), amount, str(refund["id"]), _ours(refund, REFUND_KEY) is not None)
+    return GatewayRefund(_refund_key(refund), amount, str(refund["id"]), _our_key(refund, REFUND_KEY) is not None)
 
 
 def _entry(key: str, kind: str, fields: Any, amount: int) -> StatementEntry:

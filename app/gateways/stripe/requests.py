@@ -1,8 +1,8 @@
 """The request for a Checkout Session: made before the claim and stored with it, so that it can be repeated exactly.
 
-It contains the time at which the session ends, which also fences it after the provider has forgotten its key. Keys are
-kept for a day there, and a request whose session would end in less than half an hour is refused. So a request that is
-delayed for longer than the key is kept can never create a session.
+It contains the time at which the session ends. This time also fences the request after the provider has forgotten its
+key. The provider keeps keys for a day, and it refuses a request whose session would end in less than half an hour. So
+a request that is delayed for longer than the key is kept can never create a session.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from app.gateways.base import HostedPayment, NotPayable, Payment, Unknown
 from app.gateways.stripe import currencies
 
 LEAST_AHEAD = 30 * 60
-"""Seconds between now and a session's end that the provider demands when the session is created."""
+"""Seconds that the provider demands between the creation of a session and its end."""
 
 SLACK = 10 * 60
 """Seconds for clocks that differ and answers that come late."""
@@ -31,50 +31,54 @@ REFUND_KEY = "payonce_refund"
 
 @dataclass(frozen=True)
 class StoredRequest:
-    """A stored request: the API version, when it was made (seconds since 1970, UTC), and its parameters."""
+    """A request as it is stored with the claim, in `Payment.gateway_request`.
+
+    `version` is the API version that it was made for, `made_at` is in seconds since 1970, UTC.
+    """
 
     version: str
-    made: int
+    made_at: int
     params: Mapping[str, Any]
 
     @classmethod
     def of(cls, payment: Payment) -> "StoredRequest":
-        """Return the payment's stored request. Raises Unknown if it has none, as a charge of another gateway."""
+        """Return the payment's stored request. Raises Unknown if it has none, like a charge of another gateway."""
         try:
-            kept = payment.gateway_request or {}
-            return cls(kept["version"], kept["made"], kept["params"])
+            stored = payment.gateway_request or {}
+            return cls(stored["version"], stored["made"], stored["params"])
         except KeyError:
-            raise Unknown("its request was not stored", again=False) from None
+            raise Unknown("the charge has no stored request", again=False) from None
 
     @property
-    def ends(self) -> int:
-        """Return when its session ends, in seconds since 1970, UTC."""
+    def session_ends_at(self) -> int:
+        """Return the time at which its session ends, in seconds since 1970, UTC."""
         return int(self.params["expires_at"])
 
-    def repeatable(self) -> bool:
+    def is_repeatable(self) -> bool:
         """Return whether the provider still accepts it and still remembers its key."""
-        return time() < self.ends - LEAST_AHEAD
+        return time() < self.session_ends_at - LEAST_AHEAD
 
-    def void(self) -> bool:
-        """Return whether it can never create a session any more, however long it is delayed."""
-        return time() > self.ends - LEAST_AHEAD + SLACK
+    def is_fenced(self) -> bool:
+        """Return whether it can never create a session any more, however late it arrives."""
+        return time() > self.session_ends_at - LEAST_AHEAD + SLACK
 
 
 def prepare(payment: HostedPayment, *, version: str, live: bool, window: float) -> dict[str, Any]:
-    """Return the complete request. `window` is the seconds that the shopper has; we end the session before it expires.
+    """Return the complete request.
 
+    `window` is the number of seconds that the shopper has to pay. The session lives longer; we end it ourselves.
     Raises NotPayable.
     """
     currencies.check(payment.amount, payment.currency)
     if live and not payment.return_url.startswith("https://"):
         raise NotPayable("insecure")
-    made = int(time())
-    ends = made + int(window) + LEAST_AHEAD + SLACK
-    return {"version": version, "made": made, "params": _params(payment, ends)}
+    now = int(time())
+    ends_at = now + int(window) + LEAST_AHEAD + SLACK
+    return {"version": version, "made": now, "params": _params(payment, ends_at)}
 
 
-def _params(payment: HostedPayment, ends: int) -> dict[str, Any]:
-    ours = {KEY: payment.key}
+def _params(payment: HostedPayment, ends_at: int) -> dict[str, Any]:
+    metadata = {KEY: payment.key}
     params = {
         "mode": "payment",
         # Cards and wallets that hold cards; no method that settles days later.
@@ -82,21 +86,22 @@ def _params(payment: HostedPayment, ends: int) -> dict[str, Any]:
         # The price stays in the shop's currency, as the form showed it.
         "adaptive_pricing": {"enabled": False},
         "client_reference_id": payment.key,
-        "metadata": ours,
-        "payment_intent_data": {"metadata": ours, "description": f"Order {payment.order_id}"},
+        "metadata": metadata,
+        "payment_intent_data": {"metadata": metadata, "description": f"Order {payment.order_id}"},
         "line_items": _line_items(payment),
         "success_url": payment.return_url,
         "cancel_url": payment.return_url,
-        "expires_at": ends,
+        "expires_at": ends_at,
     }
-    # The provider refuses addresses with other letters, although they are valid; the shopper can type one there.
+    # The provider refuses addresses with other than ASCII characters, although they are valid. The shopper can enter
+    # one on its page.
     return params | ({"customer_email": payment.email} if payment.email.isascii() else {})
 
 
 def _line_items(payment: HostedPayment) -> list[dict[str, Any]]:
-    """Return the order's lines, or one line for the whole order if the lines would not add up to the amount."""
+    """Return the order's lines; one line for the whole order if the provider would add them up to another amount."""
     items = [(line.name, line.quantity, line.price) for line in payment.lines]
-    payable = all(currencies.in_steps(price, payment.currency) for _, _, price in items)
+    payable = all(currencies.can_express(price, payment.currency) for _, _, price in items)
     if not payable or sum(quantity * price for _, quantity, price in items) != payment.amount:
         items = [(f"Order {payment.order_id}", 1, payment.amount)]
     return [_item(name, quantity, price, payment.currency) for name, quantity, price in items]

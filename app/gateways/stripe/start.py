@@ -20,9 +20,9 @@ def from_settings(settings: Settings, transport: httpx.BaseTransport | None = No
         if chosen:
             raise SettingsError("STRIPE_SECRET_KEY is not set; PAYMENT_GATEWAY=stripe needs the account's secret key")
         return None
-    _refuse_careless(settings)
+    _check_security(settings)
     if chosen:
-        _refuse_impossible(settings)
+        _check_limits(settings)
     api = settings.stripe_api_base
     return StripeGateway(
         key, settings.stripe_webhook_secret, window=settings.action_window, api_base=api,
@@ -30,26 +30,27 @@ def from_settings(settings: Settings, transport: httpx.BaseTransport | None = No
     )  # fmt: skip
 
 
-def _refuse_careless(settings: Settings) -> None:
-    """Refuse settings that would send secrets unencrypted, or let a real shop miss its payments."""
+def _check_security(settings: Settings) -> None:
+    """Raise SettingsError if secrets would be sent unencrypted, or if a real shop would not learn of its payments."""
     api = settings.stripe_api_base
     if not (api.startswith("https://") or _is_loopback(api)):
         raise SettingsError("STRIPE_API_BASE must begin with https:// (http:// only on this machine, for tests)")
     if "_live_" not in settings.stripe_secret_key:
         return
     if not _is_provider(api):
-        raise SettingsError("STRIPE_API_BASE is not Stripe's, but STRIPE_SECRET_KEY is a live key: unset the one")
+        raise SettingsError("STRIPE_API_BASE is not Stripe's, but STRIPE_SECRET_KEY is a live key; unset one of them")
     if not settings.stripe_webhook_secret:
         raise SettingsError("STRIPE_WEBHOOK_SECRET is not set; a live STRIPE_SECRET_KEY needs its webhook's secret")
     if not settings.trusted_proxies:
         raise SettingsError(
-            "TRUSTED_PROXIES is not set, so no shopper would come by HTTPS; a live STRIPE_SECRET_KEY needs HTTPS"
+            "TRUSTED_PROXIES is not set, so shoppers would not use HTTPS; a live STRIPE_SECRET_KEY needs HTTPS"
         )
 
 
-def _refuse_impossible(settings: Settings) -> None:
+def _check_limits(settings: Settings) -> None:
+    """Raise SettingsError if Stripe can't do what the settings ask for."""
     if not currencies.supported(settings.shop_currency):
-        raise SettingsError(f"SHOP_CURRENCY {settings.shop_currency} is not taken by Stripe; choose another")
+        raise SettingsError(f"SHOP_CURRENCY {settings.shop_currency} is not supported by Stripe; choose another")
     if settings.action_window > LONGEST_WINDOW:
         raise SettingsError(f"ACTION_WINDOW must be {LONGEST_WINDOW} seconds or fewer with Stripe")
 

@@ -26,7 +26,7 @@ def test_no_answer_to_the_making_is_doubt_and_recovery_finds_the_one_session(
     with pytest.raises(Unknown):
         gateway.charge(made, None, 5)
     if kind == "fell":
-        with pytest.raises(Unknown, match="no session for it yet"):
+        with pytest.raises(Unknown, match="no session for this key yet"):
             gateway.lookup(made, 5)
         wait(WINDOW + 2 * requests.SLACK + 1)
         assert gateway.lookup(made, 5) is None
