@@ -1,7 +1,7 @@
-"""A client that reads pages as a person does: follows links by their words, fills forms by label or name.
+"""A client that reads pages as a person does: it follows links by their text and fills in forms by label or name.
 
-It speaks to the application in this process or to a real server alike (httpx below), keeps cookies as a browser
-does, follows redirects by GET, and lints every page that it gets. What it was answered on the way is in `trail`.
+It uses httpx, so that it can talk to the application in this process and to a real server. It keeps cookies and
+follows redirects by GET, as a browser does, and checks every page with `lint`.
 """
 
 from dataclasses import dataclass, field
@@ -17,46 +17,48 @@ MOST_REDIRECTS = 5
 
 
 class Shopper:
-    """One browser with its cookies. `client` decides where it goes: httpx over WSGI, or over TCP."""
+    """One browser with its cookies. `client` sends the requests, by WSGI or by TCP."""
 
     def __init__(self, client: httpx.Client) -> None:
         self.client = client
 
     def open(self, url: str, **kwargs: Any) -> "Page":
-        """Type an address in; redirects are followed."""
-        return self._arrive(self.client.get(url, **kwargs))
+        """Open an address as if it was typed in. Return the page after all redirects."""
+        return self.follow_redirects(self.client.get(url, **kwargs))
 
     def post(self, url: str, data: Any = None, **kwargs: Any) -> httpx.Response:
-        """Send a form as it stands; the answer itself, no redirect followed."""
+        """Post these fields. Return the response itself; redirects are not followed."""
         return self.client.post(url, data=data, **kwargs)
 
-    def _arrive(self, answer: httpx.Response) -> "Page":
-        trail = [answer]
-        while answer.is_redirect:
-            assert len(trail) <= MOST_REDIRECTS, [step.headers.get("Location") for step in trail]
-            answer = self.client.get(answer.headers["Location"])
-            trail.append(answer)
-        return Page(self, answer, trail)
+    def follow_redirects(self, response: httpx.Response) -> "Page":
+        """Return the page that this response leads to. Fails after MOST_REDIRECTS redirects."""
+        responses = [response]
+        while response.is_redirect:
+            assert len(responses) <= MOST_REDIRECTS, [each.headers.get("Location") for each in responses]
+            response = self.client.get(response.headers["Location"])
+            responses.append(response)
+        return Page(self, responses)
 
 
 class Page:
-    """What arrived: a page that a person can read. Made only of HTML that passes `lint`."""
+    """An HTML page that passes `lint`. `responses` are all responses up to this page, which is the last one."""
 
-    def __init__(self, shopper: Shopper, answer: httpx.Response, trail: list[httpx.Response]) -> None:
-        assert answer.headers["Content-Type"] == "text/html; charset=utf-8", answer.headers["Content-Type"]
-        self.shopper, self.answer, self.trail = shopper, answer, trail
-        self.status, self.url, self.path = answer.status_code, str(answer.url), answer.url.path
-        self.root = parse(answer.text)
+    def __init__(self, shopper: Shopper, responses: list[httpx.Response]) -> None:
+        response = responses[-1]
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8", response.headers["Content-Type"]
+        self.shopper, self.response, self.responses = shopper, response, responses
+        self.status, self.url, self.path = response.status_code, str(response.url), response.url.path
+        self.root = parse(response.text)
         lint(self.root)
 
     @property
     def statuses(self) -> list[int]:
-        """The statuses of every answer on the way here: [303, 200] after a form that was accepted."""
-        return [answer.status_code for answer in self.trail]
+        """Return the status of every response up to this page: [303, 200] after a form that was accepted."""
+        return [response.status_code for response in self.responses]
 
     @property
     def text(self) -> str:
-        """All that a person reads on it, head and foot of the shop left out."""
+        """Return all text of the page except the shop's header and footer."""
         return self._one("main").text
 
     @property
@@ -69,7 +71,7 @@ class Page:
 
     @property
     def problems(self) -> list[str]:
-        """The lines of the error summary ("There is a problem"), empty where there is none."""
+        """Return the lines of the error summary ("There is a problem"), or an empty list if there is none."""
         for note in self.root.all(role="alert"):
             heading = note.first("h2")
             if heading is not None and heading.text == "There is a problem":
@@ -78,27 +80,30 @@ class Page:
 
     @property
     def links(self) -> dict[str, str]:
-        """Words → address, of the links a person can follow."""
+        """Return the address of every link, by the link's text."""
         return {link.text: link.attrs["href"] for link in self.root.all("a") if "href" in link.attrs}
 
-    def follow(self, words: str) -> "Page":
-        """Click the link with these words (or whose words begin with them)."""
-        return self.shopper.open(urljoin(self.url, _pick(self.links, words)))
+    def follow(self, text: str) -> "Page":
+        """Click the link with this text, or whose text begins with it."""
+        return self.shopper.open(urljoin(self.url, _pick(self.links, text)))
 
     def form(self, button: str) -> "Form":
-        """The form whose button has these words, or begins with them."""
+        """Return the form that has a button with this text, or whose text begins with it."""
         forms = {}
         for form in self.root.all("form"):
-            for push in form.all("button"):
-                forms.setdefault(push.text, form)
+            for element in form.all("button"):
+                forms.setdefault(element.text, form)
         return Form(self, _pick(forms, button))
 
     def submit(self, button: str, **fields: str | int | bool | None) -> "Page":
-        """Fill the fields (by name, or by label with spaces as underscores), press the button, go where it leads."""
+        """Fill in the fields (by name, or by label with spaces as underscores) and press the button.
+
+        Return the page after all redirects.
+        """
         return self.form(button).fill(**fields).submit()
 
     def reload(self) -> "Page":
-        """F5: the same address again, by GET."""
+        """Open the same address again by GET, as F5 does."""
         return self.shopper.open(self.url)
 
     def _one(self, tag: str) -> Element:
@@ -109,7 +114,7 @@ class Page:
 
 @dataclass
 class Form:
-    """A form as it stands on its page. `fields` is what would be sent; it may be changed and sent again and again."""
+    """A form on a page. `fields` is what will be posted. It may be changed, and the form may be posted repeatedly."""
 
     page: Page
     element: Element
@@ -128,23 +133,23 @@ class Form:
 
     @property
     def names(self) -> dict[str, str]:
-        """Label → name, for the fields that a person sees."""
+        """Return the name of every labelled field, by its label."""
         named = [each.attrs for each in self.element.all("input") if "name" in each.attrs]
         ids = {attrs.get("id", ""): attrs["name"] for attrs in named}
         return {label.text: ids[label.attrs["for"]] for label in self.element.all("label") if label.attrs["for"] in ids}
 
     def error(self, name: str) -> str | None:
-        """What stands beside a field as its error."""
+        """Return the error message of a field, or None."""
         control = self.element.first("input", name=name)
         assert control is not None, name
         for target in control.attrs.get("aria-describedby", "").split():
-            told = self.element.first(id=target)
-            if target.endswith("-error") and told is not None:
-                return told.text.removeprefix("Error: ")
+            message = self.element.first(id=target)
+            if target.endswith("-error") and message is not None:
+                return message.text.removeprefix("Error: ")
         return None
 
     def fill(self, **fields: str | int | bool | None) -> "Form":
-        """Set fields by name or label. True ticks, None leaves the field out, as a broken client would."""
+        """Set fields by name or label. True ticks a box. None and False leave the field out of the request."""
         for key, value in fields.items():
             name = self._name(key)
             if value is None or value is False:
@@ -156,29 +161,29 @@ class Form:
         return self
 
     def post(self, **kwargs: Any) -> httpx.Response:
-        """Press the button; the bare answer, nothing followed."""
+        """Press the button. Return the response itself; redirects are not followed."""
         return self.page.shopper.post(self.action, self.fields, **kwargs)
 
     def submit(self) -> Page:
-        """Press the button and go where it leads."""
-        return self.page.shopper._arrive(self.post())
+        """Press the button. Return the page after all redirects."""
+        return self.page.shopper.follow_redirects(self.post())
 
     def _name(self, key: str) -> str:
         named = {each.attrs.get("name") for each in self.element.all("input")}
         if key in named:
             return key
-        words = key.replace("_", " ").lower()
+        wanted = key.replace("_", " ").lower()
         for label, name in self.names.items():
-            if label.lower() == words:
+            if label.lower() == wanted:
                 return name
         raise AssertionError(f"no field {key!r} among {sorted(filter(None, named))}")
 
 
-def _pick(choices: dict[str, Any], words: str) -> Any:
-    """By the exact words, else by the only one that begins with them (the first, where several do)."""
-    if words in choices:
-        return choices[words]
+def _pick(choices: dict[str, Any], text: str) -> Any:
+    """Return the choice with exactly this text, else the first one whose text begins with it."""
+    if text in choices:
+        return choices[text]
     for choice, value in choices.items():
-        if choice.startswith(words):
+        if choice.startswith(text):
             return value
-    raise AssertionError(f"nothing says {words!r}: {sorted(choices)}")
+    raise AssertionError(f"none of {sorted(choices)} is or begins with {text!r}")

@@ -48,7 +48,7 @@ class ExchangeableGateways:
 
 @dataclass
 class Shop:
-    """A shop, its database and its bank. `way_to_bank` replaces the transport to the bank."""
+    """A shop, its database and its bank. `use_transport` replaces the transport to the bank."""
 
     database_url: str
     folder: Path
@@ -70,14 +70,14 @@ class Shop:
         with self.app.app_context():
             if settings.has_lab:
                 lab.init_app(self.app)
-        self.way_to_bank(httpx.WSGITransport(app=self.bank))
+        self.use_transport(httpx.WSGITransport(app=self.bank))
 
     def settings(self, **changes: Any) -> Settings:
         """The settings that the app was made with, and these."""
         given = {"secret_key": SECRET, "database_url": self.database_url, "gateway_deadline": 3.0}
         return Settings(**(given | {"sandbox_bank_url": BANK} | self.changes | changes))
 
-    def way_to_bank(self, transport: httpx.BaseTransport) -> None:
+    def use_transport(self, transport: httpx.BaseTransport) -> None:
         """Ask the bank by this transport from now on."""
         self.gateway = SandboxGateway(BANK, shop="Test shop", transport=transport)
         self.gateways.use(self.gateway)

@@ -177,8 +177,8 @@ def test_the_checkout_and_its_files_are_small(running_shop: RunningShop) -> None
     files = [each.attrs["href"] for each in page.root.all("link") if "href" in each.attrs]
     files += [each.attrs["src"] for each in page.root.all("script", "img")]
     sizes = [len(httpx.get(urljoin(running_shop.url, file)).content) for file in set(files)]
-    assert len(page.answer.content) < 14_000
-    assert len(page.answer.content) + sum(sizes) < 50_000
+    assert len(page.response.content) < 14_000
+    assert len(page.response.content) + sum(sizes) < 50_000
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 from playwright.sync_api import Error, expect
 
 from tests.browser.buyer import Buyer
-from tests.factories import ASKS, DECLINES, SLOW
+from tests.factories import ASKS_SHOPPER, DECLINES, SLOW
 from tests.gateways.bank import until
 
 
@@ -72,9 +72,9 @@ def test_two_tabs_lead_to_one_receipt(buyer: Buyer) -> None:
 
 def test_two_tabs_that_confirm_at_the_bank_charge_once(buyer: Buyer) -> None:
     """Both tabs are at the bank's page for the same payment, and both confirm it."""
-    buyer.get_ready(ASKS)
+    buyer.get_ready(ASKS_SHOPPER)
     other = buyer.context.new_page()
-    buyer.fill_form(ASKS, page=other)
+    buyer.fill_form(ASKS_SHOPPER, page=other)
     buyer.press()
     buyer.page.wait_for_url("**/3ds/*")
     buyer.press(other)

@@ -17,7 +17,17 @@ from uuid import uuid4
 import httpx
 
 from tests.browser.conftest import ROOT, RunningShop
-from tests.factories import APPROVES, ASKS, BOWL, DECLINES, MUG, NO_FUNDS, checkout_form, fill_basket, ready_to_pay
+from tests.factories import (
+    APPROVES,
+    ASKS_SHOPPER,
+    BOWL,
+    DECLINES,
+    MUG,
+    NO_FUNDS,
+    checkout_form,
+    fill_basket,
+    ready_to_pay,
+)
 from tests.page import Form, Page, Shopper
 
 SILENT = "4000 0000 0006 0063"
@@ -182,13 +192,13 @@ def _unpaid(browser: Any, shop: ShopWithoutRecovery) -> Iterator[tuple[str, Visi
     visitor = Visitor(browser, shop)
     yield "declined", visitor.open(visitor.pay(DECLINES).path)
     yield "not enough funds", visitor.open(checkout_form(visitor.shopper, card_number=NO_FUNDS).submit().path)
-    response = checkout_form(visitor.shopper, email=visitor.email, card_number=ASKS).post()
+    response = checkout_form(visitor.shopper, email=visitor.email, card_number=ASKS_SHOPPER).post()
     waiting = visitor.shopper.open("/checkout")
     yield "requires action", visitor.open(waiting.path)
     yield "the bank's page", visitor.open(response.headers["Location"])
     waiting.submit("Give this payment up")
     yield "cancelled", visitor.open(waiting.path)
-    response = checkout_form(visitor.shopper, email=visitor.email, card_number=ASKS).post()
+    response = checkout_form(visitor.shopper, email=visitor.email, card_number=ASKS_SHOPPER).post()
     visitor.open(response.headers["Location"])
     yield "refused at the bank", visitor.press("Refuse")
     visitor.context.close()

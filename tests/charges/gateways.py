@@ -1,4 +1,4 @@
-"""Gateways for the tests of the protocol: one that answers as it is told, and notes what it was asked."""
+"""A gateway for the tests of the protocol. It gives scripted answers and keeps what it was asked."""
 
 from collections.abc import Callable, Iterator
 from threading import Lock
@@ -10,13 +10,17 @@ APPROVED = Answer(Outcome.SUCCEEDED)
 DECLINED = Answer(Outcome.DECLINED, reason="card_declined")
 LOST = Unknown("the answer was lost")
 REFUSED = Unknown("the gateway refused", again=False)
-CLOSED = NotSent("no connection")
+NOT_SENT = NotSent("no connection")
 
 
-class Told:
-    """Answers (or raises) one thing after the other, the last one for ever. `meanwhile` runs while it is asked."""
+class ScriptedGateway:
+    """Return the answers of `script` in order, or raise them if they are exceptions. The last one is repeated.
 
-    name = "told"
+    Without a script, every charge succeeds. `asked` are the payments so far. `meanwhile` is called during each
+    question, after the payment was added to `asked`.
+    """
+
+    name = "scripted"
     account = "test"
     takes_cards = True
     page_origin = None
@@ -38,6 +42,7 @@ class Told:
 
     @property
     def keys(self) -> list[str]:
+        """Return the keys of the payments in `asked`."""
         return [payment.key for payment in self.asked]
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:

@@ -17,7 +17,7 @@ from app.charges.states import SUCCEEDED
 from app.charges.tokens import new_receipt_id
 from app.database import db, from_now, transaction
 from app.gateways.base import NotSent, StatementEntry, Unknown
-from tests.factories import ASKS, BOWL, DECLINES, MUG, order, purchase
+from tests.factories import ASKS_SHOPPER, BOWL, DECLINES, MUG, order, purchase
 from tests.shops import Shop
 
 LINK = "http://127.0.0.1:8000/receipts/1"
@@ -61,7 +61,7 @@ def database_url(database_url: str, engine_name: str, request: pytest.FixtureReq
 @pytest.fixture
 def charge(app: Flask, shop: Shop) -> ChargeSnapshot:
     """A shop that has seen a day: paid, paid and refunded in part, declined, waiting at the bank. One that is paid."""
-    for card in (DECLINES, ASKS):
+    for card in (DECLINES, ASKS_SHOPPER):
         protocol.pay(purchase(order({BOWL: 2}), card, receipt_url=LINK), shop.gateway, 3.0)
     given_back = protocol.pay(purchase(order(), receipt_url=LINK), shop.gateway, 3.0)
     refunds.refund(given_back, 1000, shop.gateway, 3.0)

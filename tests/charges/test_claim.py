@@ -15,14 +15,14 @@ from app.charges.protocol import ClaimUnknown, pay
 from app.charges.states import IN_DOUBT, SUCCEEDED
 from app.database import db, transaction
 from app.orders import basket, stock
-from tests.charges.gateways import APPROVED, DECLINED, LOST, Told
-from tests.charges.moments import at_once
+from tests.charges.gateways import APPROVED, DECLINED, LOST, ScriptedGateway
+from tests.charges.parallel import at_once
 from tests.factories import BOWL, MUG, change_product, order, presses, product, purchase, show_again
 from tests.shops import Shop
 
 
 def test_twins_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
-    gateway, token = Told(), order()
+    gateway, token = ScriptedGateway(), order()
     charges = at_once(app, [partial(pay, press, gateway, 3) for press in presses(token, 12)])
     assert len({charge.receipt_id for charge in charges}) == 1
     assert gateway.keys == [str(token.key)], "asked once, under the token's own key"
@@ -31,7 +31,7 @@ def test_twins_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
 
 
 def test_tabs_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
-    gateway, first = Told(), order()
+    gateway, first = ScriptedGateway(), order()
     tabs = [first, *(show_again(first.buyer_id) for _ in range(4))]
     charges = at_once(app, [partial(pay, press, gateway, 3) for tab in tabs for press in presses(tab, 3)])
     assert len({charge.receipt_id for charge in charges}) == 1
@@ -42,8 +42,8 @@ def test_tabs_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
 
 def test_a_late_twin_gets_the_receipt_and_asks_nobody(shop: Shop, app: Flask) -> None:
     token = order()
-    first = pay(purchase(token), Told(), 3)
-    late = Told()
+    first = pay(purchase(token), ScriptedGateway(), 3)
+    late = ScriptedGateway()
     again = pay(purchase(token), late, 3)
     assert (again.receipt_id, again.status) == (first.receipt_id, SUCCEEDED)
     assert late.asked == []
@@ -51,8 +51,8 @@ def test_a_late_twin_gets_the_receipt_and_asks_nobody(shop: Shop, app: Flask) ->
 
 def test_a_declined_token_is_never_tried_with_another_card(shop: Shop, app: Flask) -> None:
     token = order()
-    declined = pay(purchase(token), Told(DECLINED), 3)
-    second = Told(APPROVED)
+    declined = pay(purchase(token), ScriptedGateway(DECLINED), 3)
+    second = ScriptedGateway(APPROVED)
     assert pay(purchase(token), second, 3).receipt_id == declined.receipt_id
     assert second.asked == []
     assert pay(purchase(show_again(token.buyer_id)), second, 3).status is SUCCEEDED, "a new form may"
@@ -61,7 +61,7 @@ def test_a_declined_token_is_never_tried_with_another_card(shop: Shop, app: Flas
 def test_the_claim_is_committed_before_the_gateway_is_asked(shop: Shop, app: Flask) -> None:
     """ChargeSnapshot from another host, over connections of its own."""
     other, seen = shop.another(), []
-    gateway = Told(meanwhile=lambda: seen.extend(other.rows("SELECT status, key FROM charge")))
+    gateway = ScriptedGateway(meanwhile=lambda: seen.extend(other.rows("SELECT status, key FROM charge")))
     token = order()
     pay(purchase(token), gateway, 3)
     assert [status for status, _ in seen] == ["processing"]
@@ -76,7 +76,7 @@ def test_nothing_is_held_while_the_gateway_is_asked(shop: Shop, app: Flask) -> N
         held.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
         other.execute("UPDATE product SET description = 'meanwhile'")  # no lock is in the way
 
-    pay(purchase(order()), Told(meanwhile=look), 3)
+    pay(purchase(order()), ScriptedGateway(meanwhile=look), 3)
     assert held == [0]
     other.close()
 
@@ -91,17 +91,17 @@ def test_while_one_is_asked_its_twin_is_answered(shop: Shop, app: Flask) -> None
 
     def twin() -> object:
         assert asked.wait(30)
-        charge = pay(purchase(token), Told(meanwhile=lambda: pytest.fail("asked twice")), 3)
+        charge = pay(purchase(token), ScriptedGateway(meanwhile=lambda: pytest.fail("asked twice")), 3)
         answered.set()
         return charge
 
-    winner, loser = at_once(app, [partial(pay, purchase(token), Told(meanwhile=wait), 60), twin])
+    winner, loser = at_once(app, [partial(pay, purchase(token), ScriptedGateway(meanwhile=wait), 60), twin])
     assert winner.receipt_id == loser.receipt_id
     assert (winner.status, loser.status) == (SUCCEEDED, "processing")
 
 
 def test_a_changed_order_is_never_charged(shop: Shop, app: Flask) -> None:
-    gateway, token = Told(), order({MUG: 1})
+    gateway, token = ScriptedGateway(), order({MUG: 1})
     with transaction() as tx:
         basket.put(tx, token.buyer_id, BOWL, 1, "EUR")
     with pytest.raises(basket.OrderChanged):
@@ -111,7 +111,7 @@ def test_a_changed_order_is_never_charged(shop: Shop, app: Flask) -> None:
 
 
 def test_a_changed_price_is_never_charged(shop: Shop, app: Flask) -> None:
-    gateway, token = Told(), order({MUG: 2})
+    gateway, token = ScriptedGateway(), order({MUG: 2})
     change_product(MUG, price=2500)
     with pytest.raises(basket.OrderChanged):
         pay(purchase(token), gateway, 3)
@@ -131,7 +131,7 @@ def test_a_basket_changed_at_the_same_moment_is_charged_as_shown_or_not_at_all(s
             basket.put(tx, buyer, BOWL, 1, "EUR")  # type: ignore[arg-type]
 
     for _ in range(15):
-        gateway, token = Told(), order({MUG: 1})
+        gateway, token = ScriptedGateway(), order({MUG: 1})
         paid, changed = at_once(app, [partial(pay, purchase(token), gateway, 3), partial(change, token.buyer_id)])
         lines = shop.value(LINES, id=token.order_random_id.hex)
         if isinstance(paid, basket.OrderChanged):
@@ -144,7 +144,7 @@ def test_a_basket_changed_at_the_same_moment_is_charged_as_shown_or_not_at_all(s
 def test_the_last_one_is_sold_once(shop: Shop, app: Flask) -> None:
     for _ in range(10):
         last = product(stock=1)
-        gateway, tokens = Told(), [order({last: 1}) for _ in range(4)]
+        gateway, tokens = ScriptedGateway(), [order({last: 1}) for _ in range(4)]
         ends = at_once(app, [partial(pay, purchase(token), gateway, 3) for token in tokens])
         told = [end for end in ends if isinstance(end, stock.SoldOut)]
         assert (len(told), len(gateway.asked), shop.stock(last)) == (3, 1, 0), "told before any money moves"
@@ -153,7 +153,7 @@ def test_the_last_one_is_sold_once(shop: Shop, app: Flask) -> None:
 def test_orders_for_the_same_goods_never_lock_each_other_out(shop: Shop, app: Flask) -> None:
     one, other = product(stock=1000), product(stock=1000)
     tokens = [order({one: 1, other: 1} if n % 2 else {other: 1, one: 1}) for n in range(16)]
-    ends = at_once(app, [partial(pay, purchase(token), Told(), 3) for token in tokens])
+    ends = at_once(app, [partial(pay, purchase(token), ScriptedGateway(), 3) for token in tokens])
     assert Counter(getattr(end, "status", end) for end in ends) == {SUCCEEDED: 16}
     assert (shop.stock(one), shop.stock(other)) == (984, 984)
 
@@ -163,7 +163,7 @@ def test_sold_out_changes_nothing(shop: Shop, app: Flask) -> None:
     token = order({MUG: 1, few: 3})
     change_product(few, stock=2)
     with pytest.raises(stock.SoldOut):
-        pay(purchase(token), Told(), 3)
+        pay(purchase(token), ScriptedGateway(), 3)
     assert (shop.stock(MUG), shop.stock(few), shop.charges()) == (200, 2, {})
     assert shop.value("SELECT state FROM orders") == "open"
 
@@ -173,11 +173,15 @@ def test_goods_off_the_shelves_are_not_sold(shop: Shop, app: Flask) -> None:
     token = order({gone: 1})
     change_product(gone, on_sale=False)
     with pytest.raises(stock.SoldOut):
-        pay(purchase(token), Told(), 3)
+        pay(purchase(token), ScriptedGateway(), 3)
 
 
-@pytest.mark.parametrize("gateway", [Told(DECLINED), Told(LOST, LOST)], ids=["declined", "in doubt"])
-def test_the_order_is_open_again_only_when_no_money_can_have_moved(shop: Shop, app: Flask, gateway: Told) -> None:
+@pytest.mark.parametrize(
+    "gateway", [ScriptedGateway(DECLINED), ScriptedGateway(LOST, LOST)], ids=["declined", "in doubt"]
+)
+def test_the_order_is_open_again_only_when_no_money_can_have_moved(
+    shop: Shop, app: Flask, gateway: ScriptedGateway
+) -> None:
     token = order({MUG: 2})
     charge = pay(purchase(token), gateway, 0.1)
     in_doubt = charge.status is IN_DOUBT
@@ -211,7 +215,7 @@ def commits_lost(*, really: bool, times: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("really", [True, False])
 def test_a_claim_whose_commit_was_lost_is_probed_and_paid_once(shop: Shop, app: Flask, really: bool) -> None:
-    gateway, token = Told(), order()
+    gateway, token = ScriptedGateway(), order()
     with commits_lost(really=really, times=1):
         charge = pay(purchase(token), gateway, 3)
     assert charge.status is SUCCEEDED
@@ -222,7 +226,7 @@ def test_a_claim_whose_commit_was_lost_is_probed_and_paid_once(shop: Shop, app: 
 
 @pytest.mark.parametrize("really", [True, False])
 def test_a_claim_that_stays_unknown_asks_nobody(shop: Shop, app: Flask, really: bool) -> None:
-    gateway, token = Told(), order()
+    gateway, token = ScriptedGateway(), order()
     with commits_lost(really=really, times=3), pytest.raises(ClaimUnknown):
         pay(purchase(token), gateway, 3)
     assert gateway.asked == []
@@ -232,7 +236,7 @@ def test_a_claim_that_stays_unknown_asks_nobody(shop: Shop, app: Flask, really: 
 @pytest.mark.parametrize("really", [True, False])
 def test_an_outcome_whose_commit_was_lost_is_recorded_once(shop: Shop, app: Flask, really: bool) -> None:
     token = order()
-    charge = protocol.claim(purchase(token), Told(), 3)
+    charge = protocol.claim(purchase(token), ScriptedGateway(), 3)
     with commits_lost(really=really, times=1):
         assert protocol.record(charge, APPROVED).status is SUCCEEDED
     assert shop.charges() == {"succeeded": 1}
@@ -241,9 +245,9 @@ def test_an_outcome_whose_commit_was_lost_is_recorded_once(shop: Shop, app: Flas
 
 def test_connections_come_back_whatever_happens(shop: Shop, app: Flask) -> None:
     with pytest.raises(RuntimeError):
-        pay(purchase(order()), Told(RuntimeError("a bug")), 3)
+        pay(purchase(order()), ScriptedGateway(RuntimeError("a bug")), 3)
     stale = order()
     change_product(MUG, price=1)
     with pytest.raises(basket.OrderChanged):
-        pay(purchase(stale), Told(), 3)
+        pay(purchase(stale), ScriptedGateway(), 3)
     assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]

@@ -10,9 +10,9 @@ from app.charges import protocol, recovery
 from app.charges.states import IN_DOUBT, SUCCEEDED
 from app.gateways.base import Answer, Payment
 from app.mail import outbox
-from tests.charges.gateways import LOST, Told
+from tests.charges.gateways import LOST, ScriptedGateway
 from tests.factories import order, purchase, ready_to_pay
-from tests.healing import time_passes
+from tests.recovery import make_all_due
 from tests.shops import Shop
 
 WAIT = 60
@@ -35,7 +35,7 @@ class Poisoned:
 
 
 def in_doubt(shop: Shop) -> protocol.ChargeSnapshot:
-    gateway = Told(LOST)
+    gateway = ScriptedGateway(LOST)
     gateway.name, gateway.account = shop.gateway.name, shop.gateway.account
     return protocol.pay(purchase(order()), gateway, 0.1)
 
@@ -47,7 +47,7 @@ def test_a_charge_that_makes_our_code_fail_does_not_stop_the_others(
     shop.gateways.use(Poisoned(shop, str(charges[0].key)))  # type: ignore[arg-type]
     capfd.readouterr()
     for _ in range(3):
-        time_passes(shop)
+        make_all_due(shop)
         recovery.run(shop.gateways, 3.0, 3600.0)  # type: ignore[arg-type]
     assert shop.charges() == {IN_DOUBT: 1, "canceled": 2}
     assert shop.rows("SELECT note, attention FROM charge WHERE status = 'in_doubt'") == [
@@ -62,10 +62,10 @@ def test_attention_is_gone_once_the_charge_has_ended(app: Flask, shop: Shop) -> 
     charge = in_doubt(shop)
     shop.gateways.use(Poisoned(shop, str(charge.key)))  # type: ignore[arg-type]
     recovery.run(shop.gateways, 3.0, 3600.0)  # type: ignore[arg-type]
-    time_passes(shop)
+    make_all_due(shop)
     recovery.run(shop.gateways, 3.0, 3600.0)  # type: ignore[arg-type]
     shop.gateways.use(shop.gateway)
-    time_passes(shop)
+    make_all_due(shop)
     recovery.run(shop.gateways, 3.0, 3600.0)  # type: ignore[arg-type]
     assert shop.rows("SELECT status, attention FROM charge") == [("canceled", None)]
 
@@ -74,7 +74,7 @@ def test_a_pass_is_bounded(app: Flask, shop: Shop, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(recovery, "MOST", 2)
     for _ in range(3):
         in_doubt(shop)
-    time_passes(shop)
+    make_all_due(shop)
     assert [recovery.run_charges(shop.gateways, 3.0, 3600.0) for _ in range(2)] == [2, 1]  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ from app.charges import protocol
 from app.charges.protocol import ChargeSnapshot
 from app.database import transaction
 from app.gateways.base import Answer, Outcome
-from tests.charges.gateways import Told
+from tests.charges.gateways import ScriptedGateway
 from tests.factories import order, purchase
 from tests.shops import Shop
 
@@ -18,7 +18,7 @@ SUCCESS, DECLINE = Answer(Outcome.SUCCEEDED), Answer(Outcome.DECLINED)
 
 @pytest.fixture
 def charge(app: Flask) -> ChargeSnapshot:
-    return protocol.claim(purchase(order()), Told(), 3)
+    return protocol.claim(purchase(order()), ScriptedGateway(), 3)
 
 
 def events(capfd: pytest.CaptureFixture[str]) -> list[str]:

@@ -12,8 +12,8 @@ from app.charges.states import CANCELED, DECLINED, IN_DOUBT, SUCCEEDED
 from app.gateways.base import Answer, NotSent, Outcome, Unknown
 from app.orders import stock
 from tests.charges import gateways
-from tests.charges.gateways import Told
-from tests.charges.moments import at_once
+from tests.charges.gateways import ScriptedGateway
+from tests.charges.parallel import at_once
 from tests.factories import MUG, order, purchase, show_again
 from tests.shops import Shop
 
@@ -22,7 +22,7 @@ LEDGER = "SELECT account, amount, currency FROM ledger_entry ORDER BY account"
 
 @pytest.fixture
 def charge(shop: Shop, app: Flask) -> ChargeSnapshot:
-    return protocol.claim(purchase(order({MUG: 2})), Told(), 3)
+    return protocol.claim(purchase(order({MUG: 2})), ScriptedGateway(), 3)
 
 
 def test_success_brings_one_posting_and_one_letter(shop: Shop, charge: ChargeSnapshot) -> None:
@@ -50,7 +50,7 @@ def test_many_who_record_the_same_outcome_record_it_once(shop: Shop, app: Flask,
 
 def test_of_two_outcomes_one_stands_and_its_books_with_it(shop: Shop, app: Flask) -> None:
     for _ in range(6):
-        charge = protocol.claim(purchase(order({MUG: 1})), Told(), 3)
+        charge = protocol.claim(purchase(order({MUG: 1})), ScriptedGateway(), 3)
         before = shop.stock(MUG)
         answers = [Answer(Outcome.DECLINED), Answer(Outcome.CANCELED)] * 3
         ends = at_once(app, [partial(protocol.record, charge, answer) for answer in answers])
@@ -59,7 +59,7 @@ def test_of_two_outcomes_one_stands_and_its_books_with_it(shop: Shop, app: Flask
 
 
 def test_doubt_keeps_the_order_and_the_reason(shop: Shop, app: Flask) -> None:
-    charge = pay(purchase(order({MUG: 2})), Told(Unknown("the bank answered 500", again=False)), 3)
+    charge = pay(purchase(order({MUG: 2})), ScriptedGateway(Unknown("the bank answered 500", again=False)), 3)
     assert charge.status is IN_DOUBT
     assert shop.rows("SELECT status, note FROM charge") == [("in_doubt", "the bank answered 500")]
     assert (shop.value("SELECT state FROM orders"), shop.stock(MUG)) == ("placed", 198)
@@ -67,10 +67,10 @@ def test_doubt_keeps_the_order_and_the_reason(shop: Shop, app: Flask) -> None:
 
 def test_a_bank_that_can_not_be_reached_took_nothing(shop: Shop, app: Flask) -> None:
     token = order({MUG: 2})
-    charge = pay(purchase(token), Told(NotSent("no connection")), 3)
+    charge = pay(purchase(token), ScriptedGateway(NotSent("no connection")), 3)
     assert charge.status is CANCELED
     assert (shop.value("SELECT state FROM orders"), shop.stock(MUG)) == ("open", 200)
-    assert pay(purchase(show_again(token.buyer_id)), Told(), 3).status is SUCCEEDED
+    assert pay(purchase(show_again(token.buyer_id)), ScriptedGateway(), 3).status is SUCCEEDED
 
 
 def test_what_a_card_took_after_it_was_declined_is_owed_back_once(shop: Shop, charge: ChargeSnapshot) -> None:
@@ -84,8 +84,8 @@ def test_what_a_card_took_after_it_was_declined_is_owed_back_once(shop: Shop, ch
 
 def test_an_order_that_was_opened_again_can_be_sold_out(shop: Shop, app: Flask) -> None:
     token = order({MUG: 200})
-    pay(purchase(token), Told(gateways.DECLINED), 3)
-    pay(purchase(order({MUG: 1})), Told(), 3)
+    pay(purchase(token), ScriptedGateway(gateways.DECLINED), 3)
+    pay(purchase(order({MUG: 1})), ScriptedGateway(), 3)
     with pytest.raises(stock.SoldOut):
-        pay(purchase(show_again(token.buyer_id)), Told(), 3)
+        pay(purchase(show_again(token.buyer_id)), ScriptedGateway(), 3)
     assert shop.stock(MUG) == 199

@@ -16,9 +16,9 @@ from app.database import Unreachable, db
 from app.gateways.base import Answer, Card, Gateway, Gateways, NotSent, Outcome, Payment, Unknown
 from app.gateways.sandbox.cards import CARDS, Behaviour
 from app.leases import LONGEST
-from tests.factories import ASKS, MUG, order, purchase
+from tests.factories import ASKS_SHOPPER, MUG, order, purchase
 from tests.gateways.bank import at_once
-from tests.healing import heal, recover, time_passes
+from tests.recovery import make_all_due, recover, recover_and_audit
 from tests.shops import Shop
 
 CARD = Card("4242424242424242", "12/49", "123")
@@ -75,7 +75,7 @@ def test_money_that_was_taken_is_recorded(app: Flask, shop: Shop) -> None:
     shop.gateway.charge(charge.payment, CARD, 3.0)
     assert recover(shop) == 1
     assert status(shop, charge) == SUCCEEDED
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_key_that_the_bank_never_heard_of_is_fenced_and_the_order_opens(app: Flask, shop: Shop) -> None:
@@ -88,7 +88,7 @@ def test_a_key_that_the_bank_never_heard_of_is_fenced_and_the_order_opens(app: F
     assert shop.stock(MUG) == before
     late = shop.gateway.charge(charge.payment, CARD, 3.0)
     assert (late.outcome, shop.statement()) == (Outcome.CANCELED, [])
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_what_a_worker_may_still_be_asking_about_is_left_alone(app: Flask, shop: Shop) -> None:
@@ -118,7 +118,7 @@ def test_no_answer_is_put_off_with_its_reason_for_longer_each_time(app: Flask, s
     shop.gateways.use(shop.gateway)
     recover(shop)
     assert status(shop, charge) == CANCELED
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_charge_of_a_gateway_without_settings_says_so(app: Flask, shop: Shop) -> None:
@@ -129,7 +129,7 @@ def test_a_charge_of_a_gateway_without_settings_says_so(app: Flask, shop: Shop) 
         (IN_DOUBT, "the gateway and account of the charge are not configured")
     ]
     shop.gateways.use(shop.gateway)
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_no_connection_is_held_while_the_bank_is_asked(app: Flask, shop: Shop) -> None:
@@ -149,7 +149,7 @@ def test_many_workers_settle_each_charge_once(app: Flask, shop: Shop) -> None:
     charges = [abandoned(shop.gateway) for _ in range(24)]
     for charge in charges[::2]:
         shop.gateway.charge(charge.payment, CARD, 3.0)
-    time_passes(shop)
+    make_all_due(shop)
     watched = Watched(shop)
 
     def worker() -> int:
@@ -161,7 +161,7 @@ def test_many_workers_settle_each_charge_once(app: Flask, shop: Shop) -> None:
     assert {count for (name, _), count in watched.asked.items() if name == "lookup"} == {1}
     assert shop.charges() == {SUCCEEDED: 12, CANCELED: 12}
     assert shop.value("SELECT count(*) FROM ledger_entry") == 24
-    heal(shop)
+    recover_and_audit(shop)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def held(app: Flask, shop: Shop) -> Iterator[tuple[ChargeSnapshot, threading.Eve
     """One worker that has leased a charge and asks, and asks, until it is let go."""
     charge = abandoned(shop.gateway)
     shop.gateway.charge(charge.payment, CARD, 3.0)
-    time_passes(shop)
+    make_all_due(shop)
     asking, go_on, done = threading.Event(), threading.Event(), list[int]()
 
     def wait(name: str, payment: Payment) -> None:
@@ -206,7 +206,7 @@ def test_a_lease_that_ran_out_does_no_harm(app: Flask, shop: Shop, held: Any) ->
     worker.join(30)
     assert done == [1]
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_request_that_lands_between_the_question_and_the_fence_wins(app: Flask, shop: Shop) -> None:
@@ -220,7 +220,7 @@ def test_a_request_that_lands_between_the_question_and_the_fence_wins(app: Flask
     Watched(shop, land)
     recover(shop)
     assert (status(shop, charge), len(shop.statement())) == (SUCCEEDED, 1)
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def confirm(shop: Shop, charge: ChargeSnapshot, decision: str = "confirm") -> int:
@@ -232,7 +232,7 @@ def confirm(shop: Shop, charge: ChargeSnapshot, decision: str = "confirm") -> in
 
 def waiting(shop: Shop) -> ChargeSnapshot:
     """A charge that the bank wants the shopper for."""
-    charge = protocol.pay(purchase(order(), ASKS, receipt_url=LINK), shop.gateway, 3.0)
+    charge = protocol.pay(purchase(order(), ASKS_SHOPPER, receipt_url=LINK), shop.gateway, 3.0)
     assert charge.status is REQUIRES_ACTION
     return charge
 
@@ -244,7 +244,7 @@ def test_a_shopper_who_confirmed_and_closed_the_tab_has_paid(app: Flask, shop: S
     assert confirm(shop, charge) == 303
     recover(shop)
     assert status(shop, charge) == SUCCEEDED
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_shopper_who_refused_has_not(app: Flask, shop: Shop) -> None:
@@ -252,7 +252,7 @@ def test_a_shopper_who_refused_has_not(app: Flask, shop: Shop) -> None:
     confirm(shop, charge, "refuse")
     recover(shop)
     assert shop.rows("SELECT status, reason FROM charge") == [(DECLINED, "refused_by_shopper")]
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_who_does_not_confirm_in_time_cannot_any_more(app: Flask, shop: Shop) -> None:
@@ -262,7 +262,7 @@ def test_who_does_not_confirm_in_time_cannot_any_more(app: Flask, shop: Shop) ->
     assert shop.rows("SELECT status, reason FROM charge") == [(CANCELED, "expired")]
     assert "cancelled" in shop.bank.test_client().post(url, data={"decision": "confirm"}, follow_redirects=True).text
     assert (status(shop, charge), shop.statement()) == (CANCELED, [])
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_who_confirms_at_the_last_moment_has_paid(app: Flask, shop: Shop) -> None:
@@ -276,7 +276,7 @@ def test_who_confirms_at_the_last_moment_has_paid(app: Flask, shop: Shop) -> Non
     Watched(shop, last_moment)
     recover(shop, window=0.0)
     assert status(shop, charge) == SUCCEEDED
-    heal(shop)
+    recover_and_audit(shop)
 
 
 ENDS = {
@@ -295,7 +295,7 @@ def test_every_test_card_ends_in_the_truth(app: Flask, shop: Shop, card: Any) ->
     recover(shop)
     assert status(shop, charge) == ENDS[card.behaviour]
     assert len(shop.statement()) == (1 if ENDS[card.behaviour] is SUCCEEDED else 0)
-    heal(shop, waiting=1 if ENDS[card.behaviour] is REQUIRES_ACTION else 0)
+    recover_and_audit(shop, waiting=1 if ENDS[card.behaviour] is REQUIRES_ACTION else 0)
 
 
 def test_the_watch_goes_on_when_the_storage_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from app.database import Unreachable, db
 from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundRequest, Unknown
 from tests.factories import DECLINES, MUG, order, purchase
 from tests.gateways.bank import at_once
-from tests.healing import audited, heal, recover
+from tests.recovery import recover, recover_and_audit, run_audit
 from tests.shops import Shop
 
 LINK = "http://127.0.0.1:8000/receipts/1"
@@ -72,7 +72,7 @@ def test_the_whole_goes_back_and_the_books_are_reversed(app: Flask, shop: Shop) 
     assert moved(shop) == [("charge", 2400), ("refund", 2400)]
     assert (at_gateway(shop), refunded(shop), refunds.left(charge)) == (0, 2400, 0)
     assert shop.charges() == {SUCCEEDED: 1}
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_parts_go_back_until_nothing_is_left(app: Flask, shop: Shop) -> None:
@@ -83,7 +83,7 @@ def test_parts_go_back_until_nothing_is_left(app: Flask, shop: Shop) -> None:
     with pytest.raises(NotRefundable) as refused:
         refunds.refund(charge, 1, shop.gateway, 3.0)
     assert (refused.value.left, len(shop.statement()), at_gateway(shop)) == (0, 4, 0)
-    heal(shop)
+    recover_and_audit(shop)
 
 
 @pytest.mark.parametrize("amount", [2401, 0, -1])
@@ -93,7 +93,7 @@ def test_no_more_than_the_charge_and_no_less_than_nothing(app: Flask, shop: Shop
         refunds.refund(charge, amount, shop.gateway, 3.0)
     assert (refused.value.left, moved(shop)) == (2400, [("charge", 2400)])
     assert shop.value("SELECT count(*) FROM refund") == 0
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_charge_that_took_nothing_has_nothing_to_give(app: Flask, shop: Shop) -> None:
@@ -114,7 +114,7 @@ def test_twins_refund_once(app: Flask, shop: Shop) -> None:
     assert press() is RefundStatus.SUCCEEDED
     assert moved(shop) == [("charge", 2400), ("refund", 1000)]
     assert (at_gateway(shop), refunded(shop)) == (1400, 1000)
-    heal(shop)
+    recover_and_audit(shop)
 
 
 @pytest.mark.slow
@@ -128,7 +128,7 @@ def test_two_at_once_never_exceed_the_charge(app: Flask, shop: Shop) -> None:
     answers = at_once(*[press] * 6)
     assert [answer for answer in answers if not isinstance(answer, NotRefundable)] == [SUCCEEDED] * 2
     assert moved(shop) == [("charge", 2400), ("refund", 1000), ("refund", 1000)]
-    heal(shop)
+    recover_and_audit(shop)
 
 
 @pytest.mark.parametrize("way", [loses_answer, never_arrives, is_away])
@@ -139,7 +139,7 @@ def test_what_is_in_doubt_is_promised_and_found_out(app: Flask, shop: Shop, way:
     assert (refunds.left(charge), at_gateway(shop)) == (0, 2400)
     with pytest.raises(NotRefundable):
         refunds.refund(charge, 1, shop.gateway, 3.0)
-    heal(shop)
+    recover_and_audit(shop)
     assert moved(shop) == [("charge", 2400), ("refund", 2400)]
     assert (at_gateway(shop), refunded(shop)) == (0, 2400)
 
@@ -147,7 +147,7 @@ def test_what_is_in_doubt_is_promised_and_found_out(app: Flask, shop: Shop, way:
 def test_a_worker_that_died_after_the_claim_leaves_a_refund_that_is_made(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
     refunds.claim(charge, 700, uuid4(), 3.0)
-    heal(shop)
+    recover_and_audit(shop)
     assert moved(shop) == [("charge", 2400), ("refund", 700)]
 
 
@@ -158,7 +158,7 @@ def test_what_the_bank_refuses_is_not_promised_any_more(app: Flask, shop: Shop) 
     assert refunds.refund(charge, 2400, shop.gateway, 3.0) is RefundStatus.DECLINED
     assert shop.rows("SELECT status, reason FROM refund") == [(DECLINED, "more_than_is_left")]
     assert (refunds.left(charge), at_gateway(shop)) == (2400, 2400)
-    assert audited(shop).foreign == ["refund made-by-hand"]
+    assert run_audit(shop).foreign == ["refund made-by-hand"]
 
 
 def test_no_connection_is_held_while_the_bank_is_asked(app: Flask, shop: Shop) -> None:
@@ -200,14 +200,14 @@ def test_money_that_should_not_be_there_is_listed_and_goes_back_by_itself(app: F
     assert charge.status is CANCELED
     assert moved(shop) == [("charge", 2400)]
     assert shop.rows("SELECT amount, status, stray FROM refund") == [(2400, "processing", True)]
-    report = audited(shop)
+    report = run_audit(shop)
     assert list(report.broken) == [4]
     assert report.stray == [f"charge {charge.id} canceled took money; its refund 1 processing"]
 
     recover(shop)
     assert moved(shop) == [("charge", 2400), ("refund", 2400)]
     assert shop.value("SELECT key FROM refund") != shop.value("SELECT key FROM charge")
-    report = heal(shop)
+    report = recover_and_audit(shop)
     assert report.stray == [f"charge {charge.id} canceled took money; its refund 1 succeeded"]
     assert (at_gateway(shop), shop.value("SELECT state FROM orders")) == (0, "open")
 
@@ -217,7 +217,7 @@ def test_the_same_stray_money_reported_twice_goes_back_once(app: Flask, shop: Sh
     charge = protocol.pay(purchase(order(), receipt_url=LINK), gateway, 3.0)  # type: ignore[arg-type]
     for _ in range(2):
         protocol.record(charge, Answer(Outcome.SUCCEEDED))
-        heal(shop)
+        recover_and_audit(shop)
     assert [kind for kind, _ in moved(shop)] == ["charge", "refund"]
 
 
@@ -245,7 +245,7 @@ def test_the_command_tells_doubt_from_refusal(app: Flask, shop: Shop) -> None:
     shop.gateways.use(broken)
     assert command(shop, str(charge.receipt_id), "--amount", "4") == (3, "€4.00: in_doubt")
     shop.gateways.use(shop.gateway)
-    heal(shop)
+    recover_and_audit(shop)
     shop.gateway.refund(RefundRequest("made-by-hand", 1900, charge.payment), 3.0)
     assert command(shop, str(charge.receipt_id), "--amount", "20") == (1, "€20.00: declined")
 
@@ -265,5 +265,5 @@ def test_the_command_says_that_it_does_not_know_when_the_storage_goes(
     code, words = command(shop, str(charge.receipt_id), "--amount", "4")
     assert (code, "do not repeat" in words) == (3, True)
     monkeypatch.undo()
-    heal(shop)
+    recover_and_audit(shop)
     assert moved(shop) == [("charge", 2400), ("refund", 400)]

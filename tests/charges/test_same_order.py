@@ -11,8 +11,8 @@ from app.charges.same_order import OrderedBefore, fingerprint
 from app.charges.states import SUCCEEDED
 from app.database import transaction
 from app.orders.stock import Goods
-from tests.charges.gateways import DECLINED, LOST, Told
-from tests.charges.moments import at_once
+from tests.charges.gateways import DECLINED, LOST, ScriptedGateway
+from tests.charges.parallel import at_once
 from tests.factories import BOWL, MUG, order, purchase
 from tests.shops import Shop
 
@@ -21,8 +21,8 @@ AN_HOUR_AGO = {"sqlite": "datetime('now', '-1 hour')", "postgresql": "now() - in
 
 
 def test_a_second_device_is_asked(shop: Shop, app: Flask) -> None:
-    first, gateway = order({MUG: 2}), Told()
-    pay(purchase(first, email=EMAIL), Told(), 3)
+    first, gateway = order({MUG: 2}), ScriptedGateway()
+    pay(purchase(first, email=EMAIL), ScriptedGateway(), 3)
     with pytest.raises(OrderedBefore) as told:
         pay(purchase(order({MUG: 2}), email=EMAIL), gateway, 3)
     assert (told.value.total, told.value.buyer_id) == (4800, first.buyer_id)
@@ -31,18 +31,18 @@ def test_a_second_device_is_asked(shop: Shop, app: Flask) -> None:
 
 
 def test_it_is_charged_when_the_shopper_says_so(shop: Shop, app: Flask) -> None:
-    pay(purchase(order(), email=EMAIL), Told(), 3)
+    pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
     second = order()
     with pytest.raises(OrderedBefore):
-        pay(purchase(second, email=EMAIL), Told(), 3)
-    assert pay(purchase(second, email=EMAIL, order_again=True), Told(), 3).status is SUCCEEDED
+        pay(purchase(second, email=EMAIL), ScriptedGateway(), 3)
+    assert pay(purchase(second, email=EMAIL, order_again=True), ScriptedGateway(), 3).status is SUCCEEDED
     with pytest.raises(OrderedBefore):
-        pay(purchase(order(), email=EMAIL), Told(), 3)
+        pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
 
 
 def test_two_devices_at_one_moment_one_is_asked(shop: Shop, app: Flask) -> None:
     for n in range(10):
-        gateway = Told()
+        gateway = ScriptedGateway()
         presses = [purchase(order({BOWL: 1}), email=f"ada{n}@example.org") for _ in range(3)]
         ends = at_once(app, [partial(pay, press, gateway, 3) for press in presses])
         assert sum(isinstance(end, OrderedBefore) for end in ends) == 2
@@ -50,28 +50,28 @@ def test_two_devices_at_one_moment_one_is_asked(shop: Shop, app: Flask) -> None:
 
 
 def test_the_earlier_one_counts_while_it_is_in_doubt(shop: Shop, app: Flask) -> None:
-    pay(purchase(order(), email=EMAIL), Told(LOST), 0.1)
+    pay(purchase(order(), email=EMAIL), ScriptedGateway(LOST), 0.1)
     with pytest.raises(OrderedBefore):
-        pay(purchase(order(), email=EMAIL), Told(), 3)
+        pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
 
 
 def test_a_declined_one_does_not_count(shop: Shop, app: Flask) -> None:
-    pay(purchase(order(), email=EMAIL), Told(DECLINED), 3)
-    assert pay(purchase(order(), email=EMAIL), Told(), 3).status is SUCCEEDED
+    pay(purchase(order(), email=EMAIL), ScriptedGateway(DECLINED), 3)
+    assert pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3).status is SUCCEEDED
 
 
 def test_a_declined_one_does_not_hide_an_earlier_one(shop: Shop, app: Flask) -> None:
     """Paid, then confirmed again but declined: a third browser must still be asked about the first payment."""
-    pay(purchase(order(), email=EMAIL), Told(), 3)
-    pay(purchase(order(), email=EMAIL, order_again=True), Told(DECLINED), 3)
+    pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
+    pay(purchase(order(), email=EMAIL, order_again=True), ScriptedGateway(DECLINED), 3)
     with pytest.raises(OrderedBefore):
-        pay(purchase(order(), email=EMAIL), Told(), 3)
+        pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
 
 
 def test_entries_that_no_longer_matter_are_forgotten(shop: Shop, app: Flask, engine_name: str) -> None:
-    pay(purchase(order(), email=EMAIL), Told(DECLINED), 3)
-    pay(purchase(order(), email="grace@example.org"), Told(), 3)
-    pay(purchase(order(), email="alan@example.org"), Told(LOST), 0.1)
+    pay(purchase(order(), email=EMAIL), ScriptedGateway(DECLINED), 3)
+    pay(purchase(order(), email="grace@example.org"), ScriptedGateway(), 3)
+    pay(purchase(order(), email="alan@example.org"), ScriptedGateway(LOST), 0.1)
     with transaction() as tx:
         assert same_order.forget(tx) == 2, "the declined one's entry and its lock"
     shop.execute(f"UPDATE charge SET ended_at = {AN_HOUR_AGO[engine_name]} WHERE ended_at IS NOT NULL")
@@ -79,21 +79,21 @@ def test_entries_that_no_longer_matter_are_forgotten(shop: Shop, app: Flask, eng
         assert same_order.forget(tx) == 2, "the one that was paid an hour ago"
     assert shop.value("SELECT count(*) FROM same_order_charge") == 1, "the one in doubt still matters"
     with pytest.raises(OrderedBefore):
-        pay(purchase(order(), email="alan@example.org"), Told(), 3)
+        pay(purchase(order(), email="alan@example.org"), ScriptedGateway(), 3)
 
 
 def test_after_ten_minutes_it_is_a_new_order(shop: Shop, app: Flask, engine_name: str) -> None:
-    pay(purchase(order(), email=EMAIL), Told(), 3)
+    pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
     shop.execute(f"UPDATE charge SET ended_at = {AN_HOUR_AGO[engine_name]}")
-    assert pay(purchase(order(), email=EMAIL), Told(), 3).status is SUCCEEDED
+    assert pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3).status is SUCCEEDED
     assert same_order.WINDOW == 600
 
 
 @pytest.mark.parametrize("other", [{"email": "grace@example.org"}, {"goods": {MUG: 2}}, {"goods": {BOWL: 1}}])
 def test_another_order_is_not_asked_about(shop: Shop, app: Flask, other: dict[str, object]) -> None:
-    pay(purchase(order({MUG: 1}), email=EMAIL), Told(), 3)
+    pay(purchase(order({MUG: 1}), email=EMAIL), ScriptedGateway(), 3)
     token = order(other.get("goods", {MUG: 1}))  # type: ignore[arg-type]
-    assert pay(purchase(token, email=other.get("email", EMAIL)), Told(), 3).status is SUCCEEDED
+    assert pay(purchase(token, email=other.get("email", EMAIL)), ScriptedGateway(), 3).status is SUCCEEDED
 
 
 @pytest.mark.parametrize("spelling", ["ADA@Example.ORG", "  ada@example.org ", "ａda@example.org"])

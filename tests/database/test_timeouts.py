@@ -16,7 +16,7 @@ from app.charges import protocol
 from app.charges.protocol import Busy
 from app.charges.tokens import Token
 from app.database import RolledBack, db, deadline, reading, transaction
-from tests.charges.gateways import Told
+from tests.charges.gateways import ScriptedGateway
 from tests.conftest import migrate
 from tests.factories import SECRET, order, purchase
 from tests.postgres import Cluster, private_cluster
@@ -83,7 +83,7 @@ def locked(shop: Shop, token: Token) -> Iterator[None]:
 
 @pytest.mark.postgres
 def test_a_claim_that_waits_for_a_lost_host_ends_with_nothing_charged(shop: Shop, token: Token, locked: None) -> None:
-    gateway = Told()
+    gateway = ScriptedGateway()
     with pytest.raises(Busy):
         protocol.pay(purchase(token), gateway, 3.0)
     assert (gateway.asked, shop.charges()) == ([], {})

@@ -12,8 +12,8 @@ from app.database import db
 from tests.factories import checkout_form, order, purchase, ready_to_pay
 from tests.faults.commits import CLAIM, RECORD, Cut, PostgresProxy, sides
 from tests.faults.rounds import TIMES, report
-from tests.healing import heal, unsettled
 from tests.postgres import Cluster
+from tests.recovery import count_unsettled, recover_and_audit
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.timeout(180 + 60 * TIMES)]
@@ -52,7 +52,7 @@ def test_a_lost_commit_charges_once(
             again = protocol.pay(purchase(pressed.token), shop.gateway, 3.0)
             assert (again.receipt_id, again.status) == (pressed.receipt_id, SUCCEEDED)
         assert (proxy.cuts, shop.charges(), len(shop.statement())) == (ROUNDS, {SUCCEEDED: ROUNDS}, ROUNDS)
-        heal(shop)
+        recover_and_audit(shop)
         assert_no_transaction_is_open(cluster, database)
     report(f"COMMITs cut, {NAMES[statement]}, {side}", cuts=proxy.cuts)
 
@@ -75,12 +75,12 @@ def test_if_the_second_claim_fails_too_the_page_asks_to_wait(
     again = form.submit()
     assert again.statuses == [303, 200]
     if again.heading == "Your payment is being confirmed":  # The claim exists, so its form leads to its receipt.
-        heal(shop)
+        recover_and_audit(shop)
         assert again.reload().heading == "Nothing was charged"
         again = checkout_form(shopper).submit()
     assert again.heading == "Paid: €24.00"
     assert len(shop.statement()) == 1
-    heal(shop)
+    recover_and_audit(shop)
     with shop.app.app_context():
         assert_no_transaction_is_open(cluster, database)
 
@@ -100,7 +100,7 @@ def test_if_the_record_fails_permanently_recovery_records_the_payment(
     assert "Do not pay again." in receipt.text
     proxy.go_online()
     assert receipt.reload().heading in {"Your payment is being confirmed", "Paid: €24.00"}
-    heal(shop)
+    recover_and_audit(shop)
     assert receipt.reload().heading == "Paid: €24.00"
     assert form.submit().heading == "Paid: €24.00"
     assert len(shop.statement()) == 1
@@ -115,7 +115,7 @@ def test_the_bank_is_not_asked_for_a_claim_that_may_not_exist(shop: Shop, proxy:
         proxy.go_online()
         assert shop.charges() == {PROCESSING: 1}
         assert shop.gateway.lookup(arrivals.record_repeat(pressed.token).payment, 3.0) is None  # type: ignore[union-attr]
-        heal(shop)
+        recover_and_audit(shop)
         assert (shop.charges(), shop.statement()) == ({CANCELED: 1}, [])
-        assert not unsettled(shop)
+        assert not count_unsettled(shop)
         assert shop.value("SELECT state FROM orders") == "open"

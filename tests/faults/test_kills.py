@@ -25,7 +25,7 @@ from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.kills import Point, commits, dies_at, questions
 from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import running_bank
-from tests.healing import heal, unsettled
+from tests.recovery import count_unsettled, recover_and_audit
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 120 * TIMES)]
@@ -179,10 +179,10 @@ def test_no_payment_is_lost_or_made_twice_after_a_kill_at_any_point(app: Flask, 
         if round_ % 2 == 0:
             press_again(shown, shop)
         shown.killed.clear()
-        heal(shop, waiting=None)
+        recover_and_audit(shop, waiting=None)
         shown.check()
     assert not missed
     assert kills == ROUNDS * sum(len(task.points) for task in tasks(shown))
-    assert not unsettled(shop)
+    assert not count_unsettled(shop)
     report(f"kill -9 at named points, {engine_name}", kills=kills, receipts_kept=shown.check(),
            seconds=round(spent, 1), rounds=ROUNDS)  # fmt: skip

@@ -16,8 +16,8 @@ from tests.faults.live import DEADLINE, WORKERS, LiveShop, live_shop
 from tests.faults.load import Shoppers, shoppers_at
 from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import RunningBank, running_bank, until
-from tests.healing import heal, unsettled
 from tests.postgres import Cluster
+from tests.recovery import count_unsettled, recover_and_audit
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + 240 * TIMES)]
@@ -64,8 +64,8 @@ def url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str
 
 def settle_and_check(shop: Shop, shoppers: Shoppers) -> int:
     """Recover everything, audit, and open every receipt again. Return the number of receipts."""
-    heal(shop)
-    assert not unsettled(shop)
+    recover_and_audit(shop)
+    assert not count_unsettled(shop)
     return shoppers.check()
 
 
@@ -103,15 +103,15 @@ def test_recovery_workers_killed_at_random(
             shop.execute("UPDATE charge SET ask_at = created_at WHERE ended_at IS NULL")
             while len(live.running) < 2:
                 live.recover(f"recovery{number}-{len(live.running)}")
-            before = unsettled(shop)
-            until(lambda before=before: unsettled(shop) < before, 60)  # type: ignore[misc]
+            before = count_unsettled(shop)
+            until(lambda before=before: count_unsettled(shop) < before, 60)  # type: ignore[misc]
             live.kill(min(live.running))
         shop.execute("UPDATE charge SET ask_at = created_at WHERE ended_at IS NULL")
-        until(lambda: unsettled(shop) == 0, 90)
+        until(lambda: count_unsettled(shop) == 0, 90)
         assert set(live.stop().values()) == {0}
     finally:
         live.kill_all()
-    heal(shop)
+    recover_and_audit(shop)
     assert shop.charges() == {"succeeded": 3 * kills, "canceled": 3 * kills}
     report(f"live recovery workers killed, {engine_name}", kills=kills, settled=6 * kills)
 
@@ -175,7 +175,7 @@ def test_the_bank_killed_under_load_and_every_doubt_settled(
                 newest = int(shop.value("SELECT max(id) FROM charge"))
                 until(lambda newest=newest: _is_settled(shop, newest), 150)  # type: ignore[misc]
                 settled_after.append(time.monotonic() - started)
-        until(lambda: unsettled(shop) == 0, 150)
+        until(lambda: count_unsettled(shop) == 0, 150)
         receipts = settle_and_check(shop, shoppers)
         assert set(live.stop().values()) == {0}
     report(f"bank killed under load, {engine_name}", kills=kills, receipts_kept=receipts,
@@ -203,7 +203,7 @@ def test_recovery_continues_after_the_database_was_away(
         for _ in range(2):
             with shop.app.app_context():
                 protocol.claim(purchase(order()), bank.gateway, -rows.RECOVERY_MARGIN)
-            until(lambda: unsettled(shop) == 0, 60)
+            until(lambda: count_unsettled(shop) == 0, 60)
             cluster.restart("immediate")
             with shop.app.app_context():
                 db.engine.dispose()  # The restart broke this process's connections too.

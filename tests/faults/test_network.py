@@ -18,7 +18,7 @@ from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.network import BankProxy, bank_proxy
 from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import RunningBank, at_once, running_bank
-from tests.healing import heal, recover
+from tests.recovery import recover, recover_and_audit
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 60 * TIMES)]
@@ -79,7 +79,7 @@ def test_a_request_held_back_in_the_network_takes_nothing_once_its_key_is_fenced
     assert proxy.arrived.acquire(timeout=30)
     assert receipt.reload().heading == "Nothing was charged"
     assert times_taken(shop) == 1
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def times_taken(shop: Shop) -> int:
@@ -96,7 +96,7 @@ def test_a_request_that_arrives_before_the_fence_is_found(app: Flask, shop: Shop
     assert proxy.arrived.acquire(timeout=30)
     recover(shop)
     assert shop.charges() == {SUCCEEDED: 1}
-    heal(shop)
+    recover_and_audit(shop)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -107,7 +107,7 @@ def test_each_fault_in_the_first_request_to_the_bank(app: Flask, shop: Shop, pro
     charge = protocol.pay(purchase(order()), shop.gateway, 3.0)
     assert (charge.status, proxy.counts[fault] > 0) == (SUCCEEDED, True)
     assert times_taken(shop) == 1
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_connection_refused_after_a_lost_answer_proves_nothing(
@@ -120,7 +120,7 @@ def test_a_connection_refused_after_a_lost_answer_proves_nothing(
     assert shop.rows("SELECT note FROM charge") == [("the gateway could not be reached again",)]
     shop.gateway = SandboxGateway(bank.url, shop="Test shop")
     shop.gateways.use(shop.gateway)
-    heal(shop)
+    recover_and_audit(shop)
     assert (shop.charges(), times_taken(shop)) == ({SUCCEEDED: 1}, 1)
 
 
@@ -139,7 +139,7 @@ def test_random_faults_in_every_request(app: Flask, shop: Shop, proxy: BankProxy
         shown |= {charge.receipt_id: charge for charge in charges}
         recover(shop)
         proxy.rule = lambda request: network.FORWARD
-        heal(shop)
+        recover_and_audit(shop)
     for receipt_id, charge in shown.items():
         now = shop.value("SELECT status FROM charge WHERE key = :key", key=_stored_key(shop, charge.key))
         assert charge.status in PENDING or now == charge.status, receipt_id
@@ -165,7 +165,7 @@ def test_if_the_bank_refuses_connections_the_page_says_that_nothing_was_charged(
     assert shop.rows("SELECT status, reason FROM charge") == [(CANCELED, "not_sent")]
     bank.start()
     assert checkout_form(shopper).submit().heading == "Paid: €24.00"
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_payments_interrupted_by_a_dying_bank_are_settled_after_its_restart(
@@ -186,9 +186,9 @@ def test_payments_interrupted_by_a_dying_bank_are_settled_after_its_restart(
         statuses.update(str(charge.status) for charge in charges)
         recover(shop)
         bank.start()
-        heal(shop)
+        recover_and_audit(shop)
     answer = shop.gateway.lookup(protocol.pay(purchase(order()), shop.gateway, 3.0).payment, 3.0)
     assert answer is not None and answer.outcome is Outcome.SUCCEEDED
-    heal(shop)
+    recover_and_audit(shop)
     shown = {f"shown_{status}": count for status, count in statuses.items()}
     report(f"bank killed, {engine_name}", kills=ROUNDS, **shown)

@@ -15,7 +15,7 @@ from app.charges.protocol import ClaimUnknown
 from app.charges.states import Status
 from app.charges.tokens import new_key
 from app.database import Unreachable
-from tests.charges.gateways import Told
+from tests.charges.gateways import ScriptedGateway
 from tests.conftest import migrate
 from tests.factories import order, purchase
 from tests.faults.standby import Pair, pair
@@ -64,7 +64,7 @@ def while_waiting(servers: Pair, sql: str) -> Thread:
 
 @pytest.mark.parametrize("sql", ["", "SELECT pg_cancel_backend(%s)", "SELECT pg_terminate_backend(%s)"])
 def test_a_claim_that_no_standby_has_is_never_asked_for(servers: Pair, shop: Shop, sql: str) -> None:
-    gateway, token = Told(), order()
+    gateway, token = ScriptedGateway(), order()
     press = purchase(token)
     servers.freeze()
     disturbing = while_waiting(servers, sql) if sql else None
@@ -80,7 +80,7 @@ def test_a_claim_that_no_standby_has_is_never_asked_for(servers: Pair, shop: Sho
 
 def test_a_twin_that_finds_a_claim_that_no_standby_has_is_not_led_to_its_receipt(servers: Pair, shop: Shop) -> None:
     """Both know the row; neither may promise it. This is what a probe that only reads would get wrong."""
-    gateway, token = Told(), order()
+    gateway, token = ScriptedGateway(), order()
     servers.freeze()
     for press in (purchase(token), purchase(token)):
         with pytest.raises(ClaimUnknown):
@@ -93,12 +93,12 @@ def test_an_outcome_that_no_standby_has_is_not_confirmed(servers: Pair, shop: Sh
     """It stays for recovery, which asks under the same key."""
     token = order()
     if work == "record":
-        charge = protocol.pay(purchase(token), Told(meanwhile=servers.freeze), 3.0)
+        charge = protocol.pay(purchase(token), ScriptedGateway(meanwhile=servers.freeze), 3.0)
         assert charge.status is Status.PROCESSING, "recorded on the primary alone, so not promised"
         servers.wake()
-        assert protocol.pay(purchase(token), Told(), 3.0).status is Status.SUCCEEDED
+        assert protocol.pay(purchase(token), ScriptedGateway(), 3.0).status is Status.SUCCEEDED
     else:
-        charge = protocol.pay(purchase(token), Told(), 3.0)
+        charge = protocol.pay(purchase(token), ScriptedGateway(), 3.0)
         servers.freeze()
         with pytest.raises(Unreachable):
             refunds.claim(charge, 100, new_key(), 3.0)
@@ -107,7 +107,7 @@ def test_an_outcome_that_no_standby_has_is_not_confirmed(servers: Pair, shop: Sh
 def test_a_standby_that_is_only_slow_delays_the_claim(
     servers: Pair, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway, token = Told(), order()
+    gateway, token = ScriptedGateway(), order()
     servers.freeze()
     waking = Thread(target=lambda: (until(lambda: servers.primary.execute(WAITING), 30), servers.wake()), daemon=True)
     waking.start()
@@ -123,7 +123,7 @@ def test_after_a_failover_the_order_is_paid_once(tmp_path: object, monkeypatch: 
         name = servers.primary.create()
         migrate(servers.primary.url(name))
         before = Shop(servers.primary.url(name), tmp_path)  # type: ignore[arg-type]
-        gateway = Told()
+        gateway = ScriptedGateway()
         with before.app.app_context():
             token = order()
             servers.freeze()

@@ -22,8 +22,8 @@ from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.leaks import assert_no_connection_leaked
 from tests.faults.rounds import TIMES, report
 from tests.gateways.bank import at_once
-from tests.healing import heal
 from tests.postgres import Cluster
+from tests.recovery import recover_and_audit
 from tests.shops import Shop
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 60 * TIMES)]
@@ -59,7 +59,7 @@ def test_no_charge_is_made_without_its_claim_on_a_full_disk(shop: Shop) -> None:
                 refused += 1
         disk.full = False
         assert len(shop.statement()) == sum(shop.charges().values())
-        heal(shop)
+        recover_and_audit(shop)
     assert paid + refused >= 5 * TIMES
     report("disk full, SQLite", claims_refused=refused, claims_that_fitted=paid)
 
@@ -75,7 +75,7 @@ def test_on_a_full_disk_the_page_asks_to_wait_and_the_form_works_later(shop: Sho
     assert "this try took no money" in text
     assert (shop.statement(), shop.charges()) == ([], {})
     assert form.submit().heading == "Paid: €24.00"
-    heal(shop)
+    recover_and_audit(shop)
 
 
 SHARED_MEMORY = 32768
@@ -137,7 +137,7 @@ def test_a_charge_is_settled_later_if_the_disk_fills_between_claim_and_record(ap
             os._exit(code)
     assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) == 0
     assert (shop.charges(), len(shop.statement())) == ({PROCESSING: 1}, 1)
-    heal(shop)
+    recover_and_audit(shop)
     assert shop.charges() == {SUCCEEDED: 1}
 
 
@@ -165,7 +165,7 @@ def test_the_shop_reports_a_lost_database_and_works_when_it_is_back(
         refused = form.submit()
         assert refused.status == 503
         assert "took no money" in refused.text
-        assert refused.answer.headers["Retry-After"] == "5"
+        assert refused.response.headers["Retry-After"] == "5"
         assert paid.reload().status == 503
         assert "Do not pay again." in paid.reload().text
         assert {shopper.open(path).status for path in ("/", "/basket", "/checkout", "/receipts")} == {503}
@@ -174,7 +174,7 @@ def test_the_shop_reports_a_lost_database_and_works_when_it_is_back(
         assert paid.reload().heading == "Paid: €24.00"
     assert form.submit().heading == "Paid: €24.00"
     assert len(shop.statement()) == 2
-    heal(shop)
+    recover_and_audit(shop)
     assert_pool_is_idle(shop, cluster, database)
 
 
@@ -197,7 +197,7 @@ def test_the_shop_starts_without_a_database(
     assert readyz(shop).text == "ready\n"
     form = ready_to_pay(shop.shopper())
     assert form.submit().heading == "Paid: €24.00"
-    heal(shop)
+    recover_and_audit(shop)
     shop.close()
 
 
@@ -219,7 +219,7 @@ def test_backends_terminated_during_payments(open_shop: Callable[..., Shop], clu
         assert again.status == 200, again.text
         # The next request may fail on a connection that was terminated while idle, but the request after it must not.
         assert 200 in [shop.shopper().open("/").status for _ in range(2)]
-    heal(shop)
+    recover_and_audit(shop)
     assert sum(shop.charges().values()) == 5 * TIMES
     assert len(shop.statement()) == shop.charges()[SUCCEEDED] > 0
     assert_pool_is_idle(shop, cluster, database)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.factories import MUG, ready_to_pay
-from tests.healing import heal, recover
+from tests.recovery import recover, recover_and_audit
 from tests.shops import Shop
 
 Change = Callable[[bytes], tuple[int, bytes]]
@@ -70,7 +70,7 @@ def test_an_invalid_answer_leaves_the_charge_in_doubt_until_recovery_finds_out(s
     change, reason = BAD_ANSWERS[name]
     shopper, before = shop.shopper(), shop.stock(MUG)
     form = ready_to_pay(shopper)
-    shop.way_to_bank(TamperingTransport(shop, change))
+    shop.use_transport(TamperingTransport(shop, change))
     page = form.submit()
     assert (page.statuses, page.heading) == ([303, 200], "Your payment is still being confirmed")
     assert "Please do not pay again." in page.text
@@ -80,8 +80,8 @@ def test_an_invalid_answer_leaves_the_charge_in_doubt_until_recovery_finds_out(s
     assert shop.rows("SELECT status, note FROM charge") == [("in_doubt", reason)]
     assert (shop.value("SELECT count(*) FROM ledger_entry"), shop.stock(MUG)) == (0, before - 1)
 
-    shop.way_to_bank(httpx.WSGITransport(app=shop.bank))
-    heal(shop)
+    shop.use_transport(httpx.WSGITransport(app=shop.bank))
+    recover_and_audit(shop)
     assert page.reload().heading == "Paid: €24.00"
     assert len(shop.statement()) == 1
 
@@ -91,9 +91,9 @@ def test_a_404_of_something_else_than_the_bank_does_not_fence_the_key(shop: Shop
     """A proxy's "not found" does not mean that the bank does not know the key."""
     form = ready_to_pay(shop.shopper(), card_number="4000 0000 0006 0055")
     form.submit()
-    shop.way_to_bank(TamperingTransport(shop, replaced(json.dumps({"error": "not_found", "status": status}), 404)))
+    shop.use_transport(TamperingTransport(shop, replaced(json.dumps({"error": "not_found", "status": status}), 404)))
     recover(shop)
     assert shop.rows("SELECT status, note FROM charge") == [("in_doubt", "the bank answered 404")]
-    shop.way_to_bank(httpx.WSGITransport(app=shop.bank))
-    heal(shop)
+    shop.use_transport(httpx.WSGITransport(app=shop.bank))
+    recover_and_audit(shop)
     assert shop.charges() == {"succeeded": 1}

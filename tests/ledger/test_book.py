@@ -9,7 +9,7 @@ from app.charges.rows import ChargeSnapshot
 from app.database import transaction
 from app.gateways.base import Answer, Outcome
 from app.ledger import book
-from tests.charges.gateways import Told
+from tests.charges.gateways import ScriptedGateway
 from tests.factories import order, purchase
 from tests.shops import Shop
 
@@ -18,7 +18,7 @@ SUM = "SELECT sum(amount) FROM ledger_entry"
 
 @pytest.fixture
 def paid(shop: Shop, app: Flask) -> ChargeSnapshot:
-    charge = protocol.claim(purchase(order()), Told(), 3)
+    charge = protocol.claim(purchase(order()), ScriptedGateway(), 3)
     return protocol.record(charge, Answer(Outcome.SUCCEEDED))
 
 

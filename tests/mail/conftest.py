@@ -1,4 +1,4 @@
-"""A shop whose letters go to a post office of the test's own, or into a folder."""
+"""Fixtures that send the shop's e-mails to an SMTP server of the test's own."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from app.cli import _receipt_email
 from app.mail import outbox, sending
 from tests.factories import fields, ready_to_pay
-from tests.mail.post_office import PostOffice
+from tests.mail.smtp_server import SmtpServer
 from tests.page import Page
 from tests.shops import Shop
 
@@ -17,21 +17,24 @@ Send = Callable[[outbox.LeasedEmail], None]
 
 
 @pytest.fixture
-def post_office() -> Iterator[PostOffice]:
-    office = PostOffice()
-    yield office
-    office.shut()
+def smtp_server() -> Iterator[SmtpServer]:
+    server = SmtpServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def send(post_office: PostOffice) -> Send:
-    """Sends a letter by SMTP, as recovery does."""
-    return sending.sender(_receipt_email, "Test shop", "receipts@shop.invalid", post_office.url, Path("/nowhere"))
+def send(smtp_server: SmtpServer) -> Send:
+    """Return a function that sends an e-mail by SMTP, as recovery does."""
+    return sending.sender(_receipt_email, "Test shop", "receipts@shop.invalid", smtp_server.url, Path("/nowhere"))
 
 
 @pytest.fixture
 def deliver(shop: Shop, send: Send) -> Callable[..., int]:
-    """One pass of the outbox; how many letters were tried. Its context is not a shopper's: it ends with the pass."""
+    """Return a function that makes one pass over the outbox and returns the number of e-mails tried.
+
+    Each pass has an app context of its own, as in recovery.
+    """
 
     def one_pass(send: Send = send) -> int:
         with shop.app.app_context():
@@ -41,12 +44,12 @@ def deliver(shop: Shop, send: Send) -> Callable[..., int]:
 
 
 def pay(shop: Shop, **changes: Any) -> Page:
-    """A paid order; its receipt."""
+    """Pay an order of €24.00 and return its receipt. `changes` are fields of the checkout form."""
     page = ready_to_pay(shop.shopper(), **fields(**changes)).submit()
     assert page.heading == "Paid: €24.00"
     return page
 
 
 def make_due(shop: Shop) -> None:
-    """Leases and pauses run out."""
+    """Let every lease and pause of the outbox run out."""
     shop.execute("UPDATE outbox_email SET send_at = (SELECT created_at FROM charge WHERE id = charge_id)")

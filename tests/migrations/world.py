@@ -15,7 +15,7 @@ import httpx
 
 from app.gateways import registry
 from app.gateways.base import Answer, Card, Payment, RefundRequest, StatementEntry
-from tests.factories import APPROVES, ASKS
+from tests.factories import APPROVES, ASKS_SHOPPER
 from tests.shops import BANK, Shop
 from tests.stripe.provider.server import Provider, running_provider
 from tests.stripe.provider.state import API_KEY, SECRET
@@ -40,7 +40,7 @@ class World:
 
     def wait_at_bank(self, key: UUID, amount: int, return_url: str, *, confirmed: bool = False) -> str:
         """Make a charge that needs the shopper. Return the address of the bank's page, where it may be confirmed."""
-        page = self.ask_bank(key, amount, return_url, card=ASKS).action_url
+        page = self.ask_bank(key, amount, return_url, card=ASKS_SHOPPER).action_url
         assert page
         if confirmed:
             self.shop.bank.test_client().post(urlsplit(page).path, base_url=BANK, data={"decision": "confirm"})

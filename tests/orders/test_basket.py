@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from app.database import transaction
 from app.orders import basket
 from app.orders.models import Order
-from tests.charges.moments import at_once
+from tests.charges.parallel import at_once
 from tests.factories import BOWL, MUG, bare_charge, change_product, product
 from tests.shops import Shop
 

@@ -67,7 +67,7 @@ def test_input_is_shown_as_text_and_never_executed(shop: Shop) -> None:
     form = ready_to_pay(shop.shopper(), name=name, email="nobody")
     page = form.submit()
     assert assert_shown_again(page, form).fields["name"] == name
-    assert "<script>alert" not in page.answer.text
+    assert "<script>alert" not in page.response.text
     receipt = form.fill(**fields(name=name)).submit()
     assert name in receipt.text
 
@@ -77,7 +77,7 @@ def test_a_real_card_is_neither_stored_nor_logged_nor_sent(shop: Shop, capfd: py
     page = form.submit()
     assert_shown_again(page, form)
     digits = REAL_CARD.replace(" ", "")
-    for text in (page.answer.text, *capfd.readouterr()):
+    for text in (page.response.text, *capfd.readouterr()):
         assert REAL_CARD not in text and digits not in text
     assert shop.charges() == {}
     assert shop.statement() == []
@@ -281,9 +281,9 @@ def test_a_wrong_method_is_a_405(shop: Shop) -> None:
     shopper = shop.shopper()
     wrong = ("PUT /checkout", "DELETE /basket", "POST /", "POST /receipts", "PATCH /healthz", "POST /products/x")
     for method_and_path in wrong:
-        page = shopper._arrive(shopper.client.request(*method_and_path.split()))
+        page = shopper.follow_redirects(shopper.client.request(*method_and_path.split()))
         assert (page.status, page.heading) == (405, "This page can't be used that way")
-        assert "GET" in page.answer.headers["Allow"]
+        assert "GET" in page.response.headers["Allow"]
 
 
 def test_a_body_that_is_not_a_form_is_a_415(shop: Shop) -> None:
@@ -291,7 +291,7 @@ def test_a_body_that_is_not_a_form_is_a_415(shop: Shop) -> None:
     for content_type in ("application/json", "text/plain", "application/xml", "multipart/mixed", "x"):
         for path in ("/checkout", "/basket"):
             body = {"content": b"checkout_token=x", "headers": {"Content-Type": content_type}}
-            page = shopper._arrive(shopper.client.post(path, **body))  # type: ignore[arg-type]
+            page = shopper.follow_redirects(shopper.client.post(path, **body))  # type: ignore[arg-type]
             assert (page.status, page.heading) == (415, "That was not a form")
             assert "Nothing was charged." in page.text
 
@@ -307,7 +307,7 @@ def test_a_multipart_form_is_accepted(shop: Shop) -> None:
 def test_a_body_that_is_too_large_is_a_413(shop: Shop) -> None:
     shopper = shop.shopper()
     for path in ("/checkout", "/basket"):
-        page = shopper._arrive(shopper.post(path, {"name": "x" * 70_000}))
+        page = shopper.follow_redirects(shopper.post(path, {"name": "x" * 70_000}))
         assert (page.status, page.heading) == (413, "That was too much to read")
 
 

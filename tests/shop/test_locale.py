@@ -43,8 +43,8 @@ def test_money_and_dates_have_the_readers_format(shop: Shop, accept: str) -> Non
     assert html is not None and html.attrs["lang"] == "en"
     assert page.heading.startswith("Paid: ")
     assert time(page).attrs.get("lang", "en") == accept
-    assert "Accept-Language" in page.answer.headers["Vary"]
-    assert money in page.answer.text
+    assert "Accept-Language" in page.response.headers["Vary"]
+    assert money in page.response.text
     assert re.fullmatch(date, time(page).text.replace("\u202f", " ").replace("\xa0", " "))
 
 
@@ -56,4 +56,4 @@ def test_an_unknown_language_falls_back_to_english(shop: Shop) -> None:
 
 def test_the_first_known_language_is_used(shop: Shop) -> None:
     page = shop.shopper().open("/products/morning-mug", headers={"Accept-Language": "tlh, en;q=0.3, de;q=0.8"})
-    assert "24,00\xa0€" in page.answer.text
+    assert "24,00\xa0€" in page.response.text

@@ -29,19 +29,19 @@ class LostResponses(httpx.BaseTransport):
 
 
 def test_nothing_is_charged_if_the_bank_is_unreachable(shop: Shop) -> None:
-    shop.way_to_bank(RefusedConnection())
+    shop.use_transport(RefusedConnection())
     page = ready_to_pay(shop.shopper()).submit()
     assert page.heading == "Nothing was charged"
     assert "The bank could not be reached, so the payment was never sent. No money was taken." in page.text
     assert "Your basket is as it was. You can pay now." in page.text
     assert shop.stock(MUG) == 200
-    shop.way_to_bank(httpx.WSGITransport(app=shop.bank))
+    shop.use_transport(httpx.WSGITransport(app=shop.bank))
     assert page.follow("Pay again").submit("Pay", **fields()).heading == "Paid: €24.00"
 
 
 def test_a_charge_is_in_doubt_if_every_response_is_lost(make_shop: Callable[..., Shop]) -> None:
     shop = make_shop(gateway_deadline=0.5)
-    shop.way_to_bank(LostResponses(shop.bank))
+    shop.use_transport(LostResponses(shop.bank))
     page = ready_to_pay(shop.shopper()).submit()
     assert page.heading == "Your payment is still being confirmed"
     assert "No money was taken" not in page.text
@@ -90,7 +90,7 @@ def test_a_checkout_fails_without_a_charge_if_the_database_is_unreachable_before
     page = form.submit()
     assert (page.status, page.heading) == (503, "The shop can't reach its records right now")
     assert "This try took no money" in page.text
-    assert page.answer.headers["Retry-After"] == "5"
+    assert page.response.headers["Retry-After"] == "5"
     assert storage.shop.statement() == []
     storage.make_reachable()
     assert form.submit().heading == "Paid: €24.00", "the same form is still valid"
@@ -106,7 +106,7 @@ def test_a_payment_redirects_to_its_receipt_if_the_database_fails_while_the_bank
             storage.make_unreachable()
             return super().handle_request(request)
 
-    shop.way_to_bank(DatabaseFails(app=shop.bank))
+    shop.use_transport(DatabaseFails(app=shop.bank))
     response = form.post()
     assert response.status_code == 303
     waiting = form.page.shopper.open(response.headers["Location"])

@@ -193,7 +193,7 @@ def test_another_browser_sees_the_receipt_without_personal_data(shop: Shop) -> N
     public = shop.shopper().open(receipt.url)
     assert public.heading == "Paid: €24.00"
     for private in ("Ada", "ada@example.org", "Morning mug", "4242", "Order 1"):
-        assert private not in public.answer.text.replace("/static/", "")
+        assert private not in public.response.text.replace("/static/", "")
 
 
 def test_a_slow_bank_charges_once(shop: Shop) -> None:

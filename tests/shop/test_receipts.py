@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from app.charges import protocol, receipts
 from app.gateways.base import Answer, Outcome
-from tests.factories import ASKS, DECLINES, ready_to_pay
+from tests.factories import ASKS_SHOPPER, DECLINES, ready_to_pay
 from tests.shops import Shop
 
 
@@ -20,7 +20,7 @@ def test_the_json_matches_the_page(shop: Shop) -> None:
 
 
 def test_another_browser_cannot_act_on_a_receipt(shop: Shop) -> None:
-    form = ready_to_pay(shop.shopper(), card_number=ASKS)
+    form = ready_to_pay(shop.shopper(), card_number=ASKS_SHOPPER)
     response = form.post()
     assert response.headers["Location"].startswith("http://127.0.0.1:8010/"), "redirected to the bank's page"
     listed = form.page.shopper.open("/receipts").links.values()
@@ -29,14 +29,14 @@ def test_another_browser_cannot_act_on_a_receipt(shop: Shop) -> None:
     public = stranger.open(f"/receipts/{receipt_id}")
     assert public.status == 200
     assert public.root.all("form") == []
-    assert "http://127.0.0.1:8010" not in public.answer.text
+    assert "http://127.0.0.1:8010" not in public.response.text
     assert stranger.post(f"/receipts/{receipt_id}/cancel", {}).status_code == 403
     assert stranger.post(f"/receipts/{receipt_id}/give-up", {}).status_code == 403, "the earlier name of the view"
     assert shop.charges() == {"requires_action": 1}
 
 
 def test_the_buyer_can_continue_or_cancel_a_waiting_payment(shop: Shop) -> None:
-    form = ready_to_pay(shop.shopper(), card_number=ASKS)
+    form = ready_to_pay(shop.shopper(), card_number=ASKS_SHOPPER)
     form.post()
     page = form.submit()
     assert "Continue at your bank" in page.links

@@ -53,7 +53,7 @@ def test_an_exception_shows_our_own_error_page(shop: Shop) -> None:
     page = shop.shopper().open("/")
     assert (page.status, page.heading) == (500, "The shop made a mistake")
     assert "see your payments before you try again" in page.text
-    assert "ZeroDivisionError" not in page.answer.text
+    assert "ZeroDivisionError" not in page.response.text
 
 
 def test_static_files_have_headers_of_their_own(shop: Shop) -> None:

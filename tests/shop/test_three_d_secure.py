@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from app.gateways.base import Answer, Payment, Unknown
-from tests.factories import ASKS, checkout_form, fill_basket, ready_to_pay
+from tests.factories import ASKS_SHOPPER, checkout_form, fill_basket, ready_to_pay
 from tests.gateways.bank import at_once
-from tests.healing import heal, recover
 from tests.page import Shopper
+from tests.recovery import recover, recover_and_audit
 from tests.shops import BANK, Shop
 
 WAITING = "Your bank needs you"
@@ -44,7 +44,7 @@ def shopper(shop: Shop) -> Shopper:
 
 def pay(shop: Shop, shopper: Shopper, **changes: Any) -> tuple[BankPage, str]:
     """Pay for a mug with a card that needs confirmation. Return the bank's page and the path of the receipt."""
-    bank_page = BankPage(shop, ready_to_pay(shopper, card_number=ASKS, **changes).post())
+    bank_page = BankPage(shop, ready_to_pay(shopper, card_number=ASKS_SHOPPER, **changes).post())
     newest = shop.value("SELECT receipt_id FROM charge ORDER BY id DESC LIMIT 1")
     return bank_page, f"/receipts/{newest}"
 
@@ -62,7 +62,7 @@ def test_a_confirmed_payment_is_charged_once(shop: Shop, shopper: Shopper) -> No
     for _ in range(3):
         assert back.reload().heading == "Paid: €24.00"
     assert times_moved(shop) == 1
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_refused_payment_is_not_charged_and_the_order_can_be_paid_again(shop: Shop, shopper: Shopper) -> None:
@@ -73,7 +73,7 @@ def test_a_refused_payment_is_not_charged_and_the_order_can_be_paid_again(shop: 
     assert checkout_form(shopper).submit().heading == "Paid: €24.00"
     assert shopper.open(receipt).heading == "You refused the payment"
     assert times_moved(shop) == 1
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_every_page_of_the_order_leads_to_the_waiting_payment(shop: Shop, shopper: Shopper) -> None:
@@ -90,9 +90,9 @@ def test_every_page_of_the_order_leads_to_the_waiting_payment(shop: Shop, shoppe
 
 
 def test_the_form_sent_again_after_back_is_the_same_payment(shop: Shop, shopper: Shopper) -> None:
-    form = ready_to_pay(shopper, card_number=ASKS)
+    form = ready_to_pay(shopper, card_number=ASKS_SHOPPER)
     BankPage(shop, form.post())
-    for card in (ASKS, "4242 4242 4242 4242"):
+    for card in (ASKS_SHOPPER, "4242 4242 4242 4242"):
         again = form.fill(card_number=card).submit()
         assert (again.statuses, again.heading) == ([303, 200], WAITING)
     assert (shop.charges(), times_moved(shop)) == ({"requires_action": 1}, 0)
@@ -105,7 +105,7 @@ def test_a_payment_confirmed_several_times_is_charged_once(shop: Shop, shopper: 
     bank_page.decide("refuse")
     assert (bank_page.heading(), times_moved(shop)) == ("Payment confirmed", 1)
     assert shopper.open(receipt).heading == "Paid: €24.00"
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_refused_payment_cannot_be_confirmed_after_back(shop: Shop, shopper: Shopper) -> None:
@@ -114,13 +114,13 @@ def test_a_refused_payment_cannot_be_confirmed_after_back(shop: Shop, shopper: S
     bank_page.decide("confirm")
     assert (bank_page.heading(), times_moved(shop)) == ("Payment refused", 0)
     assert shopper.open(receipt).heading == "You refused the payment"
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def two_tabs(shop: Shop, shopper: Shopper) -> tuple[Any, Any]:
     """Return two forms for the same basket with a token each, filled in with a card that needs confirmation."""
     fill_basket(shopper)
-    return checkout_form(shopper, card_number=ASKS), checkout_form(shopper, card_number=ASKS)
+    return checkout_form(shopper, card_number=ASKS_SHOPPER), checkout_form(shopper, card_number=ASKS_SHOPPER)
 
 
 def test_two_tabs_never_get_two_pages_of_the_bank(shop: Shop, shopper: Shopper) -> None:
@@ -133,7 +133,7 @@ def test_two_tabs_never_get_two_pages_of_the_bank(shop: Shop, shopper: Shopper) 
     at_once(bank_page.decide, bank_page.decide)
     assert {other.reload().heading, second.submit().heading, first.submit().heading} == {"Paid: €24.00"}
     assert (shop.charges(), times_moved(shop)) == ({"succeeded": 1}, 1)
-    heal(shop)
+    recover_and_audit(shop)
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_the_second_tab_can_pay_after_the_first_cancelled(shop: Shop, shopper: S
     assert paid.heading == "Paid: €24.00"
     bank_page.decide()
     assert (bank_page.heading(), times_moved(shop)) == ("Payment cancelled", 1)
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_cancelled_payment_can_never_be_charged(shop: Shop, shopper: Shopper) -> None:
@@ -167,7 +167,7 @@ def test_a_cancelled_payment_can_never_be_charged(shop: Shop, shopper: Shopper) 
     assert (bank_page.heading(), times_moved(shop)) == ("Payment cancelled", 0)
     assert shopper.open(receipt).heading == "Nothing was charged"
     assert checkout_form(shopper).submit().heading == "Paid: €24.00"
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_a_payment_cancelled_after_its_confirmation_stays_paid(shop: Shop, shopper: Shopper) -> None:
@@ -177,7 +177,7 @@ def test_a_payment_cancelled_after_its_confirmation_stays_paid(shop: Shop, shopp
     bank_page.decide()
     assert page.submit("Give this payment up").heading == "Paid: €24.00"
     assert times_moved(shop) == 1
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_cancelling_while_the_bank_is_unreachable_changes_nothing(shop: Shop, shopper: Shopper) -> None:
@@ -208,7 +208,7 @@ def test_only_the_buyer_can_continue_or_cancel(shop: Shop, shopper: Shopper) -> 
     stranger = shop.shopper()
     page = stranger.open(receipt)
     assert page.heading == "Waiting for the bank"
-    assert bank_page.url not in page.answer.text
+    assert bank_page.url not in page.response.text
     assert "Give this payment up" not in page.text
     mine = shopper.open(receipt).form("Give this payment up")
     assert stranger.post(f"{receipt}/cancel", mine.fields).status_code == 403
@@ -229,7 +229,7 @@ def test_a_payment_that_is_not_confirmed_in_time_is_cancelled(shop: Shop, shoppe
     bank_page.decide()
     assert (bank_page.heading(), times_moved(shop)) == ("Payment cancelled", 0)
     assert checkout_form(shopper).submit().heading == "Paid: €24.00"
-    heal(shop)
+    recover_and_audit(shop)
 
 
 def test_recovery_finds_a_confirmation_whose_tab_was_closed(shop: Shop, shopper: Shopper) -> None:

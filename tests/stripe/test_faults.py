@@ -14,8 +14,8 @@ import pytest
 
 from app.charges import protocol, receipts, refunds
 from app.gateways.stripe import requests
-from tests.healing import heal, recover
 from tests.page import Page, Shopper
+from tests.recovery import recover, recover_and_audit
 from tests.shops import Shop
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import Object
@@ -147,7 +147,7 @@ def test_once_or_not_at_all_and_nothing_left_in_doubt(shop: Shop, provider: Prov
             buying.pays()
         settle(shop, provider)
         paid[call.__name__] += buying.receipt().title.startswith(("Paid", "Refunded"))
-    heal(shop)
+    recover_and_audit(shop)
     agree(shop, provider)
     never_made = {"making": 0} if kind == "fell" else {}
     expected = {call.__name__: paid[call.__name__] if many is None else many for call, many in CALLS.items()}

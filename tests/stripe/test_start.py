@@ -150,5 +150,5 @@ class TestSecrets:
         stored = str(shop.rows("SELECT * FROM charge"))
         said = capfd.readouterr().err
         assert "charge_in_doubt" in said
-        seen = page.answer.text + failed.answer.text + said + stored
+        seen = page.response.text + failed.response.text + said + stored
         assert not [secret for secret in (TEST_KEY, HOOK) if secret in seen]

@@ -1,0 +1,51 @@
+"""Run recovery and the audit in a test, usually after a fault."""
+
+from app.charges import audit, recovery
+from app.charges.audit import Report
+from tests.shops import Shop
+
+PASSES = 20
+"""A charge or refund that is still unsettled after this number of passes counts as lost."""
+
+WINDOW = 3600.0
+"""Seconds that a shopper has to confirm a payment at the bank."""
+
+
+def make_all_due(shop: Shop) -> None:
+    """Let every lease and pause run out, so that recovery may ask about everything that is open."""
+    for table in ("charge", "refund"):
+        shop.execute(f"UPDATE {table} SET ask_at = created_at WHERE ended_at IS NULL")
+
+
+def recover(shop: Shop, window: float = WINDOW) -> int:
+    """Make one pass of recovery over everything that is open. Return the number of rows processed."""
+    make_all_due(shop)
+    with shop.app.app_context():
+        return recovery.run(shop.gateways, shop.settings().gateway_deadline, window)
+
+
+def run_audit(shop: Shop) -> Report:
+    """Return the audit's report, made from the statement that the shop's own gateway reads."""
+    with shop.app.app_context():
+        return audit.audit(shop.gateways.current.statement(), overdue=audit.GRACE)
+
+
+def recover_and_audit(shop: Shop, *, waiting: int | None = 0) -> Report:
+    """Recover until nothing is unsettled, then assert that every invariant holds. Return the audit's report.
+
+    `waiting` is the number of charges that must still wait for their shopper; None allows any number.
+    """
+    for _ in range(PASSES):
+        if not count_unsettled(shop):
+            break
+        recover(shop)
+    report = run_audit(shop)
+    assert not report.broken, report.broken
+    assert len(report.open) == (shop.charges()["requires_action"] if waiting is None else waiting), report.open
+    return report
+
+
+def count_unsettled(shop: Shop) -> int:
+    """Return the number of charges and refunds whose outcome is not known and does not depend on the shopper."""
+    query = "SELECT count(*) FROM {} WHERE status IN ('processing', 'in_doubt')"
+    return sum(int(shop.value(query.format(table))) for table in ("charge", "refund"))
