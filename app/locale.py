@@ -1,4 +1,4 @@
-"""Money, dates and numbers in the reader's locale. The pages themselves are in English for now."""
+"""Format money and dates for the reader's locale. The pages themselves are in English for now."""
 
 from datetime import datetime
 
@@ -28,19 +28,22 @@ def _known(tag: str) -> str | None:
 
 
 def init_app(app: Flask) -> None:
-    """Add the filters `money` and `when`, `lang` (of the pages) and `reader_lang()` (of money and dates)."""
+    """Add the template filters `money` and `when` and the globals `lang` and `reader_lang`.
+
+    `lang` is the language of the pages, `reader_lang()` that of money and dates.
+    """
     app.jinja_env.filters["money"] = lambda amount, currency: format_money(amount, currency, locale())
     app.jinja_env.filters["when"] = _when
     app.jinja_env.globals["lang"] = LANGUAGE
     app.jinja_env.globals["reader_lang"] = lambda: locale().replace("_", "-")
 
     @app.after_request
-    def _vary(answer: Response) -> Response:
+    def _vary(response: Response) -> Response:
         if "locale" in g:
-            answer.vary.add("Accept-Language")
-        return answer
+            response.vary.add("Accept-Language")
+        return response
 
 
 def _when(moment: datetime) -> str:
-    """Return a time in UTC with its zone, because no header tells the reader's time zone."""
+    """Return the time in UTC and name the zone, because no header contains the reader's time zone."""
     return format_datetime(moment, "d MMMM y, HH:mm 'UTC'" if locale().startswith("en") else "long", locale=locale())

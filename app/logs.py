@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object per line, with the request id, and never a card number, token or secret."""
+"""Structured logs: one JSON object per line, with the request id and without card numbers, tokens and secrets."""
 
 import logging
 import re
@@ -12,11 +12,11 @@ from flask import Flask, Response, g
 
 SECRET_NAMES = re.compile(r"card|cvc|token|secret|password|authorization|cookie", re.I)
 DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])")
-"""Twelve to nineteen digits, with or without separators, that are not part of an id: what a card number looks like."""
+"""A card number: twelve to nineteen digits, with or without separators, that are not part of an id."""
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Remove every value that looks like a card number or is named like a secret."""
+    """Replace card numbers, and values whose name suggests a card or a secret, by "[redacted]"."""
     for name, value in event.items():
         if SECRET_NAMES.search(name):
             event[name] = "[redacted]"
@@ -26,7 +26,7 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
 
 
 def init_app(app: Flask) -> None:
-    """Set up structlog, and give every request an id, which is also in the response's headers."""
+    """Set up structlog. Give every request an id, which is also sent in the header X-Request-Id."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -42,12 +42,12 @@ def init_app(app: Flask) -> None:
     )
 
     @app.before_request
-    def _begin() -> None:
+    def _start_request() -> None:
         g.request_id = uuid4().hex
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
     @app.after_request
-    def _answer(response: Response) -> Response:
+    def _send_request_id(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.get("request_id", "")
         return response

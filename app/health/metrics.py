@@ -12,26 +12,29 @@ from app.charges.models import Charge
 from app.charges.states import PENDING
 from app.database import Unreachable, from_now, reading
 
-ANSWERS = Counter("payonce_answers", "Responses by endpoint and status.", ["endpoint", "status"])
+RESPONSES = Counter("payonce_answers", "Responses by endpoint and status.", ["endpoint", "status"])
 
 
 class OpenCharges(Collector):
-    """Counts open charges at each scrape, with an index that holds only open charges."""
+    """The number and age of open charges, read at each scrape. A partial index contains only these charges."""
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        counts = GaugeMetricFamily("payonce_open_charges", "Charges not ended yet.", labels=["status"])
-        oldest = GaugeMetricFamily("payonce_open_charge_age_seconds", "Age of the oldest.", labels=["status"])
+        counts = GaugeMetricFamily("payonce_open_charges", "Charges that have not ended yet.", labels=["status"])
+        oldest = GaugeMetricFamily(
+            "payonce_open_charge_age_seconds", "Age of the oldest open charge.", labels=["status"]
+        )
         try:
-            for status, count, age in _open():
+            for status, count, age in _open_charges():
                 counts.add_metric([status], count)
                 oldest.add_metric([status], age)
         except Unreachable:
-            return  # No figure is better than a wrong one; /readyz gives the reason.
+            return  # A missing figure is better than a wrong one. /readyz gives the reason.
         yield counts
         yield oldest
 
 
-def _open() -> list[tuple[str, int, float]]:
+def _open_charges() -> list[tuple[str, int, float]]:
+    """Return (status, number of charges, seconds since the oldest was created)."""
     query = (
         select(Charge.status, func.count(), func.min(Charge.created_at))
         .where(Charge.status.in_(sorted(PENDING)))
@@ -43,9 +46,9 @@ def _open() -> list[tuple[str, int, float]]:
 
 
 def init_app(app: Flask) -> None:
-    """Count every response by its endpoint, never by its path: a receipt's path is secret."""
+    """Count every response by its endpoint. Its path is not used, because a receipt's path is secret."""
 
     @app.after_request
     def _count(response: Response) -> Response:
-        ANSWERS.labels(request.endpoint or "none", response.status_code).inc()
+        RESPONSES.labels(request.endpoint or "none", response.status_code).inc()
         return response

@@ -1,4 +1,4 @@
-"""GET /healthz: the process runs. GET /readyz: it can take payments. GET /metrics: for Prometheus."""
+"""Endpoints for monitoring: /healthz (the process runs), /readyz (it can take payments), /metrics (for Prometheus)."""
 
 import os
 
@@ -17,7 +17,7 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """GET /healthz: 200 if the process can answer at all."""
+    """GET /healthz: 200 if the process can respond at all."""
     return _plain("alive")
 
 
@@ -46,7 +46,7 @@ def _not_ready(connection: Connection) -> str | None:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """GET /metrics: the figures of all workers if PROMETHEUS_MULTIPROC_DIR is set, else of this process."""
+    """GET /metrics: the metrics of all workers if PROMETHEUS_MULTIPROC_DIR is set, else those of this process."""
     registry = CollectorRegistry()
     registry.register(OpenCharges())
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

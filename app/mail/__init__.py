@@ -1,1 +1,1 @@
-"""E-mails to shoppers: owed in the transaction of the event they report, sent afterwards."""
+"""Receipt e-mails: stored in the transaction of the payment that they report, and sent afterwards."""

@@ -1,4 +1,4 @@
-"""The outbox: e-mails that are owed, and when they were sent."""
+"""The table of the outbox: one row per receipt e-mail, whether it was sent or not."""
 
 from datetime import datetime
 from uuid import UUID
@@ -10,7 +10,7 @@ from app.database import Base, BigId, UtcDateTime
 
 
 class OutboxEmail(Base):
-    """One receipt e-mail. `message_id` is part of its Message-ID, so that a repeated e-mail is recognised."""
+    """One receipt e-mail. `message_id` is part of its Message-ID, so that a repeated e-mail can be recognised."""
 
     __tablename__ = "outbox_email"
     __table_args__ = (
@@ -23,9 +23,9 @@ class OutboxEmail(Base):
     charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"), unique=True)
     message_id: Mapped[UUID] = mapped_column(Uuid)
     send_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When it may next be tried. A lease and the back-off move it forward."""
+    """The next try happens at this time or later. A lease and the back-off move it forward."""
     tries: Mapped[int] = mapped_column(Integer, default=0)
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     gave_up_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     note: Mapped[str | None] = mapped_column(String(200))
-    """Why it could not be sent."""
+    """The reason why the last try failed."""

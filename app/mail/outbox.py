@@ -1,6 +1,7 @@
-"""The outbox: an e-mail is owed in the same transaction as the event it reports, and sent by one sender at a time.
+"""The outbox: an e-mail is stored in the same transaction as the payment that it reports, and sent afterwards.
 
-A sender that dies between sending and noting it sends again, under the same Message-ID: never lost, rarely twice.
+One sender at a time has the lease of an e-mail. If it dies after sending and before the UPDATE, another sender sends
+the e-mail again under the same Message-ID. So no e-mail is lost, and few are sent twice.
 """
 
 from collections.abc import Callable
@@ -15,38 +16,37 @@ from app.database import from_now, table, transaction
 from app.leases import back_off, longest_due
 from app.mail.models import OutboxEmail
 
-LEASE = 180.0
-"""Seconds that one sender has an e-mail to itself. Sending one takes less: an SMTP conversation has few steps, each
-limited by `sending.TIMEOUT`."""
+LEASE_SECONDS = 180.0
+"""Length of a lease. Sending an e-mail takes less: an SMTP session has few steps, and `sending.TIMEOUT` limits each."""
 
 MOST = 100
-"""E-mails per pass at most."""
+"""E-mails per pass at most, so that a worker is soon done when it is told to stop."""
 
 LONGEST = 4 * 3600.0
 """Seconds between two tries at most."""
 
 TRIES = 30
-"""Tries, which take three days, after which an e-mail is given up and stays visible."""
+"""Tries, spread over two to three days, after which an e-mail is abandoned. Its row stays, with the reason."""
 
 emails = table(OutboxEmail)
 log = structlog.get_logger()
 
 OWE = insert(emails).values(
-    charge_id=bindparam("charge"), message_id=bindparam("message"), send_at=from_now(0), tries=0
+    charge_id=bindparam("charge_id"), message_id=bindparam("message_id"), send_at=from_now(0), tries=0
 )  # fmt: skip
-TAKE = (
+LEASE = (
     update(emails)
     .where(
         emails.c.id
         == longest_due(emails.c.id, emails.c.send_at, emails.c.sent_at.is_(None), emails.c.gave_up_at.is_(None))
     )
-    .values(send_at=from_now(LEASE), tries=emails.c.tries + 1)
+    .values(send_at=from_now(LEASE_SECONDS), tries=emails.c.tries + 1)
     .returning(emails.c.id, emails.c.charge_id, emails.c.message_id, emails.c.tries)
 )
 
 
 class LeasedEmail(NamedTuple):
-    """An e-mail under our lease."""
+    """An e-mail under our lease. `tries` includes this one."""
 
     id: int
     charge_id: int
@@ -55,22 +55,26 @@ class LeasedEmail(NamedTuple):
 
 
 def owe(connection: Connection, charge_id: int) -> None:
-    """Owe the receipt e-mail of this charge, in the transaction of its success, so that it can't be lost."""
-    connection.execute(OWE, {"charge": charge_id, "message": uuid4()})
+    """Store the receipt e-mail of this charge in the transaction that records its success, so that none is lost."""
+    connection.execute(OWE, {"charge_id": charge_id, "message_id": uuid4()})
 
 
 def run(send: Callable[[LeasedEmail], None], stopped: Callable[[], bool] = lambda: False) -> int:
-    """Send what is owed, at most MOST e-mails. Return the number of e-mails tried. `send` raises on failure."""
+    """Make one pass: try to send the e-mails that are due, at most MOST. Return the number of e-mails tried.
+
+    `send` raises if it fails; any exception counts as a failed try.
+    """
     tried = 0
-    while tried < MOST and not stopped() and (email := _take()):
+    while tried < MOST and not stopped() and (email := _lease()):
         tried += 1
         _send(email, send)
     return tried
 
 
-def _take() -> LeasedEmail | None:
+def _lease() -> LeasedEmail | None:
+    """Take a lease on the e-mail that has been due the longest. Return None if nothing is due."""
     with transaction() as tx:
-        row = tx.execute(TAKE).first()
+        row = tx.execute(LEASE).first()
     return LeasedEmail._make(row) if row else None
 
 
@@ -78,19 +82,19 @@ def _send(email: LeasedEmail, send: Callable[[LeasedEmail], None]) -> None:
     try:
         send(email)
     except Exception as error:
-        # smtplib's errors are OSErrors; anything else is a fault of ours. Neither may stop the other e-mails.
+        # smtplib raises OSError; any other exception is a bug of ours. Neither may stop the other e-mails.
         note = f"{type(error).__name__}: {error}"[:200]
         gave_up = email.tries >= TRIES
         log.warning("email_abandoned" if gave_up else "email_postponed", email_id=email.id, reason=type(error).__name__)
         if gave_up:
-            _note(email, gave_up_at=from_now(0), note=note)
+            _update(email, gave_up_at=from_now(0), note=note)
         else:
-            _note(email, send_at=from_now(back_off(email.tries, LONGEST)), note=note)
+            _update(email, send_at=from_now(back_off(email.tries, LONGEST)), note=note)
     else:
         log.info("email_sent", email_id=email.id)
-        _note(email, sent_at=from_now(0), note=None)
+        _update(email, sent_at=from_now(0), note=None)
 
 
-def _note(email: LeasedEmail, **values: object) -> None:
+def _update(email: LeasedEmail, **values: object) -> None:
     with transaction() as tx:
         tx.execute(update(emails).where(emails.c.id == email.id).values(**values))

@@ -1,4 +1,4 @@
-"""Send an e-mail by SMTP, or, without SMTP settings, write it to a folder as an .eml file."""
+"""Send an e-mail by SMTP. Without SMTP settings, write it to a folder as an .eml file."""
 
 import os
 import smtplib
@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 from app.mail.outbox import LeasedEmail
 
 TIMEOUT = 20.0
-"""Seconds for each step of an SMTP conversation."""
+"""Seconds for each step of an SMTP session."""
 
 
 class Content(NamedTuple):
-    """What an e-mail says and to whom. `at` is the time of the event that it reports, UTC."""
+    """The content of an e-mail and its recipient. `at` is the time of the event that it reports, in UTC."""
 
     to: str
     subject: str
@@ -30,7 +30,8 @@ def sender(
 ) -> Callable[[LeasedEmail], None]:
     """Return a function that sends one e-mail.
 
-    `write` returns the content for a charge id; `shop` and `address` are the sender's name and address.
+    `write` returns the content for a charge id. `shop` and `address` are the name and address in the header From.
+    The returned function raises an exception if the e-mail was not sent.
     """
 
     def send(email: LeasedEmail) -> None:
@@ -44,7 +45,7 @@ def sender(
 
 
 def compose(content: Content, shop: str, address: str, email: LeasedEmail) -> EmailMessage:
-    """Return the message. Its Message-ID is the same each time it is composed."""
+    """Return the message. Its Message-ID is the same every time that it is composed."""
     message = EmailMessage()
     message["From"] = formataddr((shop, address))
     message["To"] = content.to
@@ -57,10 +58,13 @@ def compose(content: Content, shop: str, address: str, email: LeasedEmail) -> Em
 
 
 def by_smtp(message: EmailMessage, url: str) -> None:
-    """Send it by smtp://user:password@host:587 (STARTTLS if there is a user) or smtps://host:465. Raises OSError."""
+    """Send the message through smtp://user:password@host:587 or smtps://host:465. Raises OSError.
+
+    With smtp:// and a user, STARTTLS encrypts the connection before the password is sent.
+    """
     parts = urlsplit(url)
-    kind = smtplib.SMTP_SSL if parts.scheme == "smtps" else smtplib.SMTP
-    with kind(parts.hostname or "", parts.port or 0, timeout=TIMEOUT) as connection:
+    connect = smtplib.SMTP_SSL if parts.scheme == "smtps" else smtplib.SMTP
+    with connect(parts.hostname or "", parts.port or 0, timeout=TIMEOUT) as connection:
         if parts.username:
             if parts.scheme == "smtp":
                 connection.starttls()
@@ -69,7 +73,7 @@ def by_smtp(message: EmailMessage, url: str) -> None:
 
 
 def into_folder(message: EmailMessage, folder: Path, name: str) -> None:
-    """Write the file completely or not at all, readable only by us. Raises OSError."""
+    """Write the message to a file that only this user can read, completely or not at all. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = folder / f".{name}.{os.getpid()}"
     with open(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
