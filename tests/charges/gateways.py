@@ -9,7 +9,7 @@ from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundReq
 APPROVED = Answer(Outcome.SUCCEEDED)
 DECLINED = Answer(Outcome.DECLINED, reason="card_declined")
 LOST = Unknown("the answer was lost")
-REFUSED = Unknown("the gateway refused", again=False)
+REFUSED = Unknown("the gateway refused the request", again=False)
 NOT_SENT = NotSent("no connection")
 
 

@@ -1,4 +1,4 @@
-"""Ask: a definite answer, or doubt. "No answer" is never "declined", and "not sent" is said only of the first try."""
+"""Ask: `ask` returns a definite answer or raises Unknown. A missing answer never becomes "declined"."""
 
 import pytest
 
@@ -15,52 +15,52 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.charges.protocol.ASK_PAUSE", 0.0)
 
 
-def question(gateway: ScriptedGateway, seconds: float = 5) -> Answer:
+def call_ask(gateway: ScriptedGateway, seconds: float = 5) -> Answer:
     return ask(gateway, PAYMENT, CARD, Deadline(seconds))
 
 
 @pytest.mark.parametrize("answer", [APPROVED, DECLINED, Answer(Outcome.CANCELED), Answer(Outcome.REQUIRES_ACTION)])
-def test_a_definite_answer_is_taken_as_it_is(answer: Answer) -> None:
+def test_a_definite_answer_is_returned_unchanged(answer: Answer) -> None:
     gateway = ScriptedGateway(answer)
-    assert question(gateway) == answer
+    assert call_ask(gateway) == answer
     assert len(gateway.asked) == 1
 
 
 def test_after_a_lost_answer_the_same_key_is_asked_again() -> None:
     gateway = ScriptedGateway(LOST, LOST, APPROVED)
-    assert question(gateway) == APPROVED
+    assert call_ask(gateway) == APPROVED
     assert gateway.asked == [PAYMENT] * 3
 
 
-def test_what_could_not_be_sent_took_nothing() -> None:
-    assert question(ScriptedGateway(NOT_SENT)) == Answer(Outcome.CANCELED, reason="not_sent", this_request_only=True)
+def test_a_payment_that_could_not_be_sent_is_canceled() -> None:
+    assert call_ask(ScriptedGateway(NOT_SENT)) == Answer(Outcome.CANCELED, reason="not_sent", this_request_only=True)
 
 
-def test_not_sent_after_something_was_sent_is_doubt() -> None:
+def test_not_sent_after_a_lost_answer_is_in_doubt() -> None:
     gateway = ScriptedGateway(LOST, NOT_SENT, NOT_SENT)
     with pytest.raises(Unknown):
-        question(gateway, 0.2)
-    assert len(gateway.asked) > 2, "and it is asked again as long as there is time"
+        call_ask(gateway, 0.2)
+    assert len(gateway.asked) > 2, "it must ask again until the deadline"
 
 
-def test_the_truth_may_come_after_both() -> None:
-    assert question(ScriptedGateway(LOST, NOT_SENT, DECLINED)) == DECLINED
+def test_a_definite_answer_after_lost_and_unsent_tries_is_returned() -> None:
+    assert call_ask(ScriptedGateway(LOST, NOT_SENT, DECLINED)) == DECLINED
 
 
-def test_a_refusal_is_doubt_at_once() -> None:
+def test_a_refusal_is_in_doubt_without_another_try() -> None:
     gateway = ScriptedGateway(REFUSED)
     with pytest.raises(Unknown):
-        question(gateway)
+        call_ask(gateway)
     assert len(gateway.asked) == 1
 
 
-def test_all_tries_together_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_tries_together_end_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.charges.protocol.ASK_PAUSE", 0.01)
-    gateway = ScriptedGateway(LOST)  # For ever.
+    gateway = ScriptedGateway(LOST)
     with pytest.raises(Unknown):
-        question(gateway, 0.3)
+        call_ask(gateway, 0.3)
     assert len(gateway.asked) > 1
 
 
-def test_a_card_is_never_shown_by_accident() -> None:
+def test_the_text_of_a_card_never_contains_its_number() -> None:
     assert "4242" not in repr(CARD) + str(CARD) + f"{CARD}"

@@ -1,4 +1,4 @@
-"""The audit: each invariant broken by hand, past every constraint, is named; what is whole is left in peace."""
+"""The audit reports each invariant that a test breaks on purpose, and nothing else."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ from tests.shops import Shop
 LINK = "http://127.0.0.1:8000/receipts/1"
 
 
-class Edited:
-    """The sandbox gateway, its statement as somebody wrote it."""
+class EditedStatement:
+    """The sandbox gateway with an edited statement. `edit` takes the real statement and returns the edited one."""
 
     def __init__(self, shop: Shop, edit: Callable[[list[StatementEntry]], list[StatementEntry]]) -> None:
         self.inner: Any = shop.gateway
@@ -44,7 +44,7 @@ def command(shop: Shop) -> tuple[int, dict[str, Any]]:
 
 
 def broken(shop: Shop) -> dict[int, list[str]]:
-    """What the command names, by invariant; its exit code must say the same."""
+    """Return the offenders that the command reports, by invariant number. Its exit code must agree."""
     code, report = command(shop)
     found = {each["number"]: each["offenders"] for each in report["invariants"] if not each["holds"]}
     assert (code, report["ok"]) == ((1, False) if found else (0, True))
@@ -53,24 +53,24 @@ def broken(shop: Shop) -> dict[int, list[str]]:
 
 @pytest.fixture
 def database_url(database_url: str, engine_name: str, request: pytest.FixtureRequest) -> str:
-    """A database of its own for those who tear the schema down."""
-    spoils = "by_hand" in request.fixturenames and engine_name == "postgresql"
-    return str(request.getfixturevalue("own_url")) if spoils else database_url
+    """Return the shared test database, or one of its own for a test whose `by_hand` removes constraints."""
+    changes_schema = "by_hand" in request.fixturenames and engine_name == "postgresql"
+    return str(request.getfixturevalue("own_url")) if changes_schema else database_url
 
 
 @pytest.fixture
 def charge(app: Flask, shop: Shop) -> ChargeSnapshot:
-    """A shop that has seen a day: paid, paid and refunded in part, declined, waiting at the bank. One that is paid."""
+    """Pay four orders: declined, waiting for the shopper, paid and refunded in part, paid. Return the last charge."""
     for card in (DECLINES, ASKS_SHOPPER):
         protocol.pay(purchase(order({BOWL: 2}), card, receipt_url=LINK), shop.gateway, 3.0)
-    given_back = protocol.pay(purchase(order(), receipt_url=LINK), shop.gateway, 3.0)
-    refunds.refund(given_back, 1000, shop.gateway, 3.0)
+    partly_refunded = protocol.pay(purchase(order(), receipt_url=LINK), shop.gateway, 3.0)
+    refunds.refund(partly_refunded, 1000, shop.gateway, 3.0)
     return protocol.pay(purchase(order({MUG: 1, BOWL: 1}), receipt_url=LINK), shop.gateway, 3.0)
 
 
 @pytest.fixture
 def by_hand(charge: ChargeSnapshot, shop: Shop) -> Callable[..., None]:
-    """Write whatever one likes: constraints, triggers and indexes are gone, as in a database that rotted."""
+    """Return a function that executes any SQL. Constraints, triggers and indexes that would refuse it are removed."""
     postgresql = db.engine.dialect.name == "postgresql"
     with transaction() as connection:
         if postgresql:
@@ -102,7 +102,7 @@ TRIGGERS = ["charge_refuse_delete", "charge_refuse_change", "charge_refuse_trans
             "refund_refuse_delete", "refund_refuse_change", "refund_refuse_transition",
             "ledger_entry_refuse_update", "ledger_entry_refuse_delete"]  # fmt: skip
 
-SECOND = """
+SECOND_CHARGE = """
     INSERT INTO charge (key, receipt_id, order_id, buyer_id, status, amount, currency, refunded, email, name,
                         receipt_url, arrivals, other_arrivals, gateway, account, ask_at, times_asked, created_at,
                         ended_at)
@@ -112,52 +112,53 @@ SECOND = """
 """
 
 
-def key(made: UUID) -> Any:
-    """A UUID as this engine stores it."""
-    return made if db.engine.dialect.name == "postgresql" else made.hex
+def stored(key: UUID) -> Any:
+    """Return a UUID as this engine stores it."""
+    return key if db.engine.dialect.name == "postgresql" else key.hex
 
 
-def of(lines: list[StatementEntry], charge: ChargeSnapshot, kind: str = "charge") -> StatementEntry:
-    return next(line for line in lines if line.key == str(charge.key) and line.kind == kind)
+def entry_of(entries: list[StatementEntry], charge: ChargeSnapshot) -> StatementEntry:
+    """Return the statement's entry for this charge."""
+    return next(entry for entry in entries if entry.key == str(charge.key) and entry.kind == "charge")
 
 
-def test_a_shop_that_is_whole(charge: ChargeSnapshot, shop: Shop) -> None:
+def test_a_consistent_shop_passes(charge: ChargeSnapshot, shop: Shop) -> None:
     code, report = command(shop)
     assert (code, report["ok"]) == (0, True)
     assert [each["number"] for each in report["invariants"]] == [*range(1, 10), 11]
     assert report["open"] == ["charge 2 requires_action"]
     assert (report["stray"], report["foreign"]) == ([], [])
-    words = shop.app.test_cli_runner().invoke(args=["audit"])
-    assert (words.exit_code, words.output.count("\nholds ") + 1) == (0, 10)
+    result = shop.app.test_cli_runner().invoke(args=["audit"])
+    assert (result.exit_code, result.output.count("\nholds ") + 1) == (0, 10)
 
 
 def test_1_an_order_paid_twice(charge: ChargeSnapshot, shop: Shop, by_hand: Any) -> None:
-    by_hand(SECOND, key=key(uuid4()), receipt_id=new_receipt_id(), id=charge.id)
+    by_hand(SECOND_CHARGE, key=stored(uuid4()), receipt_id=new_receipt_id(), id=charge.id)
     assert broken(shop)[1] == [f"order {charge.order_id}"]
 
 
 def test_2_a_key_that_moved_money_twice(charge: ChargeSnapshot, shop: Shop) -> None:
-    Edited(shop, lambda lines: [*lines, of(lines, charge)])
+    EditedStatement(shop, lambda entries: [*entries, entry_of(entries, charge)])
     found = broken(shop)
     assert (list(found), found[3]) == ([2, 3], [f"charge {charge.id}"])
-    assert found[2] == [f"key {charge.key}"], "as the bank's statement spells it"
+    assert found[2] == [f"key {charge.key}"], "keys must be written as on the bank's statement"
 
 
 @pytest.mark.parametrize("change", [None, {"amount": 5599}, {"currency": "USD"}])
-def test_3_a_payment_that_the_bank_does_not_know_so(
+def test_3_a_payment_that_the_bank_has_not_or_has_differently(
     charge: ChargeSnapshot, shop: Shop, change: dict[str, Any] | None
 ) -> None:
-    def edit(lines: list[StatementEntry]) -> list[StatementEntry]:
-        mine = of(lines, charge)
-        return [line for line in lines if line is not mine] + ([replace(mine, **change)] if change else [])
+    def edit(entries: list[StatementEntry]) -> list[StatementEntry]:
+        ours = entry_of(entries, charge)
+        return [entry for entry in entries if entry is not ours] + ([replace(ours, **change)] if change else [])
 
-    Edited(shop, edit)
+    EditedStatement(shop, edit)
     assert broken(shop) == {3: [f"charge {charge.id}"]}
 
 
 def test_4_money_for_a_charge_that_was_declined(charge: ChargeSnapshot, shop: Shop) -> None:
-    [(token,)] = shop.rows("SELECT key FROM charge WHERE status = 'declined'")
-    Edited(shop, lambda lines: [*lines, replace(of(lines, charge), key=str(UUID(str(token))))])
+    [(key,)] = shop.rows("SELECT key FROM charge WHERE status = 'declined'")
+    EditedStatement(shop, lambda entries: [*entries, replace(entry_of(entries, charge), key=str(UUID(str(key))))])
     assert broken(shop) == {4: ["charge 1"]}
 
 
@@ -166,12 +167,12 @@ def test_4_money_for_a_charge_that_was_declined(charge: ChargeSnapshot, shop: Sh
     "UPDATE charge_line SET quantity = quantity + 1 WHERE charge_id = :charge",
     "UPDATE orders SET currency = 'USD' WHERE id = :order",
 ])  # fmt: skip
-def test_5_an_order_that_is_not_what_was_paid(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
+def test_5_an_order_that_differs_from_its_charge(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
     by_hand(sql, order=charge.order_id, charge=charge.id)
     assert set(broken(shop)[5]) == {f"order {charge.order_id}"}
 
 
-def test_5_an_order_that_is_frozen_for_nobody(charge: ChargeSnapshot, shop: Shop, by_hand: Any) -> None:
+def test_5_an_order_that_is_placed_without_a_live_charge(charge: ChargeSnapshot, shop: Shop, by_hand: Any) -> None:
     by_hand("UPDATE orders SET state = 'placed' WHERE id = 1")
     assert broken(shop) == {5: ["order 1"]}
 
@@ -181,7 +182,7 @@ def test_5_an_order_that_is_frozen_for_nobody(charge: ChargeSnapshot, shop: Shop
     "DELETE FROM ledger_entry WHERE charge_id = :id",
     "UPDATE ledger_entry SET amount = -amount WHERE charge_id = :id",
 ])  # fmt: skip
-def test_6_books_that_do_not_agree(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
+def test_6_a_ledger_that_does_not_agree(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
     by_hand(sql, id=charge.id)
     found = broken(shop)
     assert list(found) == [6]
@@ -202,35 +203,35 @@ def test_7_refunds_that_do_not_add_up(
 
 
 def test_7_a_refund_that_moved_money_twice_or_never(charge: ChargeSnapshot, shop: Shop) -> None:
-    Edited(shop, lambda lines: [*lines, *(line for line in lines if line.kind == "refund")])
+    EditedStatement(shop, lambda entries: [*entries, *(entry for entry in entries if entry.kind == "refund")])
     assert [offender[:4] for offender in broken(shop)[7]] == ["key "]
     shop.gateways.use(shop.gateway)
-    Edited(shop, lambda lines: [line for line in lines if line.kind != "refund"])
+    EditedStatement(shop, lambda entries: [entry for entry in entries if entry.kind != "refund"])
     assert broken(shop) == {7: ["refund 1"]}
 
 
 @pytest.mark.parametrize("sql", ["UPDATE product SET stock = stock - 1 WHERE id = :id",
                                  "UPDATE product SET stocked = stocked + 1 WHERE id = :id",
                                  "UPDATE product SET stock = -1, stocked = 0 WHERE id = :id"])  # fmt: skip
-def test_8_stock_that_is_not_where_it_should_be(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
+def test_8_stock_that_does_not_add_up(charge: ChargeSnapshot, shop: Shop, by_hand: Any, sql: str) -> None:
     product = shop.value("SELECT id FROM product WHERE slug = :slug", slug=MUG)
     by_hand(sql, id=product)
     assert broken(shop) == {8: [f"product {product}"]}
 
 
-def test_9_doubt_that_nobody_gives_a_reason_for(charge: ChargeSnapshot, shop: Shop) -> None:
-    left = protocol.claim(purchase(order(), receipt_url=LINK), shop.gateway, 3.0)
+def test_9_an_open_charge_that_no_worker_has_asked_about_recently(charge: ChargeSnapshot, shop: Shop) -> None:
+    abandoned = protocol.claim(purchase(order(), receipt_url=LINK), shop.gateway, 3.0)
     assert broken(shop) == {}
-    shop.execute("UPDATE charge SET created_at = '2026-01-01 00:00:00+00:00' WHERE id = :id", id=left.id)
-    assert broken(shop) == {9: [f"charge {left.id}"]}
-    shop.execute("UPDATE charge SET note = 'the bank did not answer in time' WHERE id = :id", id=left.id)
-    assert broken(shop) == {9: [f"charge {left.id}"]}, "a note of the failing request itself proves nothing"
-    shop.execute("UPDATE charge SET asked_at = created_at WHERE id = :id", id=left.id)
-    assert broken(shop) == {9: [f"charge {left.id}"]}, "no worker has asked for a long time"
+    shop.execute("UPDATE charge SET created_at = '2026-01-01 00:00:00+00:00' WHERE id = :id", id=abandoned.id)
+    assert broken(shop) == {9: [f"charge {abandoned.id}"]}
+    shop.execute("UPDATE charge SET note = 'the bank did not answer in time' WHERE id = :id", id=abandoned.id)
+    assert broken(shop) == {9: [f"charge {abandoned.id}"]}, "a note by the request proves nothing"
+    shop.execute("UPDATE charge SET asked_at = created_at WHERE id = :id", id=abandoned.id)
+    assert broken(shop) == {9: [f"charge {abandoned.id}"]}, "the last question of a worker is too old"
     with transaction() as tx:
-        tx.execute(update(Charge).where(Charge.id == left.id).values(asked_at=from_now(-30)))
+        tx.execute(update(Charge).where(Charge.id == abandoned.id).values(asked_at=from_now(-30)))
     code, report = command(shop)
-    assert (code, f"charge {left.id} processing: the bank did not answer in time" in report["open"]) == (0, True)
+    assert (code, f"charge {abandoned.id} processing: the bank did not answer in time" in report["open"]) == (0, True)
 
 
 def test_11_a_charge_of_another_buyer(charge: ChargeSnapshot, shop: Shop, by_hand: Any) -> None:
@@ -239,20 +240,20 @@ def test_11_a_charge_of_another_buyer(charge: ChargeSnapshot, shop: Shop, by_han
     assert broken(shop) == {11: [f"charge {charge.id}"]}
 
 
-def test_money_under_a_key_that_is_not_ours_is_listed_and_left_alone(charge: ChargeSnapshot, shop: Shop) -> None:
-    """A shared account, or a backup that was restored."""
+def test_money_under_an_unknown_key_is_listed_and_breaks_nothing(charge: ChargeSnapshot, shop: Shop) -> None:
+    """The cause is an account that another shop uses too, or a restored backup."""
     other = str(uuid4())
-    Edited(shop, lambda lines: [*lines, replace(lines[0], key="somebody-elses"), replace(lines[0], key=other)])
+    EditedStatement(shop, lambda real: [*real, replace(real[0], key="another-shops"), replace(real[0], key=other)])
     code, report = command(shop)
-    assert (code, set(report["foreign"])) == (0, {"charge somebody-elses", f"charge {other}"})
+    assert (code, set(report["foreign"])) == (0, {"charge another-shops", f"charge {other}"})
 
 
-@pytest.mark.parametrize("error", [NotSent("the bank is away"), Unknown("the statement broke off")])
+@pytest.mark.parametrize("error", [NotSent("no connection"), Unknown("the statement is incomplete")])
 def test_without_a_statement_nothing_is_checked(charge: ChargeSnapshot, shop: Shop, error: Exception) -> None:
-    def break_off(lines: list[StatementEntry]) -> list[StatementEntry]:
+    def fail(entries: list[StatementEntry]) -> list[StatementEntry]:
         raise error
 
-    Edited(shop, break_off)
+    EditedStatement(shop, fail)
     result = shop.app.test_cli_runner().invoke(args=["audit"])
     assert (result.exit_code, result.stderr) == (2, f"Error: nothing was checked: {error}\n")
 

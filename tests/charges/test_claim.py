@@ -1,4 +1,4 @@
-"""Claim: of many at the same moment one asks the gateway; the claim stands before any money moves."""
+"""Claim: of many simultaneous requests one asks the gateway, and only after its claim is committed."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,16 +21,16 @@ from tests.factories import BOWL, MUG, change_product, order, presses, product, 
 from tests.shops import Shop
 
 
-def test_twins_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
+def test_simultaneous_twins_ask_once(shop: Shop, app: Flask) -> None:
     gateway, token = ScriptedGateway(), order()
     charges = at_once(app, [partial(pay, press, gateway, 3) for press in presses(token, 12)])
     assert len({charge.receipt_id for charge in charges}) == 1
-    assert gateway.keys == [str(token.key)], "asked once, under the token's own key"
+    assert gateway.keys == [str(token.key)], "it must be asked once, under the token's key"
     assert shop.charges() == {"succeeded": 1}
-    assert shop.value("SELECT arrivals FROM charge") == 10, "counted up to ten"
+    assert shop.value("SELECT arrivals FROM charge") == 10, "arrivals are counted up to ten"
 
 
-def test_tabs_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
+def test_simultaneous_tabs_ask_once(shop: Shop, app: Flask) -> None:
     gateway, first = ScriptedGateway(), order()
     tabs = [first, *(show_again(first.buyer_id) for _ in range(4))]
     charges = at_once(app, [partial(pay, press, gateway, 3) for tab in tabs for press in presses(tab, 3)])
@@ -40,7 +40,7 @@ def test_tabs_at_one_moment_ask_once(shop: Shop, app: Flask) -> None:
     assert shop.stock(MUG) == 199
 
 
-def test_a_late_twin_gets_the_receipt_and_asks_nobody(shop: Shop, app: Flask) -> None:
+def test_a_late_twin_gets_the_receipt_and_asks_nothing(shop: Shop, app: Flask) -> None:
     token = order()
     first = pay(purchase(token), ScriptedGateway(), 3)
     late = ScriptedGateway()
@@ -55,11 +55,13 @@ def test_a_declined_token_is_never_tried_with_another_card(shop: Shop, app: Flas
     second = ScriptedGateway(APPROVED)
     assert pay(purchase(token), second, 3).receipt_id == declined.receipt_id
     assert second.asked == []
-    assert pay(purchase(show_again(token.buyer_id)), second, 3).status is SUCCEEDED, "a new form may"
+    assert pay(purchase(show_again(token.buyer_id)), second, 3).status is SUCCEEDED, (
+        "a new form can pay with another card"
+    )
 
 
 def test_the_claim_is_committed_before_the_gateway_is_asked(shop: Shop, app: Flask) -> None:
-    """ChargeSnapshot from another host, over connections of its own."""
+    """Another host reads the charge during the question, over connections of its own."""
     other, seen = shop.another(), []
     gateway = ScriptedGateway(meanwhile=lambda: seen.extend(other.rows("SELECT status, key FROM charge")))
     token = order()
@@ -69,25 +71,25 @@ def test_the_claim_is_committed_before_the_gateway_is_asked(shop: Shop, app: Fla
     other.close()
 
 
-def test_nothing_is_held_while_the_gateway_is_asked(shop: Shop, app: Flask) -> None:
+def test_no_connection_or_lock_is_held_while_the_gateway_is_asked(shop: Shop, app: Flask) -> None:
     other, held = shop.another(), list[int]()
 
     def look() -> None:
         held.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
-        other.execute("UPDATE product SET description = 'meanwhile'")  # no lock is in the way
+        other.execute("UPDATE product SET description = 'meanwhile'")  # Would wait if a lock were held.
 
     pay(purchase(order()), ScriptedGateway(meanwhile=look), 3)
     assert held == [0]
     other.close()
 
 
-def test_while_one_is_asked_its_twin_is_answered(shop: Shop, app: Flask) -> None:
-    """The winner waits for its bank until the twin has its answer: were the twin to wait too, neither would end."""
+def test_a_twin_is_answered_while_the_gateway_is_asked(shop: Shop, app: Flask) -> None:
+    """The winner's question lasts until the twin has returned. If the twin waited for the winner, both would hang."""
     answered, asked, token = Event(), Event(), order()
 
     def wait() -> None:
         asked.set()
-        assert answered.wait(30), "the twin did not get its answer while the bank was slow"
+        assert answered.wait(30), "the twin did not return while the gateway was slow"
 
     def twin() -> object:
         assert asked.wait(30)
@@ -125,7 +127,7 @@ LINES = """
 """
 
 
-def test_a_basket_changed_at_the_same_moment_is_charged_as_shown_or_not_at_all(shop: Shop, app: Flask) -> None:
+def test_a_basket_that_changes_during_the_claim_is_charged_as_shown_or_not_at_all(shop: Shop, app: Flask) -> None:
     def change(buyer: object) -> None:
         with transaction() as tx:
             basket.put(tx, buyer, BOWL, 1, "EUR")  # type: ignore[arg-type]
@@ -141,16 +143,16 @@ def test_a_basket_changed_at_the_same_moment_is_charged_as_shown_or_not_at_all(s
             assert (paid.amount, gateway.asked[0].amount, lines) == (2400, 2400, 1)
 
 
-def test_the_last_one_is_sold_once(shop: Shop, app: Flask) -> None:
+def test_the_last_item_is_sold_once(shop: Shop, app: Flask) -> None:
     for _ in range(10):
         last = product(stock=1)
         gateway, tokens = ScriptedGateway(), [order({last: 1}) for _ in range(4)]
         ends = at_once(app, [partial(pay, purchase(token), gateway, 3) for token in tokens])
-        told = [end for end in ends if isinstance(end, stock.SoldOut)]
-        assert (len(told), len(gateway.asked), shop.stock(last)) == (3, 1, 0), "told before any money moves"
+        sold_out = [end for end in ends if isinstance(end, stock.SoldOut)]
+        assert (len(sold_out), len(gateway.asked), shop.stock(last)) == (3, 1, 0), "the losers must not ask"
 
 
-def test_orders_for_the_same_goods_never_lock_each_other_out(shop: Shop, app: Flask) -> None:
+def test_orders_for_the_same_goods_never_deadlock(shop: Shop, app: Flask) -> None:
     one, other = product(stock=1000), product(stock=1000)
     tokens = [order({one: 1, other: 1} if n % 2 else {other: 1, one: 1}) for n in range(16)]
     ends = at_once(app, [partial(pay, purchase(token), ScriptedGateway(), 3) for token in tokens])
@@ -168,7 +170,7 @@ def test_sold_out_changes_nothing(shop: Shop, app: Flask) -> None:
     assert shop.value("SELECT state FROM orders") == "open"
 
 
-def test_goods_off_the_shelves_are_not_sold(shop: Shop, app: Flask) -> None:
+def test_a_product_that_is_not_on_sale_is_not_sold(shop: Shop, app: Flask) -> None:
     gone = product()
     token = order({gone: 1})
     change_product(gone, on_sale=False)
@@ -191,7 +193,7 @@ def test_the_order_is_open_again_only_when_no_money_can_have_moved(
 
 @contextmanager
 def commits_lost(*, really: bool, times: int) -> Iterator[None]:
-    """The next commits of a transaction that wrote break: after they reached the storage, or before."""
+    """Let the next `times` commits raise. With `really`, they are committed first; otherwise they are rolled back."""
     left = [times]
     dialect = db.engine.dialect
     do_commit = dialect.do_commit
@@ -214,7 +216,7 @@ def commits_lost(*, really: bool, times: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("really", [True, False])
-def test_a_claim_whose_commit_was_lost_is_probed_and_paid_once(shop: Shop, app: Flask, really: bool) -> None:
+def test_a_claim_whose_commit_was_lost_is_repeated_and_paid_once(shop: Shop, app: Flask, really: bool) -> None:
     gateway, token = ScriptedGateway(), order()
     with commits_lost(really=really, times=1):
         charge = pay(purchase(token), gateway, 3)
@@ -225,7 +227,7 @@ def test_a_claim_whose_commit_was_lost_is_probed_and_paid_once(shop: Shop, app: 
 
 
 @pytest.mark.parametrize("really", [True, False])
-def test_a_claim_that_stays_unknown_asks_nobody(shop: Shop, app: Flask, really: bool) -> None:
+def test_a_claim_that_stays_unknown_asks_nothing(shop: Shop, app: Flask, really: bool) -> None:
     gateway, token = ScriptedGateway(), order()
     with commits_lost(really=really, times=3), pytest.raises(ClaimUnknown):
         pay(purchase(token), gateway, 3)
@@ -243,7 +245,7 @@ def test_an_outcome_whose_commit_was_lost_is_recorded_once(shop: Shop, app: Flas
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
 
 
-def test_connections_come_back_whatever_happens(shop: Shop, app: Flask) -> None:
+def test_connections_are_returned_to_the_pool_after_errors(shop: Shop, app: Flask) -> None:
     with pytest.raises(RuntimeError):
         pay(purchase(order()), ScriptedGateway(RuntimeError("a bug")), 3)
     stale = order()

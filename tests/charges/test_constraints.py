@@ -1,4 +1,4 @@
-"""The rules are in the schema: whoever writes past the program is refused by the database."""
+"""The rules are in the schema too: the database refuses statements that break them."""
 
 from uuid import UUID, uuid4
 
@@ -20,12 +20,12 @@ from tests.shops import Shop
 
 @pytest.fixture
 def charge(shop: Shop, app: Flask) -> ChargeSnapshot:
-    """One that is being paid."""
+    """Return a charge that is being paid."""
     return protocol.claim(purchase(order()), shop.gateway, 3)
 
 
 def add(like: ChargeSnapshot, status: str = Status.PROCESSING, **columns: object) -> None:
-    """Another charge of the same order, by plain INSERT."""
+    """Insert another charge for the same order, without the protocol."""
     row = {
         "key": uuid4(), "receipt_id": new_receipt_id(), "order_id": like.order_id,
         "buyer_id": like.buyer_id, "status": status, "amount": 2400,
@@ -38,12 +38,12 @@ def add(like: ChargeSnapshot, status: str = Status.PROCESSING, **columns: object
         tx.execute(insert(table(Charge)).values(**row))
 
 
-def test_a_token_is_claimed_once(charge: ChargeSnapshot) -> None:
+def test_a_key_is_claimed_once(charge: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError, match="key"):
         add(charge, Status.DECLINED, key=charge.key)
 
 
-def test_a_receipt_is_one_charges(charge: ChargeSnapshot) -> None:
+def test_a_receipt_id_belongs_to_one_charge(charge: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError, match="receipt_id"):
         add(charge, Status.DECLINED, receipt_id=charge.receipt_id)
 
@@ -55,13 +55,13 @@ def test_an_order_has_one_live_charge(charge: ChargeSnapshot, status: Status) ->
 
 
 @pytest.mark.parametrize("status", sorted(WITHOUT_MONEY))
-def test_an_order_may_have_many_that_took_nothing(shop: Shop, charge: ChargeSnapshot, status: Status) -> None:
+def test_an_order_may_have_many_charges_without_money(shop: Shop, charge: ChargeSnapshot, status: Status) -> None:
     add(charge, status)
     add(charge, status)
     assert shop.value("SELECT count(*) FROM charge") == 3
 
 
-def test_a_paid_order_stays_paid_for_good(shop: Shop, charge: ChargeSnapshot) -> None:
+def test_a_paid_order_can_never_be_charged_again(shop: Shop, charge: ChargeSnapshot) -> None:
     protocol.record(charge, Answer(Outcome.SUCCEEDED))
     shop.execute("UPDATE charge SET refunded = amount")
     with pytest.raises(IntegrityError):
@@ -71,39 +71,41 @@ def test_a_paid_order_stays_paid_for_good(shop: Shop, charge: ChargeSnapshot) ->
 CHANGES = ("amount = amount + 1", "currency = 'USD'", "order_id = order_id + 1")
 
 
-@pytest.mark.parametrize("verb", ["DELETE FROM charge", *(f"UPDATE charge SET {change}" for change in CHANGES)])
-def test_what_was_claimed_is_neither_changed_nor_deleted(shop: Shop, charge: ChargeSnapshot, verb: str) -> None:
+@pytest.mark.parametrize("sql", ["DELETE FROM charge", *(f"UPDATE charge SET {change}" for change in CHANGES)])
+def test_a_claim_is_neither_changed_nor_deleted(shop: Shop, charge: ChargeSnapshot, sql: str) -> None:
     with pytest.raises(DatabaseError, match=r"the claim of a charge does not change|a charge is never deleted"):
-        shop.execute(verb)
+        shop.execute(sql)
     assert shop.rows("SELECT amount, currency, order_id FROM charge") == [(2400, "EUR", charge.order_id)]
 
 
 @pytest.mark.parametrize("column", ["key", "receipt_id"])
-def test_neither_key_nor_link_changes(charge: ChargeSnapshot, column: str) -> None:
+def test_key_and_receipt_id_never_change(charge: ChargeSnapshot, column: str) -> None:
     with pytest.raises(DatabaseError, match="the claim of a charge does not change"), transaction() as tx:
         tx.execute(table(Charge).update().values({column: new_key() if column == "key" else new_receipt_id()}))
 
 
-def test_senseless_charges_are_refused(charge: ChargeSnapshot) -> None:
+def test_invalid_charges_are_refused(charge: ChargeSnapshot) -> None:
     for wrong in ({"amount": 0}, {"amount": -1}, {"refunded": 2401}, {"refunded": -1}, {"status": "paid"}):
         with pytest.raises(IntegrityError, match="ck_charge"):
             add(charge, **{"status": Status.DECLINED, **wrong})
 
 
 @pytest.mark.parametrize(("status", "ended_at"), [(Status.DECLINED, None), (Status.PROCESSING, from_now(0))])
-def test_ended_means_with_a_time(shop: Shop, app: Flask, status: Status, ended_at: object) -> None:
+def test_a_charge_has_ended_at_exactly_if_it_has_ended(
+    shop: Shop, app: Flask, status: Status, ended_at: object
+) -> None:
     with pytest.raises(IntegrityError, match="ended_when_ended"):
-        free = protocol.claim(purchase(order()), shop.gateway, 3)
-        protocol.record(free, Answer(Outcome.DECLINED))
-        add(free, status, ended_at=ended_at)
+        ended = protocol.claim(purchase(order()), shop.gateway, 3)
+        protocol.record(ended, Answer(Outcome.DECLINED))
+        add(ended, status, ended_at=ended_at)
 
 
-def test_an_order_that_does_not_exist_can_not_be_charged(charge: ChargeSnapshot) -> None:
+def test_an_order_that_does_not_exist_cannot_be_charged(charge: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError, match=r"FOREIGN KEY|fk_charge_order_id"):
         add(charge, Status.DECLINED, order_id=999_999)
 
 
-def refund(charge: ChargeSnapshot, **columns: object) -> None:
+def add_refund(charge: ChargeSnapshot, **columns: object) -> None:
     row = {
         "charge_id": charge.id, "key": uuid4(), "amount": 100, "status": "processing", "stray": False,
         "ask_at": from_now(0), "times_asked": 0, "created_at": from_now(0), **columns,
@@ -113,19 +115,19 @@ def refund(charge: ChargeSnapshot, **columns: object) -> None:
 
 
 def test_a_refund_key_is_used_once(charge: ChargeSnapshot) -> None:
-    refund(charge, key=UUID(int=1))
+    add_refund(charge, key=UUID(int=1))
     with pytest.raises(IntegrityError, match="key"):
-        refund(charge, key=UUID(int=1))
+        add_refund(charge, key=UUID(int=1))
 
 
-def test_stray_money_is_given_back_once(charge: ChargeSnapshot) -> None:
-    refund(charge, stray=True)
-    refund(charge, stray=False)
+def test_a_stray_payment_has_one_refund(charge: ChargeSnapshot) -> None:
+    add_refund(charge, stray=True)
+    add_refund(charge, stray=False)
     with pytest.raises(IntegrityError):
-        refund(charge, stray=True)
+        add_refund(charge, stray=True)
 
 
-def test_senseless_refunds_are_refused(charge: ChargeSnapshot) -> None:
+def test_invalid_refunds_are_refused(charge: ChargeSnapshot) -> None:
     for wrong in ({"amount": 0}, {"status": "lost"}, {"status": "succeeded"}, {"charge_id": 999_999}):
         with pytest.raises(IntegrityError):
-            refund(charge, **wrong)
+            add_refund(charge, **wrong)

@@ -1,4 +1,4 @@
-"""Recovery goes on: no row and no kind of work can keep the others waiting."""
+"""No row and no kind of work delays the rest of recovery."""
 
 import json
 from threading import Event, Thread
@@ -19,8 +19,8 @@ WAIT = 60
 """Seconds after which a test that hangs fails."""
 
 
-class Poisoned:
-    """The shop's own gateway, in front of which our code fails for one key."""
+class FailingForKey:
+    """The shop's gateway, whose client raises an unexpected error for one key."""
 
     def __init__(self, shop: Shop, key: str) -> None:
         self.inner, self.key = shop.gateway, key
@@ -34,7 +34,7 @@ class Poisoned:
         return self.inner.lookup(payment, timeout)
 
 
-def in_doubt(shop: Shop) -> protocol.ChargeSnapshot:
+def charge_in_doubt(shop: Shop) -> protocol.ChargeSnapshot:
     gateway = ScriptedGateway(LOST)
     gateway.name, gateway.account = shop.gateway.name, shop.gateway.account
     return protocol.pay(purchase(order()), gateway, 0.1)
@@ -43,8 +43,8 @@ def in_doubt(shop: Shop) -> protocol.ChargeSnapshot:
 def test_a_charge_that_makes_our_code_fail_does_not_stop_the_others(
     app: Flask, shop: Shop, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    charges = [in_doubt(shop) for _ in range(3)]
-    shop.gateways.use(Poisoned(shop, str(charges[0].key)))  # type: ignore[arg-type]
+    charges = [charge_in_doubt(shop) for _ in range(3)]
+    shop.gateways.use(FailingForKey(shop, str(charges[0].key)))  # type: ignore[arg-type]
     capfd.readouterr()
     for _ in range(3):
         make_all_due(shop)
@@ -55,12 +55,12 @@ def test_a_charge_that_makes_our_code_fail_does_not_stop_the_others(
     ]
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
     failures = [line for line in lines if line["event"] == "charge_recovery_failed"]
-    assert ["exception" in line for line in failures] == [True, False, False], "one traceback, not one per minute"
+    assert ["exception" in line for line in failures] == [True, False, False], "one traceback, not one per try"
 
 
-def test_attention_is_gone_once_the_charge_has_ended(app: Flask, shop: Shop) -> None:
-    charge = in_doubt(shop)
-    shop.gateways.use(Poisoned(shop, str(charge.key)))  # type: ignore[arg-type]
+def test_attention_is_cleared_when_the_charge_ends(app: Flask, shop: Shop) -> None:
+    charge = charge_in_doubt(shop)
+    shop.gateways.use(FailingForKey(shop, str(charge.key)))  # type: ignore[arg-type]
     recovery.run(shop.gateways, 3.0, 3600.0)  # type: ignore[arg-type]
     make_all_due(shop)
     recovery.run(shop.gateways, 3.0, 3600.0)  # type: ignore[arg-type]
@@ -73,36 +73,36 @@ def test_attention_is_gone_once_the_charge_has_ended(app: Flask, shop: Shop) -> 
 def test_a_pass_is_bounded(app: Flask, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "MOST", 2)
     for _ in range(3):
-        in_doubt(shop)
+        charge_in_doubt(shop)
     make_all_due(shop)
     assert [recovery.run_charges(shop.gateways, 3.0, 3600.0) for _ in range(2)] == [2, 1]  # type: ignore[arg-type]
 
 
-def test_work_that_hangs_does_not_starve_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mail server is silent, and charges are recovered all the same."""
+def test_work_that_hangs_does_not_delay_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Charges are recovered while the mail server does not answer."""
     monkeypatch.setattr(recovery, "PAUSE", 0.0)
-    stop, silence, recovered = Event(), Event(), Event()
+    stop, mail_server_answers, recovered = Event(), Event(), Event()
 
     def emails() -> int:
-        assert silence.wait(WAIT)
+        assert mail_server_answers.wait(WAIT)
         return 0
 
     def charges() -> int:
-        if not silence.is_set():
+        if not mail_server_answers.is_set():
             recovered.set()
         return 0
 
-    watching = Thread(target=recovery.watch, args=({"emails": emails, "charges": charges}, stop), daemon=True)
-    watching.start()
-    assert recovered.wait(WAIT), "nothing was recovered while the e-mails hung"
+    watcher = Thread(target=recovery.watch, args=({"emails": emails, "charges": charges}, stop), daemon=True)
+    watcher.start()
+    assert recovered.wait(WAIT), "no charge was recovered while sending e-mails hung"
     stop.set()
-    silence.set()
-    watching.join(WAIT)
-    assert not watching.is_alive()
+    mail_server_answers.set()
+    watcher.join(WAIT)
+    assert not watcher.is_alive()
 
 
-def test_an_email_that_can_t_be_sent_is_given_up_and_stays_visible(shop: Shop) -> None:
-    """Any exception counts, not only the mail server's."""
+def test_an_email_that_cannot_be_sent_is_given_up_and_stays_visible(shop: Shop) -> None:
+    """Every exception counts as a failed try, not only those of the mail server."""
     assert ready_to_pay(shop.shopper()).submit().heading == "Paid: €24.00"
 
     def fail(_email: outbox.LeasedEmail) -> None:

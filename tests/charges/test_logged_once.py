@@ -1,4 +1,4 @@
-"""Only the process that wrote an outcome logs it, whichever way the outcome came."""
+"""Only the process that recorded an outcome logs it."""
 
 import json
 
@@ -26,7 +26,7 @@ def events(capfd: pytest.CaptureFixture[str]) -> list[str]:
     return [json.loads(line)["event"] for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
 
 
-def test_the_second_to_record_an_outcome_logs_nothing(
+def test_an_outcome_is_logged_only_by_its_first_record(
     charge: ChargeSnapshot, capfd: pytest.CaptureFixture[str]
 ) -> None:
     protocol.record(charge, SUCCESS)
@@ -42,10 +42,10 @@ def test_a_stray_payment_is_logged_once(charge: ChargeSnapshot, capfd: pytest.Ca
     assert events(capfd) == ["charge_declined", "charge_stray"]
 
 
-def test_what_is_rolled_back_is_not_logged(
+def test_an_outcome_that_is_rolled_back_is_not_logged(
     shop: Shop, charge: ChargeSnapshot, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """As in a webhook's transaction: the caller logs after its commit, which never comes here."""
+    """The caller logs after its commit. Here the transaction is rolled back, as it can be in a webhook."""
     with pytest.raises(ZeroDivisionError), transaction() as tx:
         recorded = protocol.record_within(tx, charge, SUCCESS)
         raise ZeroDivisionError

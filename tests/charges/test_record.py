@@ -1,4 +1,4 @@
-"""Record: the outcome once, with all that follows from it in the same transaction."""
+"""Record: the outcome is written once, together with everything that follows from it."""
 
 from functools import partial
 
@@ -25,7 +25,7 @@ def charge(shop: Shop, app: Flask) -> ChargeSnapshot:
     return protocol.claim(purchase(order({MUG: 2})), ScriptedGateway(), 3)
 
 
-def test_success_brings_one_posting_and_one_letter(shop: Shop, charge: ChargeSnapshot) -> None:
+def test_success_makes_one_posting_and_one_email(shop: Shop, charge: ChargeSnapshot) -> None:
     protocol.record(charge, gateways.APPROVED)
     assert shop.rows(LEDGER) == [("gateway", 4800, "EUR"), ("sales", -4800, "EUR")]
     assert shop.value("SELECT count(*) FROM outbox_email") == 1
@@ -33,7 +33,7 @@ def test_success_brings_one_posting_and_one_letter(shop: Shop, charge: ChargeSna
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DECLINED, Outcome.CANCELED])
-def test_an_end_without_money_gives_the_goods_back_once(shop: Shop, charge: ChargeSnapshot, outcome: Outcome) -> None:
+def test_an_end_without_money_releases_the_stock_once(shop: Shop, charge: ChargeSnapshot, outcome: Outcome) -> None:
     for _ in range(3):
         protocol.record(charge, Answer(outcome, reason="because"))
     assert shop.stock(MUG) == 200
@@ -42,30 +42,30 @@ def test_an_end_without_money_gives_the_goods_back_once(shop: Shop, charge: Char
     assert shop.rows(LEDGER) == []
 
 
-def test_many_who_record_the_same_outcome_record_it_once(shop: Shop, app: Flask, charge: ChargeSnapshot) -> None:
+def test_simultaneous_records_of_one_outcome_write_it_once(shop: Shop, app: Flask, charge: ChargeSnapshot) -> None:
     ends = at_once(app, [partial(protocol.record, charge, gateways.APPROVED)] * 8)
     assert {end.status for end in ends} == {SUCCEEDED}
     assert len(shop.rows(LEDGER)) == 2
 
 
-def test_of_two_outcomes_one_stands_and_its_books_with_it(shop: Shop, app: Flask) -> None:
+def test_of_two_simultaneous_outcomes_one_is_recorded(shop: Shop, app: Flask) -> None:
     for _ in range(6):
         charge = protocol.claim(purchase(order({MUG: 1})), ScriptedGateway(), 3)
         before = shop.stock(MUG)
         answers = [Answer(Outcome.DECLINED), Answer(Outcome.CANCELED)] * 3
         ends = at_once(app, [partial(protocol.record, charge, answer) for answer in answers])
         assert len({end.status for end in ends}) == 1
-        assert shop.stock(MUG) == before + 1, "given back once"
+        assert shop.stock(MUG) == before + 1, "the stock must be released once"
 
 
-def test_doubt_keeps_the_order_and_the_reason(shop: Shop, app: Flask) -> None:
+def test_doubt_keeps_the_order_frozen_and_stores_the_reason(shop: Shop, app: Flask) -> None:
     charge = pay(purchase(order({MUG: 2})), ScriptedGateway(Unknown("the bank answered 500", again=False)), 3)
     assert charge.status is IN_DOUBT
     assert shop.rows("SELECT status, note FROM charge") == [("in_doubt", "the bank answered 500")]
     assert (shop.value("SELECT state FROM orders"), shop.stock(MUG)) == ("placed", 198)
 
 
-def test_a_bank_that_can_not_be_reached_took_nothing(shop: Shop, app: Flask) -> None:
+def test_a_bank_that_cannot_be_reached_took_nothing(shop: Shop, app: Flask) -> None:
     token = order({MUG: 2})
     charge = pay(purchase(token), ScriptedGateway(NotSent("no connection")), 3)
     assert charge.status is CANCELED
@@ -73,8 +73,8 @@ def test_a_bank_that_can_not_be_reached_took_nothing(shop: Shop, app: Flask) -> 
     assert pay(purchase(show_again(token.buyer_id)), ScriptedGateway(), 3).status is SUCCEEDED
 
 
-def test_what_a_card_took_after_it_was_declined_is_owed_back_once(shop: Shop, charge: ChargeSnapshot) -> None:
-    """A gateway that contradicts itself: the charge stays declined, the money is booked apart and refunded."""
+def test_a_stray_payment_is_posted_and_refunded_once(shop: Shop, charge: ChargeSnapshot) -> None:
+    """The gateway reports success after "declined". The charge stays declined; the money is posted to `unexpected`."""
     protocol.record(charge, Answer(Outcome.DECLINED))
     for _ in range(3):
         assert protocol.record(charge, gateways.APPROVED).status is DECLINED
@@ -82,7 +82,7 @@ def test_what_a_card_took_after_it_was_declined_is_owed_back_once(shop: Shop, ch
     assert shop.rows(LEDGER) == [("gateway", 4800, "EUR"), ("unexpected", -4800, "EUR")]
 
 
-def test_an_order_that_was_opened_again_can_be_sold_out(shop: Shop, app: Flask) -> None:
+def test_a_reopened_order_can_be_sold_out(shop: Shop, app: Flask) -> None:
     token = order({MUG: 200})
     pay(purchase(token), ScriptedGateway(gateways.DECLINED), 3)
     pay(purchase(order({MUG: 1})), ScriptedGateway(), 3)

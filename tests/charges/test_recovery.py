@@ -1,4 +1,4 @@
-"""Recovery: what is in doubt is found out, by any number of workers, and by nobody twice."""
+"""Recovery finds out what happened to every open charge. Any number of workers may run at the same time."""
 
 import threading
 from collections import Counter
@@ -25,8 +25,8 @@ CARD = Card("4242424242424242", "12/49", "123")
 LINK = "http://127.0.0.1:8000/receipts/1"
 
 
-class Watched:
-    """The sandbox gateway, watched and disturbed: `before` is called with each question's name and payment."""
+class WatchedGateway:
+    """The sandbox gateway. It counts the questions and calls `before(method name, payment)` before each of them."""
 
     def __init__(self, shop: Shop, before: Callable[[str, Payment], None] | None = None) -> None:
         self.inner: Any = shop.gateway
@@ -58,16 +58,12 @@ class Watched:
 def abandoned(
     gateway: Gateway, goods: dict[str, int] | None = None, card: str = "4242 4242 4242 4242"
 ) -> ChargeSnapshot:
-    """A charge whose worker died right after the claim."""
+    """Return a charge whose process died right after the claim."""
     return protocol.claim(purchase(order(goods), card, receipt_url=LINK), gateway, 3.0)
 
 
 def status(shop: Shop, charge: ChargeSnapshot) -> str:
     return str(shop.value("SELECT status FROM charge WHERE id = :id", id=charge.id))
-
-
-def away(name: str, payment: Payment) -> None:
-    raise Unknown("the bank did not answer in time")
 
 
 def test_money_that_was_taken_is_recorded(app: Flask, shop: Shop) -> None:
@@ -78,7 +74,7 @@ def test_money_that_was_taken_is_recorded(app: Flask, shop: Shop) -> None:
     recover_and_audit(shop)
 
 
-def test_a_key_that_the_bank_never_heard_of_is_fenced_and_the_order_opens(app: Flask, shop: Shop) -> None:
+def test_a_key_unknown_to_the_bank_is_fenced_and_the_order_reopens(app: Flask, shop: Shop) -> None:
     before = shop.stock(MUG)
     charge = abandoned(shop.gateway, {MUG: 2})
     assert shop.stock(MUG) == before - 2
@@ -91,29 +87,29 @@ def test_a_key_that_the_bank_never_heard_of_is_fenced_and_the_order_opens(app: F
     recover_and_audit(shop)
 
 
-def test_what_a_worker_may_still_be_asking_about_is_left_alone(app: Flask, shop: Shop) -> None:
+def test_a_charge_that_its_request_may_still_ask_about_is_not_touched(app: Flask, shop: Shop) -> None:
     charge = abandoned(shop.gateway)
-    watched = Watched(shop)
+    watched = WatchedGateway(shop)
     assert recovery.run(shop.gateways, 3.0, 3600.0) == 0
     assert (status(shop, charge), watched.asked) == ("processing", Counter())
 
 
-@pytest.mark.parametrize("doubt", [Unknown("the bank did not answer in time"), NotSent("the bank is away")])
-def test_no_answer_is_put_off_with_its_reason_for_longer_each_time(app: Flask, shop: Shop, doubt: Exception) -> None:
+@pytest.mark.parametrize("doubt", [Unknown("the bank did not answer in time"), NotSent("no connection")])
+def test_a_charge_without_an_answer_is_postponed_for_longer_each_time(app: Flask, shop: Shop, doubt: Exception) -> None:
     def no_answer(name: str, payment: Payment) -> None:
         raise doubt
 
     charge = abandoned(shop.gateway)
-    Watched(shop, no_answer)
+    WatchedGateway(shop, no_answer)
     waits = []
-    for asked in range(1, 11):
+    for times_asked in range(1, 11):
         recover(shop)
         [row] = shop.rows("SELECT status, note, times_asked FROM charge")
-        assert row == (IN_DOUBT, str(doubt), asked)
+        assert row == (IN_DOUBT, str(doubt), times_asked)
         with shop.app.app_context():
-            found = db.session.execute(db.select(recovery.charges.c.ask_at)).scalar_one()
-        waits.append((found - datetime.now(UTC)).total_seconds())
-        assert 0.4 * min(LONGEST, 2**asked) < waits[-1] <= min(LONGEST, 2**asked)
+            ask_at = db.session.execute(db.select(recovery.charges.c.ask_at)).scalar_one()
+        waits.append((ask_at - datetime.now(UTC)).total_seconds())
+        assert 0.4 * min(LONGEST, 2**times_asked) < waits[-1] <= min(LONGEST, 2**times_asked)
     assert waits[-1] > 10 > waits[0]
     shop.gateways.use(shop.gateway)
     recover(shop)
@@ -121,7 +117,7 @@ def test_no_answer_is_put_off_with_its_reason_for_longer_each_time(app: Flask, s
     recover_and_audit(shop)
 
 
-def test_a_charge_of_a_gateway_without_settings_says_so(app: Flask, shop: Shop) -> None:
+def test_a_charge_whose_gateway_is_not_configured_is_noted(app: Flask, shop: Shop) -> None:
     abandoned(shop.gateway)
     shop.gateways.use_all(Gateways(shop.gateway, ()))
     recover(shop)
@@ -139,7 +135,7 @@ def test_no_connection_is_held_while_the_bank_is_asked(app: Flask, shop: Shop) -
         held.append((name, db.engine.pool.checkedout()))  # type: ignore[attr-defined]
 
     abandoned(shop.gateway)
-    Watched(shop, look)
+    WatchedGateway(shop, look)
     recover(shop)
     assert held == [("lookup", 0), ("cancel", 0)]
 
@@ -150,14 +146,14 @@ def test_many_workers_settle_each_charge_once(app: Flask, shop: Shop) -> None:
     for charge in charges[::2]:
         shop.gateway.charge(charge.payment, CARD, 3.0)
     make_all_due(shop)
-    watched = Watched(shop)
+    watched = WatchedGateway(shop)
 
     def worker() -> int:
         with shop.app.app_context():
             return recovery.run(shop.gateways, 3.0, 3600.0)
 
-    done = at_once(*[worker] * 5)
-    assert sum(done) == 24
+    processed = at_once(*[worker] * 5)
+    assert sum(processed) == 24
     assert {count for (name, _), count in watched.asked.items() if name == "lookup"} == {1}
     assert shop.charges() == {SUCCEEDED: 12, CANCELED: 12}
     assert shop.value("SELECT count(*) FROM ledger_entry") == 24
@@ -165,12 +161,14 @@ def test_many_workers_settle_each_charge_once(app: Flask, shop: Shop) -> None:
 
 
 @pytest.fixture
-def held(app: Flask, shop: Shop) -> Iterator[tuple[ChargeSnapshot, threading.Event, threading.Thread, list[int]]]:
-    """One worker that has leased a charge and asks, and asks, until it is let go."""
+def paused_worker(
+    app: Flask, shop: Shop
+) -> Iterator[tuple[ChargeSnapshot, threading.Event, threading.Thread, list[int]]]:
+    """Start a worker that leases a charge and waits in its question. Return (charge, go_on, worker, processed)."""
     charge = abandoned(shop.gateway)
     shop.gateway.charge(charge.payment, CARD, 3.0)
     make_all_due(shop)
-    asking, go_on, done = threading.Event(), threading.Event(), list[int]()
+    asking, go_on, processed = threading.Event(), threading.Event(), list[int]()
 
     def wait(name: str, payment: Payment) -> None:
         if threading.current_thread() is worker:
@@ -179,59 +177,59 @@ def held(app: Flask, shop: Shop) -> Iterator[tuple[ChargeSnapshot, threading.Eve
 
     def work() -> None:
         with shop.app.app_context():
-            done.append(recovery.run(shop.gateways, 3.0, 3600.0))
+            processed.append(recovery.run(shop.gateways, 3.0, 3600.0))
 
     worker = threading.Thread(target=work)
-    Watched(shop, wait)
+    WatchedGateway(shop, wait)
     worker.start()
     assert asking.wait(30)
-    yield charge, go_on, worker, done
+    yield charge, go_on, worker, processed
     go_on.set()
     worker.join(30)
 
 
-def test_a_lease_keeps_others_away(app: Flask, shop: Shop, held: Any) -> None:
-    charge, go_on, worker, done = held
+def test_a_leased_charge_is_not_taken_by_another_worker(app: Flask, shop: Shop, paused_worker: Any) -> None:
+    charge, go_on, worker, processed = paused_worker
     assert recovery.run(shop.gateways, 3.0, 3600.0) == 0
     go_on.set()
     worker.join(30)
-    assert (done, status(shop, charge)) == ([1], SUCCEEDED)
+    assert (processed, status(shop, charge)) == ([1], SUCCEEDED)
 
 
-def test_a_lease_that_ran_out_does_no_harm(app: Flask, shop: Shop, held: Any) -> None:
-    charge, go_on, worker, done = held
+def test_a_worker_whose_lease_has_run_out_does_no_harm(app: Flask, shop: Shop, paused_worker: Any) -> None:
+    charge, go_on, worker, processed = paused_worker
     assert recover(shop) == 1
     assert status(shop, charge) == SUCCEEDED
     go_on.set()
     worker.join(30)
-    assert done == [1]
+    assert processed == [1]
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
     recover_and_audit(shop)
 
 
-def test_a_request_that_lands_between_the_question_and_the_fence_wins(app: Flask, shop: Shop) -> None:
-    """Cancel answers with whichever outcome won: here the money, taken after the lookup had found nothing."""
+def test_a_payment_between_lookup_and_fence_wins(app: Flask, shop: Shop) -> None:
+    """`cancel` returns the outcome that won: here the payment, made after the lookup had found nothing."""
     charge = abandoned(shop.gateway)
 
-    def land(name: str, payment: Payment) -> None:
+    def pay_before_cancel(name: str, payment: Payment) -> None:
         if name == "cancel":
             shop.gateway.charge(charge.payment, CARD, 3.0)
 
-    Watched(shop, land)
+    WatchedGateway(shop, pay_before_cancel)
     recover(shop)
     assert (status(shop, charge), len(shop.statement())) == (SUCCEEDED, 1)
     recover_and_audit(shop)
 
 
 def confirm(shop: Shop, charge: ChargeSnapshot, decision: str = "confirm") -> int:
-    """What the shopper does on the bank's page."""
+    """Send the shopper's decision on the bank's page. Return the status of the response."""
     url = shop.value("SELECT action_url FROM charge WHERE id = :id", id=charge.id)
     answer: int = shop.bank.test_client().post(url, data={"decision": decision}).status_code
     return answer
 
 
 def waiting(shop: Shop) -> ChargeSnapshot:
-    """A charge that the bank wants the shopper for."""
+    """Return a charge that waits until the shopper confirms it at the bank."""
     charge = protocol.pay(purchase(order(), ASKS_SHOPPER, receipt_url=LINK), shop.gateway, 3.0)
     assert charge.status is REQUIRES_ACTION
     return charge
@@ -247,7 +245,7 @@ def test_a_shopper_who_confirmed_and_closed_the_tab_has_paid(app: Flask, shop: S
     recover_and_audit(shop)
 
 
-def test_a_shopper_who_refused_has_not(app: Flask, shop: Shop) -> None:
+def test_a_shopper_who_refused_has_not_paid(app: Flask, shop: Shop) -> None:
     charge = waiting(shop)
     confirm(shop, charge, "refuse")
     recover(shop)
@@ -255,7 +253,7 @@ def test_a_shopper_who_refused_has_not(app: Flask, shop: Shop) -> None:
     recover_and_audit(shop)
 
 
-def test_who_does_not_confirm_in_time_cannot_any_more(app: Flask, shop: Shop) -> None:
+def test_a_payment_not_confirmed_in_time_can_never_be_confirmed(app: Flask, shop: Shop) -> None:
     charge = waiting(shop)
     url = shop.value("SELECT action_url FROM charge")
     recover(shop, window=0.0)
@@ -265,15 +263,15 @@ def test_who_does_not_confirm_in_time_cannot_any_more(app: Flask, shop: Shop) ->
     recover_and_audit(shop)
 
 
-def test_who_confirms_at_the_last_moment_has_paid(app: Flask, shop: Shop) -> None:
-    """Between the lookup that saw nobody and the fence."""
+def test_a_confirmation_between_lookup_and_fence_wins(app: Flask, shop: Shop) -> None:
+    """The shopper confirms after the lookup found no decision, and before `cancel` fences the key."""
     charge = waiting(shop)
 
-    def last_moment(name: str, payment: Payment) -> None:
+    def confirm_before_cancel(name: str, payment: Payment) -> None:
         if name == "cancel":
             confirm(shop, charge)
 
-    Watched(shop, last_moment)
+    WatchedGateway(shop, confirm_before_cancel)
     recover(shop, window=0.0)
     assert status(shop, charge) == SUCCEEDED
     recover_and_audit(shop)
@@ -288,7 +286,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.behaviour.value)
-def test_every_test_card_ends_in_the_truth(app: Flask, shop: Shop, card: Any) -> None:
+def test_every_test_card_ends_as_the_bank_says(app: Flask, shop: Shop, card: Any) -> None:
     charge = protocol.pay(purchase(order(), card.number, receipt_url=LINK), shop.gateway, 1.0)
     silent = card.behaviour in (Behaviour.SILENT_TAKES, Behaviour.SILENT_TAKES_NOTHING)
     assert charge.status is (IN_DOUBT if silent else ENDS[card.behaviour])
@@ -298,14 +296,14 @@ def test_every_test_card_ends_in_the_truth(app: Flask, shop: Shop, card: Any) ->
     recover_and_audit(shop, waiting=1 if ENDS[card.behaviour] is REQUIRES_ACTION else 0)
 
 
-def test_the_watch_goes_on_when_the_storage_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recovery_continues_when_the_database_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "PAUSE", 0.0)
     stop, passes = threading.Event(), []
 
     def one_pass() -> int:
         passes.append(len(passes))
         if len(passes) < 3:
-            raise Unreachable("gone")
+            raise Unreachable("no connection")
         stop.set()
         return 0
 

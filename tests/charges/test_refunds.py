@@ -1,4 +1,4 @@
-"""Refunds: once a key, never more than the charge, in doubt and recovered; and money that should not be there."""
+"""Refunds: once per key, never more than the charge, recovered if in doubt. Stray payments are refunded too."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,18 +21,18 @@ from tests.shops import Shop
 LINK = "http://127.0.0.1:8000/receipts/1"
 
 
-class Broken:
-    """The sandbox gateway whose refunds go through `refund`, given the real one."""
+class RefundsThrough:
+    """The sandbox gateway, but `refund` calls the given function with the real gateway as first argument."""
 
     def __init__(self, shop: Shop, refund: Callable[[Any, RefundRequest, float], Answer]) -> None:
         self.inner: Any = shop.gateway
-        self.way = refund
+        self.make_refund = refund
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
-        return self.way(self.inner, refund_request, timeout)
+        return self.make_refund(self.inner, refund_request, timeout)
 
 
 def loses_answer(gateway: Any, refund_request: RefundRequest, timeout: float) -> Answer:
@@ -44,12 +44,12 @@ def never_arrives(gateway: Any, refund_request: RefundRequest, timeout: float) -
     raise Unknown("the bank did not answer in time")
 
 
-def is_away(gateway: Any, refund_request: RefundRequest, timeout: float) -> Answer:
+def cannot_connect(gateway: Any, refund_request: RefundRequest, timeout: float) -> Answer:
     raise NotSent("the bank could not be reached")
 
 
 def paid(shop: Shop, card: str = "4242 4242 4242 4242") -> ChargeSnapshot:
-    """A payment of 24.00."""
+    """Return a charge of €24.00 after `pay`; it succeeded unless the card says otherwise."""
     return protocol.pay(purchase(order({MUG: 1}), card, receipt_url=LINK), shop.gateway, 3.0)
 
 
@@ -58,7 +58,7 @@ def moved(shop: Shop) -> list[tuple[str, int]]:
 
 
 def at_gateway(shop: Shop) -> int:
-    """What the books say that the gateway still holds of it all (minor units)."""
+    """Return the balance of the ledger account `gateway`, in minor units."""
     return int(shop.value("SELECT coalesce(sum(amount), 0) FROM ledger_entry WHERE account = 'gateway'"))
 
 
@@ -66,7 +66,7 @@ def refunded(shop: Shop) -> int:
     return int(shop.value("SELECT refunded FROM charge"))
 
 
-def test_the_whole_goes_back_and_the_books_are_reversed(app: Flask, shop: Shop) -> None:
+def test_a_full_refund_reverses_the_ledger(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
     assert refunds.refund(charge, 2400, shop.gateway, 3.0) is RefundStatus.SUCCEEDED
     assert moved(shop) == [("charge", 2400), ("refund", 2400)]
@@ -75,7 +75,7 @@ def test_the_whole_goes_back_and_the_books_are_reversed(app: Flask, shop: Shop) 
     recover_and_audit(shop)
 
 
-def test_parts_go_back_until_nothing_is_left(app: Flask, shop: Shop) -> None:
+def test_partial_refunds_until_nothing_is_left(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
     for part, left in ((1000, 1400), (1399, 1), (1, 0)):
         assert refunds.refund(charge, part, shop.gateway, 3.0) is RefundStatus.SUCCEEDED
@@ -87,7 +87,7 @@ def test_parts_go_back_until_nothing_is_left(app: Flask, shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("amount", [2401, 0, -1])
-def test_no_more_than_the_charge_and_no_less_than_nothing(app: Flask, shop: Shop, amount: int) -> None:
+def test_an_amount_above_the_charge_or_not_above_zero_is_refused(app: Flask, shop: Shop, amount: int) -> None:
     charge = paid(shop)
     with pytest.raises(NotRefundable) as refused:
         refunds.refund(charge, amount, shop.gateway, 3.0)
@@ -96,7 +96,7 @@ def test_no_more_than_the_charge_and_no_less_than_nothing(app: Flask, shop: Shop
     recover_and_audit(shop)
 
 
-def test_a_charge_that_took_nothing_has_nothing_to_give(app: Flask, shop: Shop) -> None:
+def test_a_charge_without_money_cannot_be_refunded(app: Flask, shop: Shop) -> None:
     with pytest.raises(NotRefundable) as refused:
         refunds.refund(paid(shop, DECLINES), 2400, shop.gateway, 3.0)
     assert (refused.value.left, moved(shop)) == (0, [])
@@ -118,7 +118,7 @@ def test_twins_refund_once(app: Flask, shop: Shop) -> None:
 
 
 @pytest.mark.slow
-def test_two_at_once_never_exceed_the_charge(app: Flask, shop: Shop) -> None:
+def test_simultaneous_refunds_never_exceed_the_charge(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
 
     def press() -> Any:
@@ -131,10 +131,12 @@ def test_two_at_once_never_exceed_the_charge(app: Flask, shop: Shop) -> None:
     recover_and_audit(shop)
 
 
-@pytest.mark.parametrize("way", [loses_answer, never_arrives, is_away])
-def test_what_is_in_doubt_is_promised_and_found_out(app: Flask, shop: Shop, way: Any) -> None:
+@pytest.mark.parametrize("broken_refund", [loses_answer, never_arrives, cannot_connect])
+def test_a_refund_in_doubt_reserves_its_amount_until_it_is_recovered(
+    app: Flask, shop: Shop, broken_refund: Any
+) -> None:
     charge = paid(shop)
-    assert refunds.refund(charge, 2400, Broken(shop, way), 3.0) is RefundStatus.IN_DOUBT  # type: ignore[arg-type]
+    assert refunds.refund(charge, 2400, RefundsThrough(shop, broken_refund), 3.0) is RefundStatus.IN_DOUBT  # type: ignore[arg-type]
     assert shop.rows("SELECT status, note IS NOT NULL FROM refund") == [(IN_DOUBT, True)]
     assert (refunds.left(charge), at_gateway(shop)) == (0, 2400)
     with pytest.raises(NotRefundable):
@@ -144,15 +146,15 @@ def test_what_is_in_doubt_is_promised_and_found_out(app: Flask, shop: Shop, way:
     assert (at_gateway(shop), refunded(shop)) == (0, 2400)
 
 
-def test_a_worker_that_died_after_the_claim_leaves_a_refund_that_is_made(app: Flask, shop: Shop) -> None:
+def test_a_refund_whose_process_died_after_the_claim_is_made_by_recovery(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
     refunds.claim(charge, 700, uuid4(), 3.0)
     recover_and_audit(shop)
     assert moved(shop) == [("charge", 2400), ("refund", 700)]
 
 
-def test_what_the_bank_refuses_is_not_promised_any_more(app: Flask, shop: Shop) -> None:
-    """Somebody refunded at the bank already, past our books: the bank has less left than we believe."""
+def test_a_declined_refund_releases_its_amount(app: Flask, shop: Shop) -> None:
+    """An earlier refund was made at the bank directly, so the bank has less left than our ledger says."""
     charge = paid(shop)
     shop.gateway.refund(RefundRequest("made-by-hand", 2000, charge.payment), 3.0)
     assert refunds.refund(charge, 2400, shop.gateway, 3.0) is RefundStatus.DECLINED
@@ -169,12 +171,12 @@ def test_no_connection_is_held_while_the_bank_is_asked(app: Flask, shop: Shop) -
         answer: Answer = gateway.refund(refund_request, timeout)
         return answer
 
-    refunds.refund(paid(shop), 2400, Broken(shop, look), 3.0)  # type: ignore[arg-type]
+    refunds.refund(paid(shop), 2400, RefundsThrough(shop, look), 3.0)  # type: ignore[arg-type]
     assert held == [0]
 
 
-class Forgetful:
-    """A gateway without tombstones: `cancel` says so and fences nothing. The money arrives while recovery cancels."""
+class WithoutFence:
+    """A gateway whose `cancel` fences nothing. `during` is called before each charge, for example to run recovery."""
 
     def __init__(self, shop: Shop, during: Callable[[], Any]) -> None:
         self.inner: Any = shop.gateway
@@ -193,9 +195,9 @@ class Forgetful:
         return Answer(Outcome.CANCELED)
 
 
-def test_money_that_should_not_be_there_is_listed_and_goes_back_by_itself(app: Flask, shop: Shop) -> None:
-    """Recovery gives a slow charge up at a gateway that fences nothing; then its money arrives."""
-    gateway = Forgetful(shop, lambda: recover(shop))
+def test_a_stray_payment_is_listed_and_refunded_by_recovery(app: Flask, shop: Shop) -> None:
+    """Recovery cancels a slow charge at a gateway that fences nothing. After that, the gateway takes the money."""
+    gateway = WithoutFence(shop, lambda: recover(shop))
     charge = protocol.pay(purchase(order({MUG: 1}), receipt_url=LINK), gateway, 3.0)  # type: ignore[arg-type]
     assert charge.status is CANCELED
     assert moved(shop) == [("charge", 2400)]
@@ -212,8 +214,8 @@ def test_money_that_should_not_be_there_is_listed_and_goes_back_by_itself(app: F
     assert (at_gateway(shop), shop.value("SELECT state FROM orders")) == (0, "open")
 
 
-def test_the_same_stray_money_reported_twice_goes_back_once(app: Flask, shop: Shop) -> None:
-    gateway = Forgetful(shop, lambda: recover(shop))
+def test_a_stray_payment_reported_twice_is_refunded_once(app: Flask, shop: Shop) -> None:
+    gateway = WithoutFence(shop, lambda: recover(shop))
     charge = protocol.pay(purchase(order(), receipt_url=LINK), gateway, 3.0)  # type: ignore[arg-type]
     for _ in range(2):
         protocol.record(charge, Answer(Outcome.SUCCEEDED))
@@ -221,27 +223,27 @@ def test_the_same_stray_money_reported_twice_goes_back_once(app: Flask, shop: Sh
     assert [kind for kind, _ in moved(shop)] == ["charge", "refund"]
 
 
-def command(shop: Shop, *words: str) -> tuple[int, str]:
-    """Its exit status, and its last line: what is logged comes before."""
-    result = shop.app.test_cli_runner().invoke(args=["refund", *words])
+def command(shop: Shop, *options: str) -> tuple[int, str]:
+    """Run `flask refund`. Return its exit code and its last line of output, which comes after the log lines."""
+    result = shop.app.test_cli_runner().invoke(args=["refund", *options])
     return result.exit_code, result.output.splitlines()[-1]
 
 
-def test_the_command_says_how_it_ended(app: Flask, shop: Shop) -> None:
-    receipt = str(paid(shop).receipt_id)
-    assert command(shop, receipt, "--amount", "4.50") == (0, "€4.50: succeeded")
-    assert command(shop, receipt, "--amount", "19.51") == (1, "Error: nothing was refunded: €19.50 can be")
-    assert command(shop, receipt, "--amount", "0.005")[0] == 1
-    assert command(shop, receipt, "--amount", "much")[0] == 1
-    assert command(shop, receipt) == (0, "€19.50: succeeded")
-    assert command(shop, receipt) == (1, "Error: nothing was refunded: €0.00 can be")
+def test_the_command_reports_the_outcome(app: Flask, shop: Shop) -> None:
+    receipt_id = str(paid(shop).receipt_id)
+    assert command(shop, receipt_id, "--amount", "4.50") == (0, "€4.50: succeeded")
+    assert command(shop, receipt_id, "--amount", "19.51") == (1, "Error: nothing was refunded: €19.50 can be")
+    assert command(shop, receipt_id, "--amount", "0.005")[0] == 1
+    assert command(shop, receipt_id, "--amount", "much")[0] == 1
+    assert command(shop, receipt_id) == (0, "€19.50: succeeded")
+    assert command(shop, receipt_id) == (1, "Error: nothing was refunded: €0.00 can be")
     assert command(shop, str(uuid4())) == (1, "Error: there is no such receipt")
     assert [amount for _, amount in moved(shop)] == [2400, 450, 1950]
 
 
-def test_the_command_tells_doubt_from_refusal(app: Flask, shop: Shop) -> None:
+def test_the_command_distinguishes_doubt_from_a_declined_refund(app: Flask, shop: Shop) -> None:
     charge = paid(shop)
-    broken: Any = Broken(shop, never_arrives)
+    broken: Any = RefundsThrough(shop, never_arrives)
     shop.gateways.use(broken)
     assert command(shop, str(charge.receipt_id), "--amount", "4") == (3, "€4.00: in_doubt")
     shop.gateways.use(shop.gateway)
@@ -251,19 +253,19 @@ def test_the_command_tells_doubt_from_refusal(app: Flask, shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("step", ["claim", "_record"])
-def test_the_command_says_that_it_does_not_know_when_the_storage_goes(
+def test_the_command_reports_an_unknown_outcome_if_the_database_is_lost(
     app: Flask, shop: Shop, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever reads 1 ("nothing was refunded") would do it again: a lost commit is no 1."""
+    """Exit code 1 ("nothing was refunded") invites a second refund. After a lost commit it would be wrong."""
     charge, real = paid(shop), getattr(refunds, step)
 
-    def goes_away(*values: Any) -> Any:
+    def lose_connection(*values: Any) -> Any:
         real(*values)
         raise Unreachable("OperationalError")
 
-    monkeypatch.setattr(refunds, step, goes_away)
-    code, words = command(shop, str(charge.receipt_id), "--amount", "4")
-    assert (code, "do not repeat" in words) == (3, True)
+    monkeypatch.setattr(refunds, step, lose_connection)
+    code, line = command(shop, str(charge.receipt_id), "--amount", "4")
+    assert (code, "do not repeat" in line) == (3, True)
     monkeypatch.undo()
     recover_and_audit(shop)
     assert moved(shop) == [("charge", 2400), ("refund", 400)]

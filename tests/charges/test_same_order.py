@@ -1,4 +1,4 @@
-"""The same order again: same goods, total and e-mail within ten minutes are asked about before any money moves."""
+"""The same order again: the shopper must confirm a second order of the same goods, total and e-mail address."""
 
 from functools import partial
 
@@ -20,17 +20,17 @@ EMAIL = "ada@example.org"
 AN_HOUR_AGO = {"sqlite": "datetime('now', '-1 hour')", "postgresql": "now() - interval '1 hour'"}
 
 
-def test_a_second_device_is_asked(shop: Shop, app: Flask) -> None:
+def test_a_second_device_must_confirm(shop: Shop, app: Flask) -> None:
     first, gateway = order({MUG: 2}), ScriptedGateway()
     pay(purchase(first, email=EMAIL), ScriptedGateway(), 3)
-    with pytest.raises(OrderedBefore) as told:
+    with pytest.raises(OrderedBefore) as caught:
         pay(purchase(order({MUG: 2}), email=EMAIL), gateway, 3)
-    assert (told.value.total, told.value.buyer_id) == (4800, first.buyer_id)
+    assert (caught.value.total, caught.value.buyer_id) == (4800, first.buyer_id)
     assert gateway.asked == []
-    assert shop.stock(MUG) == 198, "what was reserved is given back"
+    assert shop.stock(MUG) == 198, "the second order must release its stock"
 
 
-def test_it_is_charged_when_the_shopper_says_so(shop: Shop, app: Flask) -> None:
+def test_a_confirmed_second_order_is_charged(shop: Shop, app: Flask) -> None:
     pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
     second = order()
     with pytest.raises(OrderedBefore):
@@ -40,7 +40,7 @@ def test_it_is_charged_when_the_shopper_says_so(shop: Shop, app: Flask) -> None:
         pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
 
 
-def test_two_devices_at_one_moment_one_is_asked(shop: Shop, app: Flask) -> None:
+def test_of_simultaneous_devices_one_pays_and_the_others_must_confirm(shop: Shop, app: Flask) -> None:
     for n in range(10):
         gateway = ScriptedGateway()
         presses = [purchase(order({BOWL: 1}), email=f"ada{n}@example.org") for _ in range(3)]
@@ -49,35 +49,35 @@ def test_two_devices_at_one_moment_one_is_asked(shop: Shop, app: Flask) -> None:
         assert len(gateway.asked) == 1
 
 
-def test_the_earlier_one_counts_while_it_is_in_doubt(shop: Shop, app: Flask) -> None:
+def test_an_earlier_order_in_doubt_counts(shop: Shop, app: Flask) -> None:
     pay(purchase(order(), email=EMAIL), ScriptedGateway(LOST), 0.1)
     with pytest.raises(OrderedBefore):
         pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
 
 
-def test_a_declined_one_does_not_count(shop: Shop, app: Flask) -> None:
+def test_a_declined_order_does_not_count(shop: Shop, app: Flask) -> None:
     pay(purchase(order(), email=EMAIL), ScriptedGateway(DECLINED), 3)
     assert pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3).status is SUCCEEDED
 
 
-def test_a_declined_one_does_not_hide_an_earlier_one(shop: Shop, app: Flask) -> None:
-    """Paid, then confirmed again but declined: a third browser must still be asked about the first payment."""
+def test_a_declined_order_does_not_hide_an_earlier_one(shop: Shop, app: Flask) -> None:
+    """The first order is paid, the confirmed second one declined. A third one must still be confirmed."""
     pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
     pay(purchase(order(), email=EMAIL, order_again=True), ScriptedGateway(DECLINED), 3)
     with pytest.raises(OrderedBefore):
         pay(purchase(order(), email=EMAIL), ScriptedGateway(), 3)
 
 
-def test_entries_that_no_longer_matter_are_forgotten(shop: Shop, app: Flask, engine_name: str) -> None:
+def test_entries_that_no_longer_matter_are_deleted(shop: Shop, app: Flask, engine_name: str) -> None:
     pay(purchase(order(), email=EMAIL), ScriptedGateway(DECLINED), 3)
     pay(purchase(order(), email="grace@example.org"), ScriptedGateway(), 3)
     pay(purchase(order(), email="alan@example.org"), ScriptedGateway(LOST), 0.1)
     with transaction() as tx:
-        assert same_order.forget(tx) == 2, "the declined one's entry and its lock"
+        assert same_order.forget(tx) == 2, "the entry of the declined order and its lock"
     shop.execute(f"UPDATE charge SET ended_at = {AN_HOUR_AGO[engine_name]} WHERE ended_at IS NOT NULL")
     with transaction() as tx:
-        assert same_order.forget(tx) == 2, "the one that was paid an hour ago"
-    assert shop.value("SELECT count(*) FROM same_order_charge") == 1, "the one in doubt still matters"
+        assert same_order.forget(tx) == 2, "the entry of the order that was paid an hour ago, and its lock"
+    assert shop.value("SELECT count(*) FROM same_order_charge") == 1, "the order in doubt still matters"
     with pytest.raises(OrderedBefore):
         pay(purchase(order(), email="alan@example.org"), ScriptedGateway(), 3)
 
@@ -90,24 +90,24 @@ def test_after_ten_minutes_it_is_a_new_order(shop: Shop, app: Flask, engine_name
 
 
 @pytest.mark.parametrize("other", [{"email": "grace@example.org"}, {"goods": {MUG: 2}}, {"goods": {BOWL: 1}}])
-def test_another_order_is_not_asked_about(shop: Shop, app: Flask, other: dict[str, object]) -> None:
+def test_a_different_order_needs_no_confirmation(shop: Shop, app: Flask, other: dict[str, object]) -> None:
     pay(purchase(order({MUG: 1}), email=EMAIL), ScriptedGateway(), 3)
     token = order(other.get("goods", {MUG: 1}))  # type: ignore[arg-type]
     assert pay(purchase(token, email=other.get("email", EMAIL)), ScriptedGateway(), 3).status is SUCCEEDED
 
 
 @pytest.mark.parametrize("spelling", ["ADA@Example.ORG", "  ada@example.org ", "ａda@example.org"])
-def test_spellings_of_one_address_are_one_shopper(spelling: str) -> None:
+def test_spellings_of_one_address_have_one_fingerprint(spelling: str) -> None:
     goods = [Goods(1, 1, 2400), Goods(2, 3, 100)]
     assert fingerprint(goods, "EUR", spelling) == fingerprint(goods[::-1], "EUR", EMAIL)
 
 
-def test_the_mark_tells_goods_prices_and_currencies_apart() -> None:
-    marks = {
+def test_the_fingerprint_depends_on_goods_prices_currency_and_address() -> None:
+    fingerprints = {
         fingerprint([Goods(1, 1, 2400)], "EUR", EMAIL),
         fingerprint([Goods(1, 1, 2500)], "EUR", EMAIL),
         fingerprint([Goods(1, 2, 2400)], "EUR", EMAIL),
         fingerprint([Goods(1, 1, 2400)], "USD", EMAIL),
         fingerprint([Goods(1, 1, 2400)], "EUR", "a" + EMAIL),
     }
-    assert len(marks) == 5
+    assert len(fingerprints) == 5

@@ -1,4 +1,4 @@
-"""Legal transitions are enforced twice: in the code's compare-and-set and by the database itself."""
+"""Legal transitions are enforced twice: by the compare-and-set in the code and by a trigger of the database."""
 
 from itertools import product
 
@@ -16,7 +16,7 @@ from tests.shops import Shop
 
 
 def charge_in(shop: Shop, state: Status) -> ChargeSnapshot:
-    """A charge that got to this state by legal steps."""
+    """Return a charge in this state, reached by legal transitions."""
     bought = purchase(order())
     charge = protocol.claim(bought, shop.gateway, 3)
     if state is not PROCESSING:
@@ -30,7 +30,7 @@ def status_of(charge: ChargeSnapshot) -> Status:
         return rows.get(tx, charge.id).status
 
 
-def test_the_database_allows_just_the_table(shop: Shop, app: Flask) -> None:
+def test_the_database_allows_exactly_the_legal_transitions(shop: Shop, app: Flask) -> None:
     for before, after in product(Status, Status):
         charge = charge_in(shop, before)
         legal = after == before or after in TRANSITIONS[before]
@@ -44,25 +44,25 @@ def test_the_database_allows_just_the_table(shop: Shop, app: Flask) -> None:
         assert status_of(charge) == (after if legal else before)
 
 
-def test_the_table_itself() -> None:
+def test_the_transition_table_is_consistent() -> None:
     assert set(TRANSITIONS) == set(Status)
     assert PENDING | {SUCCEEDED} == LIVE
     assert LIVE | WITHOUT_MONEY == set(Status)
     for ended in WITHOUT_MONEY | {SUCCEEDED}:
-        assert not TRANSITIONS[ended], "what has ended stays as it is"
+        assert not TRANSITIONS[ended], "an ended charge never changes"
     assert not any(PROCESSING in after for after in TRANSITIONS.values())
 
 
-def test_a_move_writes_only_onto_the_state_that_was_seen(shop: Shop, app: Flask) -> None:
+def test_a_move_writes_only_if_the_status_is_the_one_seen(shop: Shop, app: Flask) -> None:
     charge = charge_in(shop, PROCESSING)
     with transaction() as tx:
         assert rows.move(tx, charge, Status.IN_DOUBT, note="no answer")
     with transaction() as tx:
-        assert not rows.move(tx, charge, Status.DECLINED), "we saw it processing; it is in doubt"
+        assert not rows.move(tx, charge, Status.DECLINED), "the snapshot says processing, but the row is in doubt"
     assert status_of(charge) is Status.IN_DOUBT
 
 
-def test_an_answer_that_comes_late_changes_nothing(shop: Shop, app: Flask) -> None:
+def test_a_late_answer_changes_nothing(shop: Shop, app: Flask) -> None:
     for ended, late in product([Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.CANCELED], Outcome):
         charge = charge_in(shop, PROCESSING)
         protocol.record(charge, Answer(ended))
@@ -77,7 +77,7 @@ def test_doubt_never_overwrites_an_outcome(shop: Shop, app: Flask) -> None:
     assert status_of(charge) is SUCCEEDED
 
 
-def test_an_ended_charge_says_when_and_a_pending_one_does_not(shop: Shop, app: Flask) -> None:
+def test_exactly_the_ended_charges_have_an_end_time(shop: Shop, app: Flask) -> None:
     for state in Status:
         charge = charge_in(shop, state)
         ended = shop.value("SELECT ended_at FROM charge WHERE id = :id", id=charge.id)

@@ -1,4 +1,4 @@
-"""The token: nobody but us makes one, whoever changes one is refused, and old ones are good for ever."""
+"""The token: only this shop can make one, changed tokens are refused, and tokens never expire."""
 
 import string
 import time
@@ -20,7 +20,7 @@ def make(tokens: Tokens, **changes: object) -> str:
     return tokens.make(**values)  # type: ignore[arg-type]
 
 
-def test_it_says_what_it_was_made_for() -> None:
+def test_a_token_contains_what_it_was_made_for() -> None:
     token = Tokens(SECRET).read(make(Tokens(SECRET)))
     assert (token.order_random_id, token.version, token.buyer_id, token.amount, token.currency) == (
         ORDER,
@@ -32,25 +32,25 @@ def test_it_says_what_it_was_made_for() -> None:
     assert abs(token.issued - time.time()) < 60
 
 
-def test_every_showing_has_a_key_of_its_own() -> None:
+def test_every_token_has_its_own_key() -> None:
     tokens = Tokens(SECRET)
     assert len({tokens.read(make(tokens)).key for _ in range(100)}) == 100
 
 
-@given(where=st.floats(0, 1), length=st.integers(0, 5), other=st.text(st.characters(codec="utf-8"), max_size=5))
+@given(position=st.floats(0, 1), length=st.integers(0, 5), other=st.text(st.characters(codec="utf-8"), max_size=5))
 @settings(deadline=None)
-def test_any_change_to_the_text_is_refused(where: float, length: int, other: str) -> None:
+def test_any_change_to_the_text_is_refused(position: float, length: int, other: str) -> None:
     tokens = Tokens(SECRET)
     text = make(tokens)
-    place = round(where * len(text))
-    changed = text[:place] + other + text[place + length :]
+    start = round(position * len(text))
+    changed = text[:start] + other + text[start + length :]
     if changed == text:
         return
     with pytest.raises(BadToken):
         tokens.read(changed)
 
 
-def test_the_last_character_has_one_spelling_only() -> None:
+def test_the_last_character_cannot_be_replaced() -> None:
     text = make(Tokens(SECRET))
     for last in string.ascii_letters + string.digits + "-_=.":
         if last != text[-1]:
@@ -60,47 +60,47 @@ def test_the_last_character_has_one_spelling_only() -> None:
 
 @given(st.text(max_size=LONGEST + 10) | st.binary(max_size=300).map(lambda b: b.decode("latin-1")))
 @settings(deadline=None)
-def test_what_we_did_not_make_is_refused(text: str) -> None:
+def test_arbitrary_text_is_refused(text: str) -> None:
     with pytest.raises(BadToken):
         Tokens(SECRET).read(text)
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "\x00", "é", "x" * 1_000_000, "e30.e30", "[]", "null.x.y"])
-def test_odd_texts_are_refused(text: str) -> None:
+def test_unusual_texts_are_refused(text: str) -> None:
     with pytest.raises(BadToken):
         Tokens(SECRET).read(text)
 
 
-def test_another_secret_makes_no_token_of_ours() -> None:
+def test_a_token_signed_with_another_secret_is_refused() -> None:
     with pytest.raises(BadToken):
         Tokens(SECRET).read(make(Tokens("somebody else's secret")))
 
 
-def test_a_cookie_or_another_signed_text_is_no_token() -> None:
+def test_a_text_signed_for_another_purpose_is_refused() -> None:
     other = Tokens(SECRET)
     other._signer.salt = b"cookie-session"
     with pytest.raises(BadToken):
         Tokens(SECRET).read(make(other))
 
 
-def test_a_rotated_secret_still_reads_the_forms_that_are_open() -> None:
+def test_tokens_signed_with_an_earlier_secret_are_read() -> None:
     old = make(Tokens("the secret of last year"))
     rotated = Tokens(SECRET, ["the secret of last year", "one that is older still"])
     assert rotated.read(old).order_random_id == ORDER
-    assert Tokens(SECRET).read(make(rotated)).order_random_id == ORDER, "the new secret signs"
+    assert Tokens(SECRET).read(make(rotated)).order_random_id == ORDER, "new tokens must be signed with the new secret"
     with pytest.raises(BadToken):
         Tokens("the secret of last year").read(make(rotated))
 
 
-def test_no_token_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_never_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = Tokens(SECRET)
     monkeypatch.setattr("app.charges.tokens.time", lambda: 0.0)
-    first_day = make(tokens)
+    old_token = make(tokens)
     monkeypatch.undo()
-    assert tokens.read(first_day).issued == 0
+    assert tokens.read(old_token).issued == 0
 
 
-def test_another_format_is_refused() -> None:
+def test_an_unknown_format_is_refused() -> None:
     tokens = Tokens(SECRET)
     later = tokens._signer.dumps([3, uuid4().hex, 12, 3, BUYER.hex, 4800, "EUR", 0])
     with pytest.raises(BadToken):
@@ -124,6 +124,6 @@ def test_new_keys_and_receipt_ids_are_sorted_by_time(monkeypatch: pytest.MonkeyP
         assert {len(each) for each in made} == {36}
 
 
-def test_its_text_is_short_enough_to_be_read() -> None:
+def test_the_longest_token_is_well_below_the_limit() -> None:
     largest = make(Tokens(SECRET), version=2**63 - 1, amount=2**63 - 1)
     assert len(largest) < LONGEST / 2
