@@ -29,7 +29,7 @@ from lab.stage import actors
 from lab.stage.actors import SECONDS, WINDOW, Story
 from lab.stage.steps import PROGRAM
 from tests.stripe.provider import payments
-from tests.stripe.provider.questions import Asked, Fault, answer, nested
+from tests.stripe.provider.requests import Fault, Request, answer, nested
 from tests.stripe.provider.state import API_KEY, APPROVES, KEY_LIFE, Object, Refusal, State
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ class Books(State):
     def now(self) -> int:
         return int(self.clock())
 
-    def name(self, prefix: str) -> str:
+    def new_id(self, prefix: str) -> str:
         self.named += 1
         return f"{prefix}_{self.named}"
 
-    def tell(self, kind: str, about: Object) -> None:
+    def add_event(self, kind: str, about: Object) -> None:
         """Nothing: what is told, and when, the schedule says."""
 
     def copy(self) -> "Books":
@@ -105,9 +105,9 @@ class Provider:
     def arrive(self, question: Question, fate: str = "ok") -> httpx.Response:
         """The question reaches the provider: what it does, and what it answers."""
         params = nested(parse_qsl(question.form, keep_blank_values=True))
-        asked = Asked(question.method, question.path, question.key or question.path, params)
+        asked = Request(question.method, question.path, question.key or question.path, params)
         try:
-            status, body, replayed = answer(self.books, asked, Fault("", "fell") if fate == "before" else None)
+            status, body, replayed = answer(self.books, asked, Fault("", "failed") if fate == "before" else None)
         except Refusal as refusal:
             status, body, replayed = refusal.status, refusal.body, False
         return httpx.Response(status, json=body, headers={"Idempotent-Replayed": str(replayed)})

@@ -1,4 +1,4 @@
-"""A shop that takes money by Stripe's interface, and a provider of our own that speaks it."""
+"""A shop whose gateway is Stripe, and a stand-in for Stripe."""
 
 from collections.abc import Callable, Iterator
 
@@ -21,7 +21,7 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture
 def shop(make_shop: Callable[..., Shop], provider: Provider) -> Shop:
-    """The shop, on either engine, its gateway the provider."""
+    """Return a shop whose gateway is the stand-in, on each database engine."""
     shop = make_shop(
         payment_gateway="stripe", stripe_secret_key=API_KEY, stripe_webhook_secret=(SECRET,),
         stripe_api_base=provider.origin, gateway_deadline=2.0,
@@ -39,7 +39,10 @@ def gateway(shop: Shop) -> StripeGateway:
 
 @pytest.fixture
 def recover(shop: Shop) -> Callable[..., int]:
-    """One pass of recovery over everything that is open, whether due or not."""
+    """Return a function that makes one pass of recovery over all open charges and refunds, whether due or not.
+
+    `window` is the number of seconds that a shopper has to pay on the provider's page.
+    """
 
     def run(window: float = 3600.0) -> int:
         for name in ("charge", "refund"):

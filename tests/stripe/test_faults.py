@@ -1,7 +1,7 @@
-"""Every question to the provider, with all that may go wrong there, twice: once for the shop and once for recovery.
+"""Every request to the provider meets every fault twice: once for the shop and once for recovery.
 
-Meanwhile one shopper pays and another walks away. Then the provider is well again, time goes by, recovery looks after
-what is open, and nothing may be left in doubt.
+One shopper pays meanwhile, and another one leaves. Then the fault is over, time goes by, recovery settles what is
+open, and nothing may be left in doubt.
 """
 
 from collections import Counter
@@ -23,57 +23,67 @@ from tests.stripe.test_paying import form_of
 
 pytestmark = pytest.mark.slow
 
-FAULTS = ["lost", "unheard", "fell", "fell_late", "away", "in_use", "busy", "garbage", "other"]
+FAULTS = [
+    "answer_lost", "not_received", "failed", "failed_late", "unavailable", "in_use", "rate_limited", "garbage",
+    "other_amount",
+]  # fmt: skip
 EXACTLY = " "
-MAKE, LIST = "POST /v1/checkout/sessions" + EXACTLY, "GET /v1/checkout/sessions" + EXACTLY
+"""Ends a prefix of "METHOD path ", so that longer paths do not match."""
+
+CREATE, LIST = "POST /v1/checkout/sessions" + EXACTLY, "GET /v1/checkout/sessions" + EXACTLY
 EXPIRE, RETRIEVE = "POST /v1/checkout/sessions/", "GET /v1/checkout/sessions/"
 REFUND = "POST /v1/refunds"
 
 TIMES = 2
+"""Requests that meet the fault."""
 
-OVER = -5.0
-"""The window (seconds) of recovery when every shopper's time is over."""
+NO_TIME_LEFT = -5.0
+"""The window of recovery, in seconds, with which every shopper's time to pay is over."""
 
 DAY = 25 * 3600
-"""Seconds after which the provider has forgotten its keys, and every session has ended."""
+"""Seconds after which the provider has forgotten its keys and every session has expired."""
 
 
 @pytest.fixture(autouse=True)
 def clocks(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both clocks go together. The shop asks once and leaves the rest to recovery."""
+    """Give the gateway and the provider one clock. The shop asks once; recovery does the rest."""
     monkeypatch.setattr(requests, "time", lambda: time() + provider.state.ahead)
     monkeypatch.setattr(protocol, "ASK_PAUSE", 60.0)
 
 
 @dataclass
-class Buying:
-    """One shopper's way to the provider's page and back, with the provider's faults on it."""
+class Visit:
+    """One shopper's visit to the provider's page, with one kind of fault."""
 
     shop: Shop
     provider: Provider
     shopper: Shopper
     kind: str
 
-    def goes_to_pay(self, email: str) -> None:
+    def start_payment(self, email: str) -> None:
+        """Fill a basket and send the checkout form."""
         answer = form_of(self.shopper).fill(email=email).post()
         assert answer.status_code == 303
 
-    def breaks(self, where: str) -> None:
-        self.provider.fault(where, self.kind, TIMES)
+    def break_requests(self, prefix: str) -> None:
+        """Let the next requests whose "METHOD path " begins with `prefix` meet the fault."""
+        self.provider.fault(prefix, self.kind, TIMES)
 
     def receipt(self) -> Page:
-        return self.shopper.open(f"/receipts/{self.number()}")
+        """Open the receipt of the latest charge, which is this shopper's."""
+        return self.shopper.open(f"/receipts/{self.receipt_id()}")
 
-    def number(self) -> UUID:
-        """Of the latest receipt, which is this shopper's."""
+    def receipt_id(self) -> str:
+        """Return the receipt id of the latest charge, which is this shopper's."""
         return str(self.shop.value("SELECT receipt_id FROM charge ORDER BY id DESC LIMIT 1"))
 
-    def pays(self) -> None:
-        """If there is a page to pay on: nobody else can lead them there."""
+    def pay(self) -> None:
+        """Pay if the receipt links to a payment page. The shopper knows no other way to it."""
         if url := self.receipt().links.get("Continue to the payment page"):
             self.provider.pay(self._session(url))
 
-    def gives_up(self) -> None:
+    def cancel(self) -> None:
+        """Press the button on the receipt that cancels the payment."""
         answer = self.receipt().submit("Give this payment up")
         assert answer.status in {200, 503}, "503: the provider could not be asked, and the page says so"
 
@@ -81,81 +91,83 @@ class Buying:
         return self.provider.state.sessions[url.rsplit("/", 1)[1]]
 
 
-def making(buying: Buying, email: str, pays: bool) -> None:
-    buying.breaks(MAKE)
-    buying.goes_to_pay(email)
+def create(visit: Visit, email: str, pays: bool) -> None:
+    visit.break_requests(CREATE)
+    visit.start_payment(email)
 
 
-def retrieving(buying: Buying, email: str, pays: bool) -> None:
-    buying.goes_to_pay(email)
-    buying.breaks(RETRIEVE)
+def retrieve(visit: Visit, email: str, pays: bool) -> None:
+    visit.start_payment(email)
+    visit.break_requests(RETRIEVE)
     if pays:
-        buying.pays()
-    assert buying.receipt().status == 200
+        visit.pay()
+    assert visit.receipt().status == 200
 
 
-def expiring(buying: Buying, email: str, pays: bool) -> None:
-    buying.goes_to_pay(email)
-    buying.breaks(EXPIRE)
-    buying.gives_up()
+def expire(visit: Visit, email: str, pays: bool) -> None:
+    visit.start_payment(email)
+    visit.break_requests(EXPIRE)
+    visit.cancel()
 
 
-def listing(buying: Buying, email: str, pays: bool) -> None:
-    """The session was made, but the key brings back nothing but a failure: only the list has it."""
-    buying.provider.fault(MAKE, "fell_late")
-    buying.breaks(LIST)
-    buying.goes_to_pay(email)
-    recover(buying.shop)
+def find_in_list(visit: Visit, email: str, pays: bool) -> None:
+    """Start a payment whose session only the list can show, because its key returns a stored failure."""
+    visit.provider.fault(CREATE, "failed_late")
+    visit.break_requests(LIST)
+    visit.start_payment(email)
+    recover(visit.shop)
 
 
-def refunding(buying: Buying, email: str, pays: bool) -> None:
-    """In part, or all of it; who walks away has taken the goods."""
-    buying.goes_to_pay(email)
-    buying.pays()
-    assert buying.receipt().title.startswith("Paid")
-    buying.breaks(REFUND)
-    with buying.shop.app.app_context():
-        charge = receipts.find_charge(buying.number())
+def refund(visit: Visit, email: str, pays: bool) -> None:
+    """Refund a part of the payment of one shopper, and the whole payment of the other one."""
+    visit.start_payment(email)
+    visit.pay()
+    assert visit.receipt().title.startswith("Paid")
+    visit.break_requests(REFUND)
+    with visit.shop.app.app_context():
+        charge = receipts.find_charge(visit.receipt_id())
         assert charge is not None
-        gateway = buying.shop.gateways.of(charge.gateway, charge.account)
+        gateway = visit.shop.gateways.of(charge.gateway, charge.account)
         refunds.refund(charge, 900 if pays else charge.amount, gateway, 2)
 
 
 def settle(shop: Shop, provider: Provider) -> None:
-    """Recovery, again and again: while somebody may still come, when everybody's time is over, and a day later."""
+    """Run recovery several times: when every shopper's time to pay is over, and a day later."""
     for ahead in (0, 0, DAY):
         provider.state.ahead += ahead
-        recover(shop, OVER)
-    assert provider.faults[-1].times < TIMES, "the fault was never met"
+        recover(shop, NO_TIME_LEFT)
+    assert provider.faults[-1].times < TIMES, "no request met the fault"
     provider.faults.clear()
-    recover(shop, OVER)
+    recover(shop, NO_TIME_LEFT)
 
 
-CALLS = {making: 1, retrieving: 1, expiring: None, listing: 1, refunding: 2}
-"""How many of the two have paid in the end; None: whoever was first, the page or the giving up."""
+CALLS = {create: 1, retrieve: 1, expire: None, find_in_list: 1, refund: 2}
+"""How many of the two shoppers have paid in the end. None if it depends on which came first, paying or cancelling."""
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_once_or_not_at_all_and_nothing_left_in_doubt(shop: Shop, provider: Provider, kind: str) -> None:
+def test_each_order_is_paid_once_or_not_at_all_and_nothing_stays_in_doubt(
+    shop: Shop, provider: Provider, kind: str
+) -> None:
     paid: Counter[str] = Counter()
     for call, pays in product(CALLS, (True, False)):
-        buying = Buying(shop, provider, shop.shopper(), kind)
-        call(buying, f"{call.__name__}-{pays}@example.org", pays)
+        visit = Visit(shop, provider, shop.shopper(), kind)
+        call(visit, f"{call.__name__}-{pays}@example.org", pays)
         recover(shop)
         recover(shop)
         if pays:
-            buying.pays()
+            visit.pay()
         settle(shop, provider)
-        paid[call.__name__] += buying.receipt().title.startswith(("Paid", "Refunded"))
+        paid[call.__name__] += visit.receipt().title.startswith(("Paid", "Refunded"))
     recover_and_audit(shop)
-    agree(shop, provider)
-    never_made = {"making": 0} if kind == "fell" else {}
-    expected = {call.__name__: paid[call.__name__] if many is None else many for call, many in CALLS.items()}
-    assert paid == expected | never_made
+    check_both_sides_agree(shop, provider)
+    not_created = {"create": 0} if kind == "failed" else {}
+    expected = {call.__name__: paid[call.__name__] if count is None else count for call, count in CALLS.items()}
+    assert paid == expected | not_created
 
 
-def agree(shop: Shop, provider: Provider) -> None:
-    """Ours and theirs: who is paid here has paid there, once, and the other way round."""
+def check_both_sides_agree(shop: Shop, provider: Provider) -> None:
+    """Check that the shop and the provider have the same payments, each once, and the same sum of refunds."""
     taken = Counter(charge["metadata"]["payonce_charge"] for charge in provider.paid())
     booked = {str(UUID(str(key))) for (key,) in shop.rows("SELECT key FROM charge WHERE status = 'succeeded'")}
     assert dict(taken) == dict.fromkeys(booked, 1)

@@ -1,4 +1,4 @@
-"""Paying on the provider's page: whatever the shopper does, one session, one charge, one receipt."""
+"""Paying on the provider's page: every way through it leads to one session, one charge and one receipt."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +20,13 @@ CREATE = "POST /v1/checkout/sessions"
 
 
 def form_of(shopper: Shopper) -> Form:
-    """A filled basket and the checkout's form, which has no card fields."""
+    """Fill a basket. Return the checkout form, filled in."""
     fill_basket(shopper)
-    return shown(shopper)
+    return open_form(shopper)
 
 
-def shown(shopper: Shopper) -> Form:
+def open_form(shopper: Shopper) -> Form:
+    """Open the checkout form, which has no card fields. Return it filled in."""
     form = shopper.open("/checkout").form("Continue to pay")
     assert not {"card_number", "card_expiry", "card_cvc"} & set(form.fields)
     return form.fill(email="ada@example.org", name="Ada Example")
@@ -43,7 +44,7 @@ def test_a_shopper_pays_on_the_providers_page(shop: Shop, provider: Provider) ->
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
 
 
-def test_the_return_address_changes_nothing_by_itself(shop: Shop, provider: Provider) -> None:
+def test_the_return_url_alone_changes_nothing(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     form_of(shopper).post()
     for _ in range(3):
@@ -55,7 +56,7 @@ def test_the_return_address_changes_nothing_by_itself(shop: Shop, provider: Prov
     assert shop.charges() == {"requires_action": 1}
 
 
-def test_twenty_twins_make_one_session(shop: Shop, provider: Provider) -> None:
+def test_twenty_twins_create_one_session(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     form = form_of(shopper)
     with ThreadPoolExecutor(20) as pool:
@@ -65,9 +66,9 @@ def test_twenty_twins_make_one_session(shop: Shop, provider: Provider) -> None:
     assert (provider.calls(CREATE), len(provider.state.sessions), shop.charges().total()) == (1, 1, 1)
 
 
-def test_two_tabs_make_one_session(shop: Shop, provider: Provider) -> None:
+def test_two_tabs_create_one_session(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
-    first, second = form_of(shopper), shown(shopper)
+    first, second = form_of(shopper), open_form(shopper)
     first.post()
     page = second.submit()
     assert page.heading == "Your payment waits for you"
@@ -78,7 +79,7 @@ def test_two_tabs_make_one_session(shop: Shop, provider: Provider) -> None:
     assert len(provider.paid()) == 1
 
 
-def test_back_from_the_providers_page_leads_to_the_same_session(shop: Shop, provider: Provider) -> None:
+def test_a_shopper_who_goes_back_continues_in_the_same_session(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     form = form_of(shopper)
     form.post()
@@ -87,7 +88,7 @@ def test_back_from_the_providers_page_leads_to_the_same_session(shop: Shop, prov
     assert len(provider.state.sessions) == 1
 
 
-def test_declined_on_the_page_and_paid_there_with_another_card(shop: Shop, provider: Provider) -> None:
+def test_a_declined_card_can_be_replaced_on_the_providers_page(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     form_of(shopper).post()
     assert provider.pay(number=DECLINES) == "declined"
@@ -96,7 +97,7 @@ def test_declined_on_the_page_and_paid_there_with_another_card(shop: Shop, provi
     assert shopper.open(provider.session["success_url"]).title.startswith("Paid")
 
 
-def test_the_providers_page_asks_the_cardholders_bank(shop: Shop, provider: Provider) -> None:
+def test_3d_secure_on_the_providers_page(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     url = form_of(shopper).post().headers["Location"]
     assert provider.pay(number=ASKS) == "asks"
@@ -105,7 +106,7 @@ def test_the_providers_page_asks_the_cardholders_bank(shop: Shop, provider: Prov
     assert shopper.open(provider.session["success_url"]).title.startswith("Paid")
 
 
-def test_giving_up_ends_it_at_the_provider_first(shop: Shop, provider: Provider) -> None:
+def test_a_cancelled_payment_is_expired_at_the_provider_first(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     form_of(shopper).post()
     before = shop.stock(MUG)
@@ -113,11 +114,11 @@ def test_giving_up_ends_it_at_the_provider_first(shop: Shop, provider: Provider)
     assert page.heading == "Nothing was charged"
     assert (provider.session["status"], provider.pay()) == ("expired", "over")
     assert shop.stock(MUG) == before + 1
-    assert shown(shopper).post().status_code == 303
+    assert open_form(shopper).post().status_code == 303
     assert sorted(session["status"] for session in provider.state.sessions.values()) == ["expired", "open"]
 
 
-def test_giving_up_what_was_just_paid_is_paid(shop: Shop, provider: Provider) -> None:
+def test_a_payment_cancelled_just_after_it_was_paid_stays_paid(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     form_of(shopper).post()
     waiting = shopper.open(provider.session["success_url"])
@@ -126,16 +127,16 @@ def test_giving_up_what_was_just_paid_is_paid(shop: Shop, provider: Provider) ->
     assert (shop.charges(), len(provider.paid())) == ({"succeeded": 1}, 1)
 
 
-def test_giving_up_while_the_provider_is_away_changes_nothing(shop: Shop, provider: Provider) -> None:
+def test_cancelling_while_the_provider_is_unreachable_changes_nothing(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     form_of(shopper).post()
     waiting = shopper.open(provider.session["success_url"])
-    provider.fault("", "unheard", times=9)
+    provider.fault("", "not_received", times=9)
     assert waiting.submit("Give this payment up").heading == "Your payment waits for you"
     assert (shop.charges(), provider.session["status"]) == ({"requires_action": 1}, "open")
 
 
-def test_an_abandoned_payment_is_ended_by_recovery(shop: Shop, provider: Provider, recover: Callable[..., int]) -> None:
+def test_recovery_cancels_an_abandoned_payment(shop: Shop, provider: Provider, recover: Callable[..., int]) -> None:
     shopper = shop.shopper()
     form_of(shopper).post()
     recover()
@@ -145,7 +146,7 @@ def test_an_abandoned_payment_is_ended_by_recovery(shop: Shop, provider: Provide
     assert shopper.open(provider.session["success_url"]).heading == "Nothing was charged"
 
 
-def test_a_session_that_ended_by_itself(shop: Shop, provider: Provider) -> None:
+def test_a_session_that_expired_by_itself_cancels_the_charge(shop: Shop, provider: Provider) -> None:
     shopper = shop.shopper()
     form_of(shopper).post()
     provider.state.ahead = 24 * 3600
@@ -153,42 +154,42 @@ def test_a_session_that_ended_by_itself(shop: Shop, provider: Provider) -> None:
     assert shop.charges() == {"canceled": 1}
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_a_worker_killed_around_the_asking_leaves_one_session(
+@pytest.mark.parametrize("was_asked", [False, True])
+def test_a_worker_killed_before_or_after_asking_leaves_one_session(
     shop: Shop, provider: Provider, gateway: StripeGateway, recover: Callable[..., int],
-    monkeypatch: pytest.MonkeyPatch, asked: bool,
+    monkeypatch: pytest.MonkeyPatch, was_asked: bool,
 ) -> None:  # fmt: skip
-    """Killed after the claim, or after the session was made and before it was recorded."""
+    """The worker dies after the claim, or after the session was created and before it is recorded."""
 
     class Killed(BaseException):
         pass
 
-    def killed(*_: object) -> object:
+    def die(*_: object) -> object:
         raise Killed
 
     shopper = shop.shopper()
     form = form_of(shopper)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(protocol, "record" if asked else "ask", killed)
+        patch.setattr(protocol, "record" if was_asked else "ask", die)
         form.post()
-    assert (shop.charges(), len(provider.state.sessions)) == ({"processing": 1}, int(asked))
+    assert (shop.charges(), len(provider.state.sessions)) == ({"processing": 1}, int(was_asked))
     recover()
     assert (shop.charges(), len(provider.state.sessions)) == ({"requires_action": 1}, 1)
     page = form.submit()
     assert page.links["Continue to the payment page"] == provider.session["url"]
 
 
-def test_a_lost_answer_is_asked_for_again_at_once(shop: Shop, provider: Provider) -> None:
-    provider.fault(CREATE, "lost")
+def test_a_lost_answer_is_asked_for_again_within_the_request(shop: Shop, provider: Provider) -> None:
+    provider.fault(CREATE, "answer_lost")
     answer = form_of(shop.shopper()).post()
     assert answer.headers["Location"] == provider.session["url"]
     assert (provider.calls(CREATE), len(provider.state.sessions)) == (2, 1)
 
 
-def test_a_remembered_failure_is_asked_for_twice_and_then_waited_out(
+def test_a_stored_failure_leaves_the_charge_in_doubt_until_its_fence(
     shop: Shop, provider: Provider, recover: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider.fault(CREATE, "fell")
+    provider.fault(CREATE, "failed")
     shopper = shop.shopper()
     page = form_of(shopper).submit()
     assert (shop.charges(), provider.calls(CREATE)) == ({"in_doubt": 1}, 2)
@@ -202,48 +203,48 @@ def test_a_remembered_failure_is_asked_for_twice_and_then_waited_out(
     assert provider.calls(CREATE) == 3
 
 
-def test_a_provider_that_was_never_reached_took_nothing(shop: Shop, provider: Provider) -> None:
+def test_a_provider_that_was_never_reached_cancels_the_charge(shop: Shop, provider: Provider) -> None:
     shop.gateways.current._client._requestor._options.base_addresses["api"] = "http://127.0.0.1:9"
     shopper = shop.shopper()
     page = form_of(shopper).submit()
     assert (page.heading, shop.charges()) == ("Nothing was charged", {"canceled": 1})
 
 
-def test_a_first_try_that_got_nowhere_does_not_end_what_recovery_has_begun(
+def test_a_request_that_was_not_sent_does_not_end_what_recovery_has_begun(
     shop: Shop, gateway: StripeGateway, recover: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request was slow to be refused; meanwhile recovery was heard, and led the shopper to the page."""
+    """Recovery reaches the provider while the first request is still waiting for its connection."""
 
-    def refused(*_: object) -> Answer:
+    def not_sent(*_: object) -> Answer:
         recover()
         raise NotSent("too late")
 
-    monkeypatch.setattr(gateway, "charge", refused)
+    monkeypatch.setattr(gateway, "charge", not_sent)
     shopper = shop.shopper()
     form_of(shopper).post()
     assert shop.charges() == {"requires_action": 1}
     assert "Continue to the payment page" in shopper.open("/checkout").links
 
 
-def test_too_small_a_total_is_refused_before_the_claim(shop: Shop, provider: Provider) -> None:
+def test_a_total_that_is_too_small_is_refused_before_the_claim(shop: Shop, provider: Provider) -> None:
     with shop.app.app_context():
         change_product(MUG, price=49)
     page = form_of(shop.shopper()).submit()
-    assert (page.status, shop.charges(), provider.asked) == (422, {}, [])
+    assert (page.status, shop.charges(), provider.requests) == (422, {}, [])
     assert "The least that can be paid here is €0.50. Nothing was charged." in page.text
     with shop.app.app_context():
         change_product(MUG, price=50)
 
 
-def test_the_stored_request_is_what_was_sent(shop: Shop, provider: Provider) -> None:
+def test_the_stored_request_is_the_one_that_was_sent(shop: Shop, provider: Provider) -> None:
     form_of(shop.shopper()).post()
-    (_, _, key, params) = provider.asked[-1]
+    (_, _, key, params) = provider.requests[-1]
     with shop.app.app_context():
-        link = provider.session["success_url"]
-        seen = receipts.find_charge(link.rsplit("/", 1)[1])
-    assert seen is not None and seen.gateway_request is not None
-    assert (str(seen.key), seen.gateway_request["version"]) == (key, "2026-10-28.endive")
-    kept = seen.gateway_request["params"]
-    assert isinstance(kept, dict)
-    assert (str(kept["expires_at"]), kept["success_url"]) == (params["expires_at"], params["success_url"])
-    assert kept["line_items"][0]["price_data"]["product_data"]["name"] == "Morning mug"
+        receipt_url = provider.session["success_url"]
+        charge = receipts.find_charge(receipt_url.rsplit("/", 1)[1])
+    assert charge is not None and charge.gateway_request is not None
+    assert (str(charge.key), charge.gateway_request["version"]) == (key, "2026-10-28.endive")
+    stored = charge.gateway_request["params"]
+    assert isinstance(stored, dict)
+    assert (str(stored["expires_at"]), stored["success_url"]) == (params["expires_at"], params["success_url"])
+    assert stored["line_items"][0]["price_data"]["product_data"]["name"] == "Morning mug"

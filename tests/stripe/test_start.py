@@ -1,4 +1,4 @@
-"""What the start refuses, each with one line; and that secrets are shown to nobody."""
+"""Settings that stop the start, each with one line, and the secrets, which appear nowhere."""
 
 import os
 import subprocess
@@ -27,13 +27,13 @@ LIVE = {"STRIPE_SECRET_KEY": LIVE_KEY, "STRIPE_WEBHOOK_SECRET": HOOK, "TRUSTED_P
 
 
 def started(**environ: str) -> Gateways:
-    """What a start with this environment chooses; SettingsError where it refuses."""
+    """Return the gateways for these environment variables. Raises SettingsError."""
     given = {"SECRET_KEY": SECRET, "PAYMENT_GATEWAY": "stripe", "STRIPE_SECRET_KEY": TEST_KEY, **environ}
     return from_settings(Settings.from_environ(given))
 
 
 @pytest.mark.parametrize(
-    ("environ", "words"),
+    ("environ", "message"),
     [
         ({"STRIPE_SECRET_KEY": ""}, "STRIPE_SECRET_KEY is not set"),
         ({"STRIPE_SECRET_KEY": "nonsense"}, "STRIPE_SECRET_KEY must be one secret key"),
@@ -51,15 +51,15 @@ def started(**environ: str) -> Gateways:
         ({"ACTION_WINDOW": "86400"}, "ACTION_WINDOW must be"),
     ],
 )
-def test_what_would_go_wrong_later_stops_the_start(environ: dict[str, str], words: str) -> None:
+def test_dangerous_settings_stop_the_start(environ: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         started(**environ)
-    said = str(refusal.value)
-    assert words in said and "\n" not in said
-    assert not any(secret in said for secret in (TEST_KEY, LIVE_KEY, HOOK, "oops"))
+    line = str(refusal.value)
+    assert message in line and "\n" not in line
+    assert not any(secret in line for secret in (TEST_KEY, LIVE_KEY, HOOK, "oops"))
 
 
-def test_what_is_in_order_starts() -> None:
+def test_valid_settings_choose_the_account_and_the_page() -> None:
     test, live = started(), started(**LIVE, STRIPE_API_BASE="")
     for gateways, account in ((test, "test"), (live, "live")):
         assert (gateways.current.name, gateways.current.account) == ("stripe", account)
@@ -68,7 +68,7 @@ def test_what_is_in_order_starts() -> None:
     assert stand_in.page_origin == "http://localhost:8020"
 
 
-def test_both_gateways_stay_known_where_both_are_set() -> None:
+def test_both_gateways_are_known_if_both_are_configured() -> None:
     shop = started(PAYMENT_GATEWAY="sandbox")
     assert shop.current.name == "sandbox"
     assert shop.of("stripe", "test") is not None and shop.of("stripe", "live") is None
@@ -77,7 +77,7 @@ def test_both_gateways_stay_known_where_both_are_set() -> None:
 
 
 @pytest.mark.slow
-def test_the_command_says_it_in_one_line() -> None:
+def test_the_commands_print_the_reason() -> None:
     environ = {
         "PATH": os.environ["PATH"],
         "SECRET_KEY": SECRET,
@@ -93,8 +93,8 @@ def test_the_command_says_it_in_one_line() -> None:
         assert LIVE_KEY not in done.stderr + done.stdout
 
 
-def test_a_live_shop_takes_nothing_over_http() -> None:
-    """Its proxy ends TLS; a shopper who came around it is refused before anything is claimed."""
+def test_a_live_shop_accepts_no_payment_over_http() -> None:
+    """A shopper whose request did not come through the TLS proxy is refused before the claim."""
     gateway = started(**LIVE).current
     assert isinstance(gateway, StripeGateway) and gateway.live
     sale = HostedPayment("k", 5000, "EUR", 1, "o", "a@example.org", "http://shop.example/receipts/1", [])
@@ -102,8 +102,8 @@ def test_a_live_shop_takes_nothing_over_http() -> None:
         gateway.prepare(sale)
 
 
-def test_the_interface_that_was_written_for_is_the_librarys() -> None:
-    """A newer library may know another version: then read what changed, and raise VERSION."""
+def test_the_api_version_is_the_one_of_the_library() -> None:
+    """If this fails after an upgrade of the library, read what has changed in the API, then change VERSION."""
     assert VERSION == _ApiVersion.CURRENT
 
 
@@ -128,7 +128,7 @@ class TestSecrets:
     def test_not_in_logs_pages_or_storage(
         self, make_shop: Callable[..., Shop], provider: Provider, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        """The provider refuses our key and says so; the shop breaks in the middle; nobody sees the key."""
+        """The provider refuses our secret key, and our own code fails. The key appears nowhere."""
         shop = make_shop(
             payment_gateway="stripe", stripe_secret_key=TEST_KEY, stripe_webhook_secret=(HOOK,),
             stripe_api_base=provider.origin, gateway_deadline=1.0,
@@ -140,15 +140,15 @@ class TestSecrets:
         note = shop.value("SELECT note FROM charge")
         assert note.startswith("the provider answered 401")
 
-        def broken(*_: object, **__: object) -> None:
-            raise RuntimeError("in the middle")
+        def fail(*_: object, **__: object) -> None:
+            raise RuntimeError("our own code failed")
 
-        gateway.current.lookup = broken  # type: ignore[method-assign]
+        gateway.current.lookup = fail  # type: ignore[method-assign]
         shop.execute("UPDATE charge SET status = 'requires_action'")
         failed = shopper.open(page.url)
         assert failed.status == 500
         stored = str(shop.rows("SELECT * FROM charge"))
-        said = capfd.readouterr().err
-        assert "charge_in_doubt" in said
-        seen = page.response.text + failed.response.text + said + stored
+        logged = capfd.readouterr().err
+        assert "charge_in_doubt" in logged
+        seen = page.response.text + failed.response.text + logged + stored
         assert not [secret for secret in (TEST_KEY, HOOK) if secret in seen]

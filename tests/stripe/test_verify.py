@@ -1,4 +1,4 @@
-"""The merchant's check of the real service: it passes where all is as we wrote it for, and names what is not."""
+"""The command that checks Stripe itself: it passes at the stand-in, and it names each check that fails."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.stripe import verify
-from tests.stripe.provider import payments, questions
+from tests.stripe.provider import payments, requests
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
 
@@ -18,18 +18,18 @@ def environ(provider: Provider) -> dict[str, str]:
     return {"STRIPE_SECRET_KEY": API_KEY, "STRIPE_API_BASE": provider.origin}
 
 
-def test_all_holds_at_the_stand_in(
+def test_all_checks_pass_at_the_stand_in(
     provider: Provider, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert verify.main(environ) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert [line.split(None, 1)[1] for line in said if line.startswith("ok ")] == list(verify.CHECKS)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(None, 1)[1] for line in lines if line.startswith("ok ")] == list(verify.CHECKS)
     assert provider.calls("GET /v1/checkout/sessions") > provider.calls("GET /v1/checkout/sessions/")
     assert (provider.session["status"], provider.paid()) == ("expired", [])
 
 
 @pytest.mark.parametrize("currency", ["JPY", "HUF", "ISK", "KWD"])
-def test_in_any_currency(environ: dict[str, str], currency: str) -> None:
+def test_all_checks_pass_in_any_currency(environ: dict[str, str], currency: str) -> None:
     assert verify.main({**environ, "SHOP_CURRENCY": currency}) == 0
 
 
@@ -47,24 +47,24 @@ def test_nothing_is_sent_without_a_test_key(
     provider: Provider, environ: dict[str, str], changes: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert verify.main(environ | changes) == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n"), provider.asked) == ("", 1, [])
-    assert "STRIPE_SECRET_KEY" in said.err and "kkkk" not in said.err
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n"), provider.requests) == ("", 1, [])
+    assert "STRIPE_SECRET_KEY" in printed.err and "kkkk" not in printed.err
 
 
 @pytest.mark.parametrize(
-    ("where", "kind", "named"),
+    ("prefix", "kind", "named"),
     [
-        (CREATE, "busy", "a session is made"),
-        ("GET /v1/checkout/sessions/", "garbage", "it is found by its id"),
-        (CREATE + "/", "fell", "it is ended"),
-        ("GET /v1/charges", "unheard", "the account's statement is readable"),
+        (CREATE, "rate_limited", "a session of the longest duration is created"),
+        ("GET /v1/checkout/sessions/", "garbage", "the session is found by its id"),
+        (CREATE + "/", "failed", "the session is ended"),
+        ("GET /v1/charges", "not_received", "the account's statement is readable"),
     ],
 )
-def test_what_does_not_hold_is_named(
-    provider: Provider, environ: dict[str, str], capsys: pytest.CaptureFixture[str], where: str, kind: str, named: str
+def test_a_failed_check_is_named(
+    provider: Provider, environ: dict[str, str], capsys: pytest.CaptureFixture[str], prefix: str, kind: str, named: str
 ) -> None:
-    provider.fault(where, kind)
+    provider.fault(prefix, kind)
     assert verify.main(environ) == 1
     assert f"FAILED  {named}" in capsys.readouterr().out
 
@@ -74,21 +74,26 @@ def empty_list(*_: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("where", "name", "stand_in", "named"),
+    ("module", "name", "replacement", "named"),
     [
-        (questions, "KEY_LIFE", -1, "the same request under the same key brings it back: another session"),
-        (questions, "KEY_LIFE", -1, "another request under the same key is refused: it was not refused"),
+        (requests, "KEY_LIFE", -1, "the same request under the same key returns the same session: another session"),
+        (requests, "KEY_LIFE", -1, "another request under the same key is refused: it was not refused"),
         (payments, "check", lambda *_: None, "a session of less than half an hour is refused: it was not refused"),
-        (questions, "list_", empty_list, "the list shows it: the provider's list has no session for this key yet"),
+        (
+            requests,
+            "list_",
+            empty_list,
+            "the session is found in the list: the provider's list has no session for this key yet",
+        ),
     ],
 )
-def test_another_provider_than_was_written_for(
+def test_a_provider_that_works_differently_is_found_out(
     provider: Provider, environ: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    where: object, name: str, stand_in: int | Callable[..., Any], named: str,
+    module: object, name: str, replacement: int | Callable[..., Any], named: str,
 ) -> None:  # fmt: skip
-    """It forgets keys, takes any end, or shows no list; and whatever it made for it is ended all the same."""
+    """It forgets keys, accepts any end, or lists no sessions. Every session that was created is ended all the same."""
     monkeypatch.setattr(verify, "PATIENCE", 0.0)
-    monkeypatch.setattr(where, name, stand_in)
+    monkeypatch.setattr(module, name, replacement)
     assert verify.main(environ) == 1
     assert f"FAILED  {named}" in capsys.readouterr().out
     assert {session["status"] for session in provider.state.sessions.values()} == {"expired"}

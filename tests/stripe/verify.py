@@ -1,7 +1,7 @@
-"""python -m tests.stripe.verify: what a stand-in can't show, asked of Stripe itself, through the shop's own gateway.
+"""python -m tests.stripe.verify: check with Stripe itself what a stand-in can't show, through the shop's own gateway.
 
-With a test key in STRIPE_SECRET_KEY; nothing is paid, and every session that is made is ended again. One line a
-check. Exit 1 where one failed, 2 where nothing was sent, as with a live key.
+It needs a test key in STRIPE_SECRET_KEY. Nothing is paid, and every session that it creates is ended again. It prints
+one line per check. The exit code is 1 if a check failed, and 2 if nothing was sent, for example with a live key.
 """
 
 import os
@@ -23,80 +23,96 @@ from app.settings import Settings, SettingsError
 
 SETTINGS = ("STRIPE_SECRET_KEY", "STRIPE_API_BASE", "SHOP_CURRENCY")
 AMOUNT = 20_000
-"""Minor units: above every minimum, below every maximum, and with no third decimal place in any currency."""
+"""In minor units. It is valid in every currency: above the least, below the most, and without a third decimal place."""
 
 PATIENCE = 15.0
-"""Seconds for a new session to appear in the list."""
+"""Seconds in which a new session must appear in the list."""
 
 TIMEOUT = 20.0
+"""Seconds per question to the gateway."""
 
 
-class Odd(Exception):
-    """Something else came than what was written for."""
+class Unexpected(Exception):
+    """Stripe does not do what the gateway was written for."""
 
 
 def gateway_of(settings: Settings) -> StripeGateway:
-    """The gateway of a test account. Raises SettingsError, before anything is sent."""
+    """Return the gateway of a test account. Raises SettingsError before anything is sent."""
     if "_live_" in settings.stripe_secret_key:
-        raise SettingsError("STRIPE_SECRET_KEY is a live key; this makes sessions, so it takes test keys only")
+        raise SettingsError(
+            "STRIPE_SECRET_KEY is a live key; this command creates sessions, so it accepts test keys only"
+        )
     gateway = start.from_settings(settings)
     assert gateway is not None
     return gateway
 
 
 def settings_of(environ: Mapping[str, str]) -> Settings:
-    """Only what concerns Stripe; no secret of the shop's own is needed here. Raises SettingsError."""
+    """Return settings from only the variables about Stripe. The shop's other secrets are not needed.
+
+    Raises SettingsError.
+    """
     given = {name: environ.get(name, "") for name in SETTINGS}
     longest = {"ACTION_WINDOW": str(LONGEST_WINDOW)}
     return Settings.from_environ(given | longest | {"PAYMENT_GATEWAY": "stripe", "SECRET_KEY": "unused " * 3})
 
 
 class Trial:
-    """One session, from its making to its end. Every method is a check: it raises where something else came."""
+    """One session from its creation to its end. Each public method is a check.
+
+    A check raises Unexpected, NotSent or Unknown if it fails.
+    """
 
     def __init__(self, gateway: StripeGateway, currency: str) -> None:
         self.gateway, self.currency = gateway, currency
-        self.sent = self.made = self._payment()
+        self.sent = self.created = self._payment()
 
-    def makes(self) -> None:
+    def creates(self) -> None:
+        """Create the session, whose page must be at the origin that the Content-Security-Policy allows."""
         answer = self.gateway.charge(self.sent, None, TIMEOUT)
-        self.made = replace(self.sent, gateway_reference=answer.gateway_reference)
+        self.created = replace(self.sent, gateway_reference=answer.gateway_reference)
         page = urlsplit(_open(answer).action_url or "")
         if f"{page.scheme}://{page.netloc}" != self.gateway.page_origin:
-            raise Odd(f"its page is at {page.netloc}, where the security policy lets no form lead to")
+            raise Unexpected(f"its page is at {page.netloc}, which the Content-Security-Policy does not allow")
 
     def found_by_id(self) -> None:
-        self._the_one(self.gateway.lookup(self.made, TIMEOUT))
+        """Look the session up by its id."""
+        self._same_session(self.gateway.lookup(self.created, TIMEOUT))
 
     def found_by_repeating(self) -> None:
-        self._the_one(self.gateway.charge(self.sent, None, TIMEOUT))
-        self._the_one(self.gateway.lookup(self.sent, TIMEOUT))
+        """Repeat the request, which must return the same session."""
+        self._same_session(self.gateway.charge(self.sent, None, TIMEOUT))
+        self._same_session(self.gateway.lookup(self.sent, TIMEOUT))
 
     def found_in_the_list(self) -> None:
-        """As it is looked for when its key is forgotten: its request may not be repeated any more."""
+        """Find the session in the list, as if its key were forgotten and its request could not be repeated."""
         deadline, forgotten = Deadline(PATIENCE), self._ending(self.sent, LEAST_AHEAD - 1)
         while True:
             try:
-                return self._the_one(self.gateway.lookup(forgotten, TIMEOUT))
+                return self._same_session(self.gateway.lookup(forgotten, TIMEOUT))
             except Unknown:
                 if not deadline.pause(1.0):
                     raise
 
     def refuses_another_request(self) -> None:
+        """Send another request under the same key, which must be refused."""
         self._refused(self._ending(self.sent, LEAST_AHEAD + SLACK), "idempotency_error")
 
     def refuses_a_short_session(self) -> None:
-        """What can't be made any more after some time is what fences a key that was never heard of."""
+        """Request a session of less than half an hour. The refusal is what fences a request that is delayed."""
         self._refused(self._ending(self._payment(), LEAST_AHEAD - 60))
 
     def ends(self) -> None:
-        _canceled(self.gateway.cancel(self.made, TIMEOUT))
+        """Cancel the payment, which ends the session."""
+        _canceled(self.gateway.cancel(self.created, TIMEOUT))
 
-    def ended_for_good(self) -> None:
-        _canceled(self.gateway.lookup(self.made, TIMEOUT))
-        _canceled(self.gateway.cancel(self.made, TIMEOUT))
+    def stays_ended(self) -> None:
+        """Look the ended session up and cancel it again. It must stay canceled."""
+        _canceled(self.gateway.lookup(self.created, TIMEOUT))
+        _canceled(self.gateway.cancel(self.created, TIMEOUT))
 
-    def tells_what_moved(self) -> None:
+    def has_a_statement(self) -> None:
+        """Read the first entries of the account's statement."""
         list(islice(self.gateway.statement(), 3))
 
     def _payment(self) -> Payment:
@@ -109,71 +125,71 @@ class Trial:
 
     @staticmethod
     def _ending(payment: Payment, seconds: float) -> Payment:
-        """The same, but its session ends so many seconds from now."""
-        kept: Mapping[str, Any] = payment.gateway_request or {}
-        params = {**kept["params"], "expires_at": int(time() + seconds)}
-        return replace(payment, gateway_request={**kept, "params": params})
+        """Return the payment with a request whose session ends `seconds` from now."""
+        stored: Mapping[str, Any] = payment.gateway_request or {}
+        params = {**stored["params"], "expires_at": int(time() + seconds)}
+        return replace(payment, gateway_request={**stored, "params": params})
 
-    def _the_one(self, answer: Answer | None) -> None:
-        if _open(answer).gateway_reference != self.made.gateway_reference:
-            self._not_wanted(self.sent, answer, "another session")
+    def _same_session(self, answer: Answer | None) -> None:
+        if _open(answer).gateway_reference != self.created.gateway_reference:
+            self._cancel_and_raise(self.sent, answer, "another session")
 
-    def _not_wanted(self, payment: Payment, answer: Answer | None, what: str) -> None:
-        """A session that should not be there must not stay."""
+    def _cancel_and_raise(self, payment: Payment, answer: Answer | None, what: str) -> None:
+        """Cancel a session that should not exist, and raise Unexpected."""
         self.gateway.cancel(replace(payment, gateway_reference=answer and answer.gateway_reference), TIMEOUT)
-        raise Odd(what)
+        raise Unexpected(what)
 
     def _refused(self, payment: Payment, code: str | None = None) -> None:
         try:
             answer = self.gateway.charge(payment, None, TIMEOUT)
-        except ErrorAnswer as refused:
-            if refused.status != 400 or refused.code != (code or refused.code):
+        except ErrorAnswer as error:
+            if error.status != 400 or error.code != (code or error.code):
                 raise
             return
-        self._not_wanted(payment, answer, "it was not refused")
+        self._cancel_and_raise(payment, answer, "it was not refused")
 
 
 def _open(answer: Answer | None) -> Answer:
     if answer is None or answer.outcome is not Outcome.REQUIRES_ACTION:
-        raise Odd(answer.outcome if answer else "no session")
+        raise Unexpected(answer.outcome if answer else "no session")
     return answer
 
 
 def _canceled(answer: Answer | None) -> None:
     if answer is None or answer.outcome is not Outcome.CANCELED:
-        raise Odd(answer.outcome if answer else "no session")
+        raise Unexpected(answer.outcome if answer else "no session")
 
 
 CHECKS: dict[str, Callable[[Trial], None]] = {
-    "a session is made, as long as any may be": Trial.makes,
-    "it is found by its id": Trial.found_by_id,
-    "the same request under the same key brings it back": Trial.found_by_repeating,
-    "the list shows it": Trial.found_in_the_list,
+    "a session of the longest duration is created": Trial.creates,
+    "the session is found by its id": Trial.found_by_id,
+    "the same request under the same key returns the same session": Trial.found_by_repeating,
+    "the session is found in the list": Trial.found_in_the_list,
     "another request under the same key is refused": Trial.refuses_another_request,
     "a session of less than half an hour is refused": Trial.refuses_a_short_session,
-    "it is ended": Trial.ends,
-    "ending what has ended answers the same": Trial.ended_for_good,
-    "the account's statement is readable": Trial.tells_what_moved,
+    "the session is ended": Trial.ends,
+    "ending it again returns the same outcome": Trial.stays_ended,
+    "the account's statement is readable": Trial.has_a_statement,
 }
 
 
 def failures(trial: Trial) -> int:
-    """Go through all checks, telling each; how many failed."""
+    """Run all checks and print the result of each. Return the number of failures."""
     return sum(not _holds(name, check, trial) for name, check in CHECKS.items())
 
 
 def _holds(name: str, check: Callable[[Trial], None], trial: Trial) -> bool:
     try:
         check(trial)
-    except (Odd, NotSent, Unknown) as came:
-        print(f"FAILED  {name}: {came}")
+    except (Unexpected, NotSent, Unknown) as error:
+        print(f"FAILED  {name}: {error}")
         return False
     print(f"ok      {name}")
     return True
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
-    """0: all as written for; 1: some is not; 2: nothing was sent."""
+    """Return the exit code: 0 if all checks passed, 1 if one failed, 2 if nothing was sent."""
     try:
         settings = settings_of(environ)
         gateway = gateway_of(settings)

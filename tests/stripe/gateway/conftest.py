@@ -1,4 +1,4 @@
-"""The gateway alone, without a shop, and a clock that goes here and at the provider."""
+"""The gateway without a shop, and one clock for the gateway and the provider."""
 
 from collections.abc import Callable, Iterator
 from time import time
@@ -7,7 +7,7 @@ import pytest
 
 from app.gateways.stripe import requests
 from app.gateways.stripe.gateway import StripeGateway
-from tests.stripe.gateway.asking import WINDOW
+from tests.stripe.gateway.payments import WINDOW
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
 
@@ -19,10 +19,10 @@ def gateway(provider: Provider) -> StripeGateway:
 
 @pytest.fixture
 def wait(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
-    """Let so many seconds go by, here and at the provider."""
+    """Yield a function that moves both clocks forward by a number of seconds."""
 
-    def go_by(seconds: float) -> None:
+    def move_clocks(seconds: float) -> None:
         provider.state.ahead += seconds
 
     monkeypatch.setattr(requests, "time", lambda: time() + provider.state.ahead)
-    yield go_by
+    yield move_clocks

@@ -1,11 +1,11 @@
-"""Answers about somebody else, without sense, or many pages long."""
+"""Answers about another payment, invalid answers, and lists of many pages."""
 
 import pytest
 
 from app.gateways.base import Unknown
 from app.gateways.stripe import gateway as module
 from app.gateways.stripe.gateway import StripeGateway
-from tests.stripe.gateway.asking import WINDOW, charged, payment
+from tests.stripe.gateway.payments import WINDOW, charged, new_payment
 from tests.stripe.provider.server import Provider
 
 
@@ -15,31 +15,31 @@ from tests.stripe.provider.server import Provider
      ("currency", "usd"), ("status", "odd"), ("payment_status", "odd"), ("url", None), ("url", "javascript:x"),
      ("id", None), ("status", {"a": 1})],
 )  # fmt: skip
-def test_answers_that_are_not_about_this_payment_are_doubt(
+def test_an_answer_that_is_not_about_this_payment_is_unknown(
     provider: Provider, gateway: StripeGateway, field: str, value: object
 ) -> None:
-    made = charged(gateway, payment(gateway))
+    payment = charged(gateway, new_payment(gateway))
     provider.session[field] = value
     with pytest.raises(Unknown):
-        gateway.lookup(made, 5)
+        gateway.lookup(payment, 5)
 
 
 @pytest.mark.parametrize(
     "body", [b"[]", b'"x"', b"null", b"7", b"{}", b'{"id": 3}', b"\xff", b"[" * 10_000, b"{" + b" " * 5_000_000]
 )
-def test_answers_without_sense_are_doubt(provider: Provider, gateway: StripeGateway, body: bytes) -> None:
-    made = charged(gateway, payment(gateway))
+def test_an_invalid_answer_is_unknown(provider: Provider, gateway: StripeGateway, body: bytes) -> None:
+    payment = charged(gateway, new_payment(gateway))
     fault = provider.fault("GET", "garbage")
     fault.body = body
     with pytest.raises(Unknown):
-        gateway.lookup(made, 5)
+        gateway.lookup(payment, 5)
 
 
-def test_a_wrong_key_is_doubt_and_nobody_reads_it(provider: Provider) -> None:
+def test_a_wrong_secret_key_is_unknown_and_appears_in_no_error(provider: Provider) -> None:
     secret = "sk_test_" + "z" * 24
     wrong = StripeGateway(secret, window=WINDOW, api_base=provider.origin, page_origin=provider.origin)
     with pytest.raises(Unknown, match="401") as refusal:
-        wrong.charge(payment(wrong), None, 5)
+        wrong.charge(new_payment(wrong), None, 5)
     assert secret not in repr(refusal.value) + str(refusal.value) + repr(refusal.value.__context__) + repr(wrong)
 
 
@@ -49,8 +49,8 @@ def test_the_statement_is_read_page_by_page(
     monkeypatch.setattr(module, "PAGE", 3)
     keys = []
     for _ in range(7):
-        made = charged(gateway, payment(gateway))
-        provider.pay(provider.state.sessions[str(made.gateway_reference)])
-        keys.append(made.key)
+        payment = charged(gateway, new_payment(gateway))
+        provider.pay(provider.state.sessions[str(payment.gateway_reference)])
+        keys.append(payment.key)
     assert [line.key for line in gateway.statement()] == keys[::-1]
     assert provider.calls("GET /v1/charges") == 3

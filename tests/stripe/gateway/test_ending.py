@@ -1,4 +1,4 @@
-"""Ending a session: nobody can pay on it any more, and what won is answered."""
+"""Cancelling a payment: its session can no longer be paid, and the outcome that won is returned."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,56 +6,58 @@ import pytest
 
 from app.gateways.base import Outcome, Unknown
 from app.gateways.stripe.gateway import StripeGateway
-from tests.stripe.gateway.asking import CREATE, charged, payment
+from tests.stripe.gateway.payments import CREATE, charged, new_payment
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import DECLINES
 
 
 def test_cancel_fences_a_request_that_is_still_on_its_way(provider: Provider, gateway: StripeGateway) -> None:
-    made = payment(gateway)
-    held = provider.fault(CREATE, "held")
+    payment = new_payment(gateway)
+    delay = provider.fault(CREATE, "delayed")
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(gateway.charge, made, None, 10)
-        assert held.reached.wait(5)
-        assert gateway.cancel(made, 5).outcome is Outcome.CANCELED
-        held.go.set()
+        first = pool.submit(gateway.charge, payment, None, 10)
+        assert delay.reached.wait(5)
+        assert gateway.cancel(payment, 5).outcome is Outcome.CANCELED
+        delay.go.set()
         late = first.result()
     assert late.gateway_reference == provider.session["id"]
     assert (provider.session["status"], provider.pay()) == ("expired", "over")
 
 
-def test_cancel_answers_with_what_won(provider: Provider, gateway: StripeGateway) -> None:
-    made = charged(gateway, payment(gateway))
+def test_cancel_returns_the_outcome_that_won(provider: Provider, gateway: StripeGateway) -> None:
+    payment = charged(gateway, new_payment(gateway))
     provider.pay()
-    assert gateway.cancel(made, 5).outcome is Outcome.SUCCEEDED
+    assert gateway.cancel(payment, 5).outcome is Outcome.SUCCEEDED
     assert len(provider.paid()) == 1
 
 
-def test_paid_between_our_look_and_our_ending(provider: Provider, gateway: StripeGateway) -> None:
-    made = charged(gateway, payment(gateway))
-    held = provider.fault(CREATE + "/", "held")
+def test_a_payment_between_lookup_and_expiry_wins(provider: Provider, gateway: StripeGateway) -> None:
+    payment = charged(gateway, new_payment(gateway))
+    delay = provider.fault(CREATE + "/", "delayed")
     with ThreadPoolExecutor() as pool:
-        giving_up = pool.submit(gateway.cancel, made, 10)
-        assert held.reached.wait(5)
+        cancel = pool.submit(gateway.cancel, payment, 10)
+        assert delay.reached.wait(5)
         assert provider.pay() == "paid"
-        held.go.set()
-        assert giving_up.result().outcome is Outcome.SUCCEEDED
+        delay.go.set()
+        assert cancel.result().outcome is Outcome.SUCCEEDED
 
 
-def test_cancel_is_doubt_while_the_provider_does_not_end_it(provider: Provider, gateway: StripeGateway) -> None:
-    made = charged(gateway, payment(gateway))
-    for kind in ("fell", "busy", "unheard", "garbage"):
+def test_cancel_is_unknown_until_the_provider_has_expired_the_session(
+    provider: Provider, gateway: StripeGateway
+) -> None:
+    payment = charged(gateway, new_payment(gateway))
+    for kind in ("failed", "rate_limited", "not_received", "garbage"):
         provider.fault(CREATE + "/", kind)
         with pytest.raises(Unknown):
-            gateway.cancel(made, 5)
-    assert gateway.cancel(made, 5).outcome is Outcome.CANCELED
+            gateway.cancel(payment, 5)
+    assert gateway.cancel(payment, 5).outcome is Outcome.CANCELED
 
 
-def test_declined_on_the_page_is_no_end(provider: Provider, gateway: StripeGateway) -> None:
-    made = charged(gateway, payment(gateway))
+def test_a_decline_on_the_page_does_not_end_the_payment(provider: Provider, gateway: StripeGateway) -> None:
+    payment = charged(gateway, new_payment(gateway))
     assert provider.pay(number=DECLINES) == "declined"
-    answer = gateway.lookup(made, 5)
+    answer = gateway.lookup(payment, 5)
     assert answer and answer.outcome is Outcome.REQUIRES_ACTION
     assert provider.pay() == "paid"
-    answer = gateway.lookup(made, 5)
+    answer = gateway.lookup(payment, 5)
     assert answer and answer.outcome is Outcome.SUCCEEDED

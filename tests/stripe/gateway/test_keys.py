@@ -1,4 +1,4 @@
-"""The edges of the provider's keys: lost answers, and keys that are replayed, in use, misused and forgotten."""
+"""Idempotency keys at the provider: lost answers, and keys that are repeated, in use, misused and forgotten."""
 
 import threading
 from collections.abc import Callable
@@ -12,95 +12,97 @@ import pytest
 from app.gateways.base import Answer, NotSent, Outcome, Payment, Unknown
 from app.gateways.stripe import requests
 from app.gateways.stripe.gateway import StripeGateway
-from tests.stripe.gateway.asking import CREATE, LIST, WINDOW, payment
+from tests.stripe.gateway.payments import CREATE, LIST, WINDOW, new_payment
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
 
 
-@pytest.mark.parametrize("kind", ["lost", "unheard", "fell_late", "fell", "busy", "in_use", "garbage"])
-def test_no_answer_to_the_making_is_doubt_and_recovery_finds_the_one_session(
+@pytest.mark.parametrize(
+    "kind", ["answer_lost", "not_received", "failed_late", "failed", "rate_limited", "in_use", "garbage"]
+)
+def test_without_an_answer_the_charge_is_unknown_and_lookup_finds_the_only_session(
     provider: Provider, gateway: StripeGateway, wait: Callable[[float], None], kind: str
 ) -> None:
     provider.fault(CREATE, kind)
-    made = payment(gateway)
+    payment = new_payment(gateway)
     with pytest.raises(Unknown):
-        gateway.charge(made, None, 5)
-    if kind == "fell":
+        gateway.charge(payment, None, 5)
+    if kind == "failed":
         with pytest.raises(Unknown, match="no session for this key yet"):
-            gateway.lookup(made, 5)
+            gateway.lookup(payment, 5)
         wait(WINDOW + 2 * requests.SLACK + 1)
-        assert gateway.lookup(made, 5) is None
-        assert gateway.cancel(made, 5).outcome is Outcome.CANCELED
+        assert gateway.lookup(payment, 5) is None
+        assert gateway.cancel(payment, 5).outcome is Outcome.CANCELED
         assert provider.state.sessions == {}
         return
-    answer = gateway.lookup(made, 5)
+    answer = gateway.lookup(payment, 5)
     assert answer and answer.outcome is Outcome.REQUIRES_ACTION
     assert answer.action_url == provider.session["url"]
 
 
-def test_a_provider_that_is_not_there_took_nothing(provider: Provider) -> None:
-    nowhere = StripeGateway(API_KEY, window=WINDOW, api_base="http://127.0.0.1:9", page_origin="http://127.0.0.1:9")
+def test_a_provider_that_can_t_be_reached_was_sent_nothing(provider: Provider) -> None:
+    unreachable = StripeGateway(API_KEY, window=WINDOW, api_base="http://127.0.0.1:9", page_origin="http://127.0.0.1:9")
     with pytest.raises(NotSent):
-        nowhere.charge(payment(nowhere), None, 2)
+        unreachable.charge(new_payment(unreachable), None, 2)
 
 
-def test_the_library_never_tries_again_by_itself(provider: Provider, gateway: StripeGateway) -> None:
-    for kind in ("fell", "busy", "in_use", "lost"):
+def test_the_library_never_retries_by_itself(provider: Provider, gateway: StripeGateway) -> None:
+    for kind in ("failed", "rate_limited", "in_use", "answer_lost"):
         provider.fault(CREATE, kind)
-        before = len(provider.asked)
+        before = len(provider.requests)
         with pytest.raises(Unknown):
-            gateway.charge(payment(gateway), None, 5)
-        assert len(provider.asked) == before + 1
+            gateway.charge(new_payment(gateway), None, 5)
+        assert len(provider.requests) == before + 1
 
 
-def test_a_dripping_provider_cannot_hold_us_beyond_the_deadline(provider: Provider, gateway: StripeGateway) -> None:
-    fault = provider.fault(CREATE, "held")  # Until we say so, below.
+def test_a_slow_provider_does_not_exceed_the_deadline(provider: Provider, gateway: StripeGateway) -> None:
+    delay = provider.fault(CREATE, "delayed")
     with pytest.raises(Unknown, match="in time"):
-        gateway.charge(payment(gateway), None, 0.3)
-    fault.go.set()
+        gateway.charge(new_payment(gateway), None, 0.3)
+    delay.go.set()
 
 
-def test_asking_again_helps_after_a_failure_but_not_after_a_remembered_one(
+def test_asking_again_can_help_after_a_new_failure_but_not_after_a_stored_one(
     provider: Provider, gateway: StripeGateway
 ) -> None:
-    provider.fault(CREATE, "fell")
-    made = payment(gateway)
-    with pytest.raises(Unknown) as fresh:
-        gateway.charge(made, None, 5)
-    with pytest.raises(Unknown) as replayed:
-        gateway.charge(made, None, 5)
-    provider.fault(CREATE, "busy")
-    with pytest.raises(Unknown) as busy:
-        gateway.charge(payment(gateway), None, 5)
-    assert (fresh.value.again, replayed.value.again, busy.value.again) == (True, False, False)
+    provider.fault(CREATE, "failed")
+    payment = new_payment(gateway)
+    with pytest.raises(Unknown) as new:
+        gateway.charge(payment, None, 5)
+    with pytest.raises(Unknown) as stored:
+        gateway.charge(payment, None, 5)
+    provider.fault(CREATE, "rate_limited")
+    with pytest.raises(Unknown) as limited:
+        gateway.charge(new_payment(gateway), None, 5)
+    assert (new.value.again, stored.value.again, limited.value.again) == (True, False, False)
 
 
-def test_twins_of_one_request_make_one_session(provider: Provider, gateway: StripeGateway) -> None:
-    made = payment(gateway)
+def test_twins_create_one_session(provider: Provider, gateway: StripeGateway) -> None:
+    payment = new_payment(gateway)
     slow = provider.fault(CREATE, "slow")
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(gateway.charge, made, None, 5)
+        first = pool.submit(gateway.charge, payment, None, 5)
         assert slow.reached.wait(5)
         with pytest.raises(Unknown, match="409") as twin:
-            gateway.charge(made, None, 5)
+            gateway.charge(payment, None, 5)
         slow.go.set()
         assert (
             first.result().gateway_reference
-            == gateway.charge(made, None, 5).gateway_reference
+            == gateway.charge(payment, None, 5).gateway_reference
             == provider.session["id"]
         )
     assert twin.value.again
 
 
-def test_the_same_key_with_another_request_is_doubt(provider: Provider, gateway: StripeGateway) -> None:
-    made = payment(gateway)
-    gateway.charge(made, None, 5)
-    assert made.gateway_request is not None
+def test_another_request_under_the_same_key_is_unknown(provider: Provider, gateway: StripeGateway) -> None:
+    payment = new_payment(gateway)
+    gateway.charge(payment, None, 5)
+    assert payment.gateway_request is not None
     other = replace(
-        made,
+        payment,
         gateway_request={
-            **made.gateway_request,
-            "params": {**made.gateway_request["params"], "cancel_url": "http://x/"},
+            **payment.gateway_request,
+            "params": {**payment.gateway_request["params"], "cancel_url": "http://x/"},
         },
     )
     with pytest.raises(Unknown, match="idempotency_error") as refusal:
@@ -108,83 +110,82 @@ def test_the_same_key_with_another_request_is_doubt(provider: Provider, gateway:
     assert not refusal.value.again
 
 
-def test_the_request_is_repeated_as_it_was_stored_not_as_it_would_be_made_now(
-    provider: Provider, gateway: StripeGateway
-) -> None:
-    """Claimed ten minutes ago, by a shop with other words and an earlier version of the library."""
-    made = payment(gateway)
-    assert made.gateway_request is not None
-    params = {**made.gateway_request["params"], "expires_at": made.gateway_request["params"]["expires_at"] - 600}
-    kept = replace(
-        made, gateway_request={**made.gateway_request, "made": made.gateway_request["made"] - 600, "params": params}
+def test_the_request_is_repeated_exactly_as_it_was_stored(provider: Provider, gateway: StripeGateway) -> None:
+    """The claim is ten minutes old. A request that is prepared now would be different."""
+    payment = new_payment(gateway)
+    assert payment.gateway_request is not None
+    params = {**payment.gateway_request["params"], "expires_at": payment.gateway_request["params"]["expires_at"] - 600}
+    stored = replace(
+        payment,
+        gateway_request={**payment.gateway_request, "made": payment.gateway_request["made"] - 600, "params": params},
     )
-    gateway.charge(kept, None, 5)
-    gateway.lookup(kept, 5)
-    first, again = (asked for asked in provider.asked if asked.method == "POST")
+    gateway.charge(stored, None, 5)
+    gateway.lookup(stored, 5)
+    first, again = (request for request in provider.requests if request.method == "POST")
     assert first == again
     assert first.params["expires_at"] == str(params["expires_at"])
     assert set(first.params) == set(params)
 
 
-def test_the_request_is_repeated_under_the_version_that_it_was_written_for() -> None:
-    seen: list[str] = []
+def test_the_request_is_repeated_with_the_api_version_that_it_was_made_for() -> None:
+    versions: list[str] = []
 
-    def hears(request: httpx.Request) -> httpx.Response:
-        seen.append(request.headers["Stripe-Version"])
+    def fail(request: httpx.Request) -> httpx.Response:
+        versions.append(request.headers["Stripe-Version"])
         return httpx.Response(500, json={})
 
-    transport = httpx.MockTransport(hears)
+    transport = httpx.MockTransport(fail)
     gateway = StripeGateway(API_KEY, window=WINDOW, api_base="http://p", page_origin="http://p", transport=transport)
-    made = payment(gateway)
-    for ask in (gateway.lookup, gateway.cancel):
+    payment = new_payment(gateway)
+    for method in (gateway.lookup, gateway.cancel):
         with pytest.raises(Unknown):
-            ask(replace(made, gateway_request={**(made.gateway_request or {}), "version": "2020-08-27"}), 5)
-    assert seen == ["2020-08-27"] * 2
+            method(replace(payment, gateway_request={**(payment.gateway_request or {}), "version": "2020-08-27"}), 5)
+    assert versions == ["2020-08-27"] * 2
 
 
-def test_a_replay_is_a_memory_so_lookup_reads_the_session_as_it_is(provider: Provider, gateway: StripeGateway) -> None:
-    made = payment(gateway)
-    gateway.charge(made, None, 5)
+def test_lookup_reads_the_present_session_not_the_stored_answer(provider: Provider, gateway: StripeGateway) -> None:
+    payment = new_payment(gateway)
+    gateway.charge(payment, None, 5)
     provider.pay()
-    answer = gateway.lookup(made, 5)
+    answer = gateway.lookup(payment, 5)
     assert answer and answer.outcome is Outcome.SUCCEEDED
     assert len(provider.state.sessions) == 1
 
 
-def test_beyond_the_providers_memory_the_list_is_searched_and_nothing_made(
+def test_after_the_key_is_forgotten_the_list_is_searched_and_nothing_is_created(
     provider: Provider, gateway: StripeGateway, wait: Callable[[float], None]
 ) -> None:
-    mine = payment(gateway)
-    gateway.charge(mine, None, 5)
+    payment = new_payment(gateway)
+    gateway.charge(payment, None, 5)
     provider.pay()
     for _ in range(120):
-        gateway.charge(payment(gateway), None, 5)
+        gateway.charge(new_payment(gateway), None, 5)
     wait(25 * 3600)
     before = provider.calls(CREATE)
-    answer = gateway.lookup(mine, 5)
+    answer = gateway.lookup(payment, 5)
     assert answer and answer.outcome is Outcome.SUCCEEDED
     assert (provider.calls(CREATE), provider.calls(LIST)) == (before, 2 + 1)
-    assert gateway.lookup(payment_of_another_day(mine), 5) is None
+    assert gateway.lookup(never_sent(payment), 5) is None
     assert provider.calls(CREATE) == before
 
 
-def payment_of_another_day(mine: Payment) -> Payment:
-    """As old, and never sent."""
-    return replace(mine, key=str(uuid4()))
+def never_sent(payment: Payment) -> Payment:
+    """Return a payment of the same age that was never sent."""
+    return replace(payment, key=str(uuid4()))
 
 
-def test_a_request_held_back_for_a_day_can_make_nothing(
+def test_a_request_that_arrives_after_its_fence_creates_nothing(
     provider: Provider, gateway: StripeGateway, wait: Callable[[float], None]
 ) -> None:
-    made = payment(gateway)
-    held = provider.fault(CREATE, "held")
+    payment = new_payment(gateway)
+    delay = provider.fault(CREATE, "delayed")
     with pytest.raises(Unknown):
-        gateway.charge(made, None, 0.2)
+        gateway.charge(payment, None, 0.2)
     wait(WINDOW + 2 * requests.SLACK + 1)
-    assert gateway.lookup(made, 5) is None
-    assert gateway.cancel(made, 5) == Answer(Outcome.CANCELED)
-    held.go.set()
+    assert gateway.lookup(payment, 5) is None
+    assert gateway.cancel(payment, 5) == Answer(Outcome.CANCELED)
+    delay.go.set()
     while provider.calls(CREATE) > len(provider.state.keys) + 1:
         threading.Event().wait(0.01)
     assert provider.state.sessions == {}
-    assert gateway.lookup(made, 5) is None
+    assert gateway.lookup(payment, 5) is None

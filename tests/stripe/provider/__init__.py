@@ -1,1 +1,1 @@
-"""A payment provider of our own that speaks the part of Stripe's interface that the shop uses, edges included."""
+"""A stand-in for Stripe. It speaks the part of Stripe's API that the shop uses, with its edge cases."""

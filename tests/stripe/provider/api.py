@@ -1,4 +1,4 @@
-"""The provider's HTTP interface: authentication, form-encoded parameters, and all that may go wrong on the way."""
+"""The stand-in's HTTP API: authentication, form-encoded parameters, and the faults of the connection."""
 
 import json
 import socket
@@ -7,29 +7,29 @@ from typing import Any
 from flask import Flask, Response, request
 
 from tests.stripe.provider import pages
-from tests.stripe.provider.questions import Asked, Fault, answer, nested
+from tests.stripe.provider.requests import Fault, Request, answer, nested
 from tests.stripe.provider.state import API_KEY, Refusal, State
 
 
-def create_api(state: State, faults: list[Fault], asked: list[Asked]) -> Flask:
-    """The application. `asked` takes each question as it arrives."""
+def create_api(state: State, faults: list[Fault], requests: list[Request]) -> Flask:
+    """Return the application. It appends each request to `requests` as it arrives."""
     app = Flask(__name__)
     app.register_blueprint(pages.blueprint(state))
 
     @app.route("/v1/<path:_rest>", methods=["GET", "POST"])
     def api(_rest: str) -> Response:
         params = nested((request.form if request.method == "POST" else request.args).items())
-        question = Asked(request.method, request.path, request.headers.get("Idempotency-Key", ""), params)
-        asked.append(question)
+        received = Request(request.method, request.path, request.headers.get("Idempotency-Key", ""), params)
+        requests.append(received)
         fault = _next_fault(faults)
         try:
             _authenticate()
             if fault:
-                _before(fault)
-            status, body, replayed = answer(state, question, fault)
+                _fail_before(fault)
+            status, body, replayed = answer(state, received, fault)
         except Refusal as refusal:
             status, body, replayed = refusal.status, refusal.body, False
-        return _json(status, _after(fault, body) if fault else body, replayed)
+        return _json(status, _fail_after(fault, body) if fault else body, replayed)
 
     return app
 
@@ -43,39 +43,40 @@ def _authenticate() -> None:
 
 def _next_fault(faults: list[Fault]) -> Fault | None:
     for fault in faults:
-        if fault.times and f"{request.method} {request.path} ".startswith(fault.where):
+        if fault.times and f"{request.method} {request.path} ".startswith(fault.prefix):
             fault.times -= 1
             return fault
     return None
 
 
-def _before(fault: Fault) -> None:
+def _fail_before(fault: Fault) -> None:
+    """Do what the fault does before the request is processed. Raises Refusal."""
     fault.reached.set()
     match fault.kind:
-        case "unheard":
-            _break()
-            raise Refusal(500, "api_error", None, "nobody reads this")
-        case "away":
+        case "not_received":
+            _break_connection()
+            raise Refusal(500, "api_error", None, "not sent, the connection is broken")
+        case "unavailable":
             raise Refusal(503, "api_error", None, "Come back later")
-        case "busy":
+        case "rate_limited":
             raise Refusal(429, "invalid_request_error", "rate_limit", "Too many requests")
         case "in_use":
             raise Refusal(409, "idempotency_error", "idempotency_key_in_use", "in use")
-        case "held":
-            assert fault.go.wait(30), "nobody let the request go on"
+        case "delayed":
+            assert fault.go.wait(30), "no test let the request go on"
 
 
-def _after(fault: Fault, body: Any) -> Any:
-    """What is answered in place of `body`."""
-    if fault.kind == "lost":
-        _break()
-    if fault.kind == "other":
+def _fail_after(fault: Fault, body: Any) -> Any:
+    """Return the body that the fault sends instead of `body`."""
+    if fault.kind == "answer_lost":
+        _break_connection()
+    if fault.kind == "other_amount":
         return _other_amount(body)
     return fault.body if fault.kind == "garbage" else body
 
 
 def _other_amount(body: Any) -> Any:
-    """One more than it is, in each object of a list too; the provider's own is left as it is."""
+    """Return a copy of the object in which every amount is larger by one, in the items of a list too."""
     body = body | {name: body[name] + 1 for name in ("amount", "amount_total") if name in body}
     return body | ({"data": [_other_amount(each) for each in body["data"]]} if "data" in body else {})
 
@@ -86,7 +87,7 @@ def _json(status: int, body: Any, replayed: bool) -> Response:
     return Response(content, status, headers, content_type="application/json")
 
 
-def _break() -> None:
-    """The connection breaks: no answer will reach the shop."""
+def _break_connection() -> None:
+    """Close the connection, so that no answer reaches the shop."""
     connection: socket.socket = request.environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)

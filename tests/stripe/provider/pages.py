@@ -1,4 +1,4 @@
-"""The provider's own payment page, small: a card field, 3-D Secure, a link back to the shop."""
+"""The stand-in's payment page: a card field, 3-D Secure, and a link back to the shop."""
 
 from flask import Blueprint, Response, abort, redirect, render_template_string, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -16,29 +16,29 @@ PAGE = """<!doctype html><html lang="en"><head><title>Pay</title></head><body><m
 
 
 def blueprint(state: State) -> Blueprint:
-    """GET and POST /c/pay/<session>."""
+    """Return the views GET and POST /c/pay/<session id>."""
     blueprint = Blueprint("pages", __name__)
 
-    @blueprint.get("/c/pay/<session>")
-    def show(session: str) -> str:
-        found = state.sessions.get(session) or abort(404)
-        state.age()
-        if found["status"] == "open":
-            return _page("card", "Pay by card", found)
-        return _page("over", "This page has ended", found)
+    @blueprint.get("/c/pay/<session_id>")
+    def show(session_id: str) -> str:
+        session = state.sessions.get(session_id) or abort(404)
+        state.expire_sessions()
+        if session["status"] == "open":
+            return _page("card", "Pay by card", session)
+        return _page("over", "This page has ended", session)
 
-    @blueprint.post("/c/pay/<session>")
-    def pay(session: str) -> AnyResponse:
-        found = state.sessions.get(session) or abort(404)
+    @blueprint.post("/c/pay/<session_id>")
+    def pay(session_id: str) -> AnyResponse:
+        session = state.sessions.get(session_id) or abort(404)
         if answer := request.form.get("answer"):
-            came_to = payments.authenticate(state, found, answer == "yes")
+            result = payments.authenticate(state, session, answer == "yes")
         else:
-            came_to = payments.pay(state, found, request.form.get("number", "").replace(" ", ""))
-        if came_to == "paid":
-            return redirect(found["success_url"], 303)
-        if came_to == "asks":
-            return Response(_page("asks", "Your bank asks whether it is you", found))
-        return Response(_page("card" if came_to == "declined" else "over", f"Your card: {came_to}", found))
+            result = payments.pay(state, session, request.form.get("number", "").replace(" ", ""))
+        if result == "paid":
+            return redirect(session["success_url"], 303)
+        if result == "asks":
+            return Response(_page("asks", "Your bank asks whether it is you", session))
+        return Response(_page("card" if result == "declined" else "over", f"Your card: {result}", session))
 
     return blueprint
 

@@ -1,4 +1,4 @@
-"""What the provider knows: sessions, payments, refunds, events, the keys it remembers, and a clock of its own."""
+"""The stand-in's data: sessions, payments, refunds, events and idempotency keys, and its clock."""
 
 import copy
 import threading
@@ -11,6 +11,7 @@ from uuid import uuid4
 API_KEY = "sk_test_" + "a" * 24
 SECRET = "whsec_" + "b" * 32
 KEY_LIFE = 24 * 3600
+"""Seconds that an idempotency key is stored."""
 
 APPROVES = "4242424242424242"
 DECLINES = "4000000000000002"
@@ -20,30 +21,31 @@ Object = dict[str, Any]
 
 
 class Refusal(Exception):
-    """An error answer. `kept`: the request had begun, so that the answer is remembered for its key."""
+    """An error answer. `stored` is true if the request had begun, so that the answer is stored for its key."""
 
-    def __init__(self, status: int, kind: str, code: str | None, message: str, *, kept: bool = False) -> None:
+    def __init__(self, status: int, kind: str, code: str | None, message: str, *, stored: bool = False) -> None:
         super().__init__(message)
-        self.status, self.kept = status, kept
+        self.status, self.stored = status, stored
         self.body = {"error": {"type": kind, "message": message} | ({"code": code} if code else {})}
 
 
-def invalid(code: str | None, message: str, *, kept: bool = False) -> Refusal:
-    return Refusal(400, "invalid_request_error", code, message, kept=kept)
+def invalid(code: str | None, message: str, *, stored: bool = False) -> Refusal:
+    """Return the error answer to an invalid request."""
+    return Refusal(400, "invalid_request_error", code, message, stored=stored)
 
 
 @dataclass
-class Remembered:
-    """A key: what was asked under it, when, and the answer (None while it is being worked out)."""
+class StoredKey:
+    """The first request under an idempotency key, its time, and its answer (None while the request runs)."""
 
-    asked: str
+    request: str
     at: float
     answer: tuple[int, Any] | None = None
 
 
 @dataclass
 class State:
-    """Everything, behind one lock. `ahead` moves the provider's clock (seconds)."""
+    """All data of the stand-in, protected by one lock. Its clock is `ahead` seconds ahead of the real one."""
 
     origin: str = ""
     ahead: float = 0.0
@@ -52,23 +54,24 @@ class State:
     charges: dict[str, Object] = field(default_factory=dict)
     refunds: dict[str, Object] = field(default_factory=dict)
     events: list[Object] = field(default_factory=list)
-    keys: dict[str, Remembered] = field(default_factory=dict)
+    keys: dict[str, StoredKey] = field(default_factory=dict)
     listeners: list[Callable[[Object], None]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     refund_status: str = "succeeded"
-    """What becomes of new refunds."""
+    """The status of new refunds."""
 
     def now(self) -> int:
+        """Return the time in seconds since 1970, UTC."""
         return int(time.time() + self.ahead)
 
-    def name(self, prefix: str) -> str:
-        """For a new object."""
+    def new_id(self, prefix: str) -> str:
+        """Return an id for a new object."""
         return f"{prefix}_{uuid4().hex}"
 
-    def tell(self, kind: str, about: Object) -> None:
-        """An event, with the object as it is at this moment."""
+    def add_event(self, kind: str, about: Object) -> None:
+        """Add an event that contains the object as it is at this moment."""
         event = {
-            "id": self.name("evt"), "object": "event", "api_version": "2026-10-28.endive", "created": self.now(),
+            "id": self.new_id("evt"), "object": "event", "api_version": "2026-10-28.endive", "created": self.now(),
             "data": {"object": copy.deepcopy(about)}, "livemode": False, "pending_webhooks": 1,
             "request": {"id": None, "idempotency_key": None}, "type": kind,
         }  # fmt: skip
@@ -76,14 +79,15 @@ class State:
         for listener in self.listeners:
             listener(event)
 
-    def age(self) -> None:
-        """Sessions end by themselves when their time is over."""
+    def expire_sessions(self) -> None:
+        """Expire every open session whose time is over."""
         for session in self.sessions.values():
             if session["status"] == "open" and self.now() >= session["expires_at"]:
-                self.end(session)
+                self.expire(session)
 
-    def end(self, session: Object) -> None:
+    def expire(self, session: Object) -> None:
+        """Expire the session, so that nobody can pay on its page."""
         session["status"], session["url"] = "expired", None
         if intent := self.intents.get(session["payment_intent"] or ""):
             intent["status"] = "canceled"
-        self.tell("checkout.session.expired", session)
+        self.add_event("checkout.session.expired", session)

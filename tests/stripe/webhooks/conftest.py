@@ -1,4 +1,4 @@
-"""One shopper on the provider's page, and the way by which its events arrive."""
+"""A shopper on the provider's page, and the HTTP client of the provider."""
 
 import httpx
 import pytest
@@ -10,7 +10,7 @@ from tests.stripe.test_paying import form_of
 
 @pytest.fixture
 def shopper(shop: Shop) -> Shopper:
-    """One who was led to the provider's page."""
+    """Return a shopper who was redirected to the provider's page."""
     shopper = shop.shopper()
     form_of(shopper).post()
     return shopper
@@ -18,5 +18,5 @@ def shopper(shop: Shop) -> Shopper:
 
 @pytest.fixture
 def hook(shop: Shop) -> httpx.Client:
-    """Where the provider's events arrive from."""
+    """Return the client that delivers the provider's events."""
     return shop.shopper().client

@@ -1,4 +1,4 @@
-"""After a payment: disputes, and refunds made here and there."""
+"""Events after a payment: disputes, and refunds by the shop and by hand."""
 
 from collections.abc import Callable
 
@@ -14,13 +14,13 @@ from tests.shops import Shop
 from tests.stripe.provider import payments
 from tests.stripe.provider.server import Provider, deliver
 from tests.stripe.test_paying import form_of
-from tests.stripe.webhooks.hearing import ENDED, paid_once, session_of
+from tests.stripe.webhooks.effects import COMPLETED, paid_once, session_id_of
 
 
 @pytest.fixture(autouse=True)
 def paid(shop: Shop, provider: Provider, shopper: Shopper, hook: httpx.Client) -> None:
     provider.pay()
-    assert deliver(hook, provider.event(ENDED)) == 200
+    assert deliver(hook, provider.event(COMPLETED)) == 200
 
 
 @pytest.fixture
@@ -32,18 +32,18 @@ def charge(shop: Shop) -> ChargeSnapshot:
 def test_a_dispute_is_noted(shop: Shop, provider: Provider, hook: httpx.Client) -> None:
     payments.dispute(provider.state, provider.paid()[0])
     assert deliver(hook, provider.event("charge.dispute.created")) == 200
-    ((note, charge),) = shop.rows("SELECT note, charge_id FROM webhook_event WHERE effect = 'noted'")
-    assert (note, charge) == ("dispute needs_response, reason fraudulent", shop.value("SELECT id FROM charge"))
+    ((note, charge_id),) = shop.rows("SELECT note, charge_id FROM webhook_event WHERE effect = 'noted'")
+    assert (note, charge_id) == ("dispute needs_response, reason fraudulent", shop.value("SELECT id FROM charge"))
     assert paid_once(shop, provider)
 
 
-def test_refunds_made_by_hand_come_into_our_books_once(
+def test_each_refund_by_hand_is_recorded_once(
     shop: Shop, provider: Provider, shopper: Shopper, hook: httpx.Client
 ) -> None:
     provider.refund_by_hand(1000)
     provider.refund_by_hand(400)
-    for told in provider.state.events * 2:
-        assert deliver(hook, told) == 200
+    for event in provider.state.events * 2:
+        assert deliver(hook, event) == 200
     found = shop.rows("SELECT amount, status, reason FROM refund ORDER BY amount")
     assert [tuple(row) for row in found] == [
         (400, "succeeded", "at_the_gateway"), (1000, "succeeded", "at_the_gateway")
@@ -54,11 +54,11 @@ def test_refunds_made_by_hand_come_into_our_books_once(
     assert (page.title.split(":")[0], "−€14.00" in page.text) == ("Refunded in part", True)
 
 
-def test_a_refund_told_before_the_payment(
+def test_the_event_of_a_refund_may_come_before_that_of_the_payment(
     make_shop: Callable[..., Shop], shop: Shop, provider: Provider, hook: httpx.Client
 ) -> None:
     other = shop.shopper()
-    session = provider.state.sessions[session_of(form_of(other).fill(email="b@example.org").post())]
+    session = provider.state.sessions[session_id_of(form_of(other).fill(email="b@example.org").post())]
     provider.pay(session)
     charge = provider.paid()[-1]
     payments.refund(provider.state, {"payment_intent": charge["payment_intent"], "amount": 2400})
@@ -67,7 +67,7 @@ def test_a_refund_told_before_the_payment(
     assert shop.value("SELECT sum(refunded) FROM charge") == 2400
 
 
-def test_our_own_refunds_are_told_back_and_counted_once(
+def test_events_about_our_own_refunds_change_nothing(
     shop: Shop, provider: Provider, hook: httpx.Client, charge: ChargeSnapshot, gateway: StripeGateway
 ) -> None:
     with shop.app.app_context():
@@ -75,13 +75,13 @@ def test_our_own_refunds_are_told_back_and_counted_once(
         assert refunds.refund(charge, 1500, gateway, 2) == "succeeded"
         with pytest.raises(refunds.NotRefundable):
             refunds.refund(charge, 1, gateway, 2)
-    for told in provider.state.events:
-        assert deliver(hook, told) == 200
+    for event in provider.state.events:
+        assert deliver(hook, event) == 200
     assert shop.value("SELECT count(*) FROM refund") == 2
     assert paid_once(shop, provider)
 
 
-@pytest.mark.parametrize("kind", ["lost", "unheard", "fell_late", "busy", "in_use", "garbage"])
+@pytest.mark.parametrize("kind", ["answer_lost", "not_received", "failed_late", "rate_limited", "in_use", "garbage"])
 def test_a_refund_in_doubt_is_recovered(
     shop: Shop, provider: Provider, charge: ChargeSnapshot, gateway: StripeGateway, recover: Callable[..., int],
     kind: str,
@@ -95,11 +95,11 @@ def test_a_refund_in_doubt_is_recovered(
     assert paid_once(shop, provider)
 
 
-def test_by_hand_while_ours_is_on_its_way_comes_again_later(
+def test_a_refund_by_hand_waits_while_a_refund_of_ours_is_open(
     shop: Shop, provider: Provider, hook: httpx.Client, charge: ChargeSnapshot, gateway: StripeGateway,
     recover: Callable[..., int],
 ) -> None:  # fmt: skip
-    provider.fault("POST /v1/refunds", "unheard")
+    provider.fault("POST /v1/refunds", "not_received")
     with shop.app.app_context():
         assert refunds.refund(charge, 2000, gateway, 2) == "in_doubt"
     provider.refund_by_hand(2400)
