@@ -1,4 +1,4 @@
-"""The books: every posting sums to zero, none is made twice, none is ever changed."""
+"""The ledger: every posting sums to zero, is made once and never changes."""
 
 import pytest
 from flask import Flask
@@ -37,20 +37,20 @@ def test_a_charge_is_posted_once(shop: Shop, paid: ChargeSnapshot) -> None:
 
 @pytest.mark.parametrize("sql", ["UPDATE ledger_entry SET amount = 1", "DELETE FROM ledger_entry",
                                  "UPDATE ledger_entry SET account = 'mine' WHERE amount > 0"])  # fmt: skip
-def test_nothing_is_ever_changed(shop: Shop, paid: ChargeSnapshot, sql: str) -> None:
+def test_entries_are_never_changed_or_deleted(shop: Shop, paid: ChargeSnapshot, sql: str) -> None:
     with pytest.raises(DatabaseError, match="the ledger is append-only"):
         shop.execute(sql)
     assert shop.value(SUM) == 0
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2
 
 
-def test_nor_emptied(shop: Shop, paid: ChargeSnapshot, engine_name: str) -> None:
-    verb = "TRUNCATE ledger_entry CASCADE" if engine_name == "postgresql" else "DELETE FROM ledger_entry WHERE 1"
+def test_the_ledger_is_never_emptied(shop: Shop, paid: ChargeSnapshot, engine_name: str) -> None:
+    sql = "TRUNCATE ledger_entry CASCADE" if engine_name == "postgresql" else "DELETE FROM ledger_entry WHERE 1"
     with pytest.raises(DatabaseError, match="the ledger is append-only"):
-        shop.execute(verb)
+        shop.execute(sql)
 
 
-def test_an_entry_of_nothing_is_refused(shop: Shop, paid: ChargeSnapshot) -> None:
+def test_an_amount_of_zero_is_refused(shop: Shop, paid: ChargeSnapshot) -> None:
     with pytest.raises(IntegrityError, match="amount_not_zero"):
         shop.execute(
             "INSERT INTO ledger_entry (charge_id, kind, account, amount, currency, created_at) "

@@ -1,4 +1,4 @@
-"""The basket: the buyer's one open order, whose every change raises its version."""
+"""The basket is the buyer's one open order. Every change raises its version."""
 
 from functools import partial
 from uuid import uuid4
@@ -17,9 +17,9 @@ from tests.shops import Shop
 BUYER = uuid4()
 
 
-def put(slug: str, quantity: int, paid: int | None = None, buyer: object = BUYER) -> None:
+def put(slug: str, quantity: int, paid: int | None = None, buyer_id: object = BUYER) -> None:
     with transaction() as tx:
-        basket.put(tx, buyer, slug, quantity, "EUR", paid)  # type: ignore[arg-type]
+        basket.put(tx, buyer_id, slug, quantity, "EUR", paid)  # type: ignore[arg-type]
 
 
 def newest() -> Order:
@@ -33,7 +33,7 @@ def goods() -> dict[str, int]:
     return {line.product.slug: line.quantity for line in newest().lines}
 
 
-def test_quantity_is_the_new_number_not_one_more(app: Flask) -> None:
+def test_put_sets_the_quantity_and_does_not_add_to_it(app: Flask) -> None:
     put(MUG, 2)
     put(MUG, 2)
     put(BOWL, 1)
@@ -59,7 +59,7 @@ def test_a_refused_change_changes_nothing(shop: Shop, app: Flask) -> None:
     assert (newest().version, goods()) == (before, {MUG: 2})
 
 
-def test_what_is_gone_can_still_be_removed(app: Flask) -> None:
+def test_a_product_that_is_not_on_sale_any_more_can_be_removed(app: Flask) -> None:
     gone = product()
     put(gone, 2)
     change_product(gone, on_sale=False, stock=0)
@@ -71,31 +71,31 @@ def test_what_is_gone_can_still_be_removed(app: Flask) -> None:
 
 def test_not_enough_says_how_many_are_left(app: Flask) -> None:
     few = product(stock=3)
-    with pytest.raises(basket.NotEnough) as told:
+    with pytest.raises(basket.NotEnough) as caught:
         put(few, 4)
-    assert told.value.left == 3
+    assert caught.value.left == 3
     put(few, 3)
 
 
-def test_a_basket_holds_only_so_many_different_things(app: Flask) -> None:
+def test_the_number_of_different_products_is_limited(app: Flask) -> None:
     for _ in range(basket.MOST_LINES):
         put(product(), 1)
     with pytest.raises(basket.BasketFull):
         put(product(), 1)
 
 
-def test_two_first_things_at_one_moment_begin_one_basket(shop: Shop, app: Flask) -> None:
+def test_simultaneous_first_products_make_one_basket(shop: Shop, app: Flask) -> None:
     for _ in range(5):
-        buyer = uuid4()
-        ends = at_once(app, [partial(put, slug, 1, None, buyer) for slug in (MUG, BOWL, MUG, BOWL)])
-        assert ends == [None] * 4
+        buyer_id = uuid4()
+        results = at_once(app, [partial(put, slug, 1, None, buyer_id) for slug in (MUG, BOWL, MUG, BOWL)])
+        assert results == [None] * 4
         rows = shop.rows("SELECT id, buyer_id FROM orders")
-        mine = [id for id, owner in rows if str(owner).replace("-", "") == buyer.hex]
-        assert len(mine) == 1
-        assert shop.value("SELECT count(*) FROM order_line WHERE order_id = :id", id=mine[0]) == 2
+        order_ids = [order_id for order_id, owner in rows if str(owner).replace("-", "") == buyer_id.hex]
+        assert len(order_ids) == 1
+        assert shop.value("SELECT count(*) FROM order_line WHERE order_id = :id", id=order_ids[0]) == 2
 
 
-def test_a_placed_order_is_not_changed_and_none_begins_beside_it(shop: Shop, app: Flask) -> None:
+def test_while_an_order_is_placed_no_basket_can_be_started_until_it_is_paid(shop: Shop, app: Flask) -> None:
     put(MUG, 1)
     order = newest()
     with transaction() as tx:
@@ -109,18 +109,18 @@ def test_a_placed_order_is_not_changed_and_none_begins_beside_it(shop: Shop, app
     assert newest().id != order.id
 
 
-@pytest.mark.parametrize("off", [("version", 1), ("total", 1), ("total", -1), ("version", -1), ("id", 1)])
-def test_an_order_is_placed_only_as_it_was_shown(shop: Shop, app: Flask, off: tuple[str, int]) -> None:
+@pytest.mark.parametrize("change", [("version", 1), ("total", 1), ("total", -1), ("version", -1), ("id", 1)])
+def test_an_order_is_placed_only_as_it_was_shown(shop: Shop, app: Flask, change: tuple[str, int]) -> None:
     put(MUG, 2)
     order = newest()
     shown = {"id": order.id, "version": order.version, "total": order.total}
-    shown[off[0]] += off[1]
+    shown[change[0]] += change[1]
     with pytest.raises(basket.OrderChanged), transaction() as tx:
         basket.freeze(tx, bare_charge(tx, order), shown["id"], shown["version"], shown["total"])
     assert (newest().state, shop.stock(MUG)) == ("open", 200)
 
 
-def test_placed_and_opened_again_is_as_before(shop: Shop, app: Flask) -> None:
+def test_reopening_an_order_restores_it_and_its_stock(shop: Shop, app: Flask) -> None:
     put(MUG, 2)
     order = newest()
     with transaction() as tx:
@@ -132,7 +132,7 @@ def test_placed_and_opened_again_is_as_before(shop: Shop, app: Flask) -> None:
     assert (newest().state, newest().version, shop.stock(MUG)) == ("open", order.version, 200)
 
 
-def test_the_price_of_today_counts_until_the_claim_freezes_it(shop: Shop, app: Flask) -> None:
+def test_the_current_price_counts_until_the_claim_freezes_it(shop: Shop, app: Flask) -> None:
     put(MUG, 2)
     change_product(MUG, price=2500)
     order = newest()
@@ -143,7 +143,7 @@ def test_the_price_of_today_counts_until_the_claim_freezes_it(shop: Shop, app: F
     assert shop.rows("SELECT name, quantity, unit_price FROM charge_line") == [("Morning mug", 2, 2500)]
 
 
-SENSELESS = {
+INVALID = {
     "quantity": "UPDATE order_line SET quantity = 0",
     "line price": "UPDATE order_line SET unit_price = 0",
     "product twice": "INSERT INTO order_line (order_id, product_id, quantity, unit_price) "
@@ -155,13 +155,13 @@ SENSELESS = {
     "SELECT buyer_id, random_id, state, version, currency, created_at FROM orders",
     "price": "UPDATE product SET price = 0",
     "stock below zero": "UPDATE product SET stock = -1",
-    "more stock than was put in": "UPDATE product SET stock = stocked + 1",
+    "more stock than stocked": "UPDATE product SET stock = stocked + 1",
     "slug twice": "UPDATE product SET slug = 'same'",
 }
 
 
-@pytest.mark.parametrize("sql", SENSELESS.values(), ids=SENSELESS)
-def test_the_database_refuses_what_makes_no_sense(shop: Shop, app: Flask, sql: str) -> None:
+@pytest.mark.parametrize("sql", INVALID.values(), ids=INVALID)
+def test_the_database_refuses_invalid_rows(shop: Shop, app: Flask, sql: str) -> None:
     put(MUG, 1)
     with pytest.raises(IntegrityError):
         shop.execute(sql)

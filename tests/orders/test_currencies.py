@@ -1,4 +1,4 @@
-"""Any currency: seeded, paid and shown with its own number of decimal places; and one currency a shop, for good."""
+"""Every currency has its own number of decimal places. A shop has one currency permanently."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ PRICES = {"USD": (2400, "$48.00"), "EUR": (2400, "€48.00"), "JPY": (2400, "¥4
 
 
 @pytest.mark.parametrize("code", PRICES)
-def test_seeded_and_paid_in(code: str, make_shop: Callable[..., Shop]) -> None:
+def test_a_shop_sells_in_any_currency(code: str, make_shop: Callable[..., Shop]) -> None:
     shop = make_shop(shop_currency=code)
     price, total = PRICES[code]
     shop.execute("DELETE FROM product")
@@ -41,17 +41,18 @@ def test_seeding_again_changes_nothing(shop: Shop, app: Flask) -> None:
     assert shop.stock(MUG) == 1
 
 
-def test_the_catalogue_is_worth_a_look() -> None:
+def test_the_catalogue_is_complete() -> None:
     assert len(CATALOGUE) >= 8
     assert len({piece.slug for piece in CATALOGUE}) == len(CATALOGUE)
     assert all(piece.description and piece.stock > 0 and piece.price > 0 for piece in CATALOGUE)
 
 
-def test_another_currency_than_the_products_is_refused_in_one_line(shop: Shop, app: Flask) -> None:
+def test_a_currency_other_than_that_of_the_products_is_refused_in_one_line(shop: Shop, app: Flask) -> None:
     currency.refuse_other("EUR")
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as caught:
         currency.refuse_other("USD")
-    assert "SHOP_CURRENCY" in str(told.value) and "EUR" in str(told.value) and "\n" not in str(told.value)
+    message = str(caught.value)
+    assert "SHOP_CURRENCY" in message and "EUR" in message and "\n" not in message
 
 
 def test_an_empty_shop_takes_any_currency(shop: Shop, app: Flask) -> None:
@@ -59,42 +60,46 @@ def test_an_empty_shop_takes_any_currency(shop: Shop, app: Flask) -> None:
     currency.refuse_other("USD")
 
 
-def test_a_database_that_is_not_migrated_has_nothing_to_say(empty_url: str, tmp_path: object) -> None:
+def test_a_database_that_is_not_migrated_is_not_checked(empty_url: str, tmp_path: object) -> None:
     shop = Shop(empty_url, tmp_path)  # type: ignore[arg-type]
     with shop.app.app_context():
         currency.refuse_other("USD")
     shop.close()
 
 
-def test_nor_has_one_that_is_away(shop: Shop, app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away() -> None:
-        raise Unreachable("away")
+def test_a_database_that_cannot_be_reached_is_not_checked(
+    shop: Shop, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable() -> None:
+        raise Unreachable("no connection")
 
-    monkeypatch.setattr(currency, "reading", away)
+    monkeypatch.setattr(currency, "reading", unreachable)
     currency.refuse_other("USD")
 
 
-def test_commands_refuse_but_for_those_that_mend_the_database(make_shop: Callable[..., Shop]) -> None:
+def test_every_command_refuses_another_currency_except_those_that_repair_the_database(
+    make_shop: Callable[..., Shop],
+) -> None:
     shop = make_shop(shop_currency="USD")
     run = shop.app.test_cli_runner()
     with shop.app.app_context():
         for name in sorted(set(shop.app.cli.list_commands(None)) - {"db", "sandbox", "lab"}):  # type: ignore[arg-type]
-            words = [name, "00000000-0000-0000-0000-000000000000"] if name == "refund" else [name]
-            done = run.invoke(args=words)
-            assert done.exit_code == 1, (name, done.output)
-            assert done.output.startswith("Error: SHOP_CURRENCY is USD"), (name, done.output)
-            assert done.output.count("\n") == 1
+            args = [name, "00000000-0000-0000-0000-000000000000"] if name == "refund" else [name]
+            result = run.invoke(args=args)
+            assert result.exit_code == 1, (name, result.output)
+            assert result.output.startswith("Error: SHOP_CURRENCY is USD"), (name, result.output)
+            assert result.output.count("\n") == 1
 
 
 def test_commands_say_in_one_line_that_the_database_is_not_migrated(empty_url: str, tmp_path: object) -> None:
     shop = Shop(empty_url, tmp_path)  # type: ignore[arg-type]
     with shop.app.app_context():
-        done = shop.app.test_cli_runner().invoke(args=["seed"])
-    assert (done.exit_code, done.output.count("\n")) == (1, 1)
-    assert "db upgrade" in done.output
+        result = shop.app.test_cli_runner().invoke(args=["seed"])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "db upgrade" in result.output
     shop.close()
 
 
-def test_upgrading_twice_is_safe(empty_url: str) -> None:
+def test_migrating_and_seeding_twice_is_safe(empty_url: str) -> None:
     migrate(empty_url)
     migrate(empty_url)

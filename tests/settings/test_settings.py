@@ -1,4 +1,4 @@
-"""Settings: the environment only, checked at the start, refused in one clear line."""
+"""Settings come from the environment only. They are checked at the start and refused in one line."""
 
 from dataclasses import fields
 
@@ -30,7 +30,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     assert read(SHOP_CURRENCY="", PAYMENT_GATEWAY="") == read()
 
 
-SENSELESS = [
+INVALID = [
     ("SECRET_KEY", "short"), ("SECRET_KEY_FALLBACKS", "short"), ("DATABASE_URL", "mysql://localhost/shop"),
     ("DATABASE_URL", "shop.sqlite"), ("PAYMENT_GATEWAY", "paypal"), ("GATEWAY_DEADLINE", "soon"),
     ("GATEWAY_DEADLINE", "0"), ("GATEWAY_DEADLINE", "-1"), ("GATEWAY_DEADLINE", "nan"), ("GATEWAY_DEADLINE", "inf"),
@@ -40,22 +40,22 @@ SENSELESS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "value"), SENSELESS)
-def test_senseless_values_are_one_line_that_names_the_setting(name: str, value: str) -> None:
-    with pytest.raises(SettingsError) as told:
+@pytest.mark.parametrize(("name", "value"), INVALID)
+def test_an_invalid_value_is_refused_in_one_line_that_names_the_setting(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as caught:
         read(**{name: value})
-    assert str(told.value).startswith(name)
-    assert "\n" not in str(told.value)
+    assert str(caught.value).startswith(name)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_secret_is_never_in_the_message() -> None:
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as caught:
         read(SECRET_KEY="hunter2")
-    assert "hunter2" not in str(told.value)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg2://u@h/d"])
-def test_every_way_to_say_postgresql_means_our_driver(url: str) -> None:
+def test_every_postgresql_address_uses_psycopg2(url: str) -> None:
     assert read(DATABASE_URL=url).database_url == "postgresql+psycopg2://u@h/d"
 
 
@@ -67,5 +67,5 @@ def test_lists() -> None:
     assert settings.shop_hosts == ("shop.example", "www.shop.example")
 
 
-def test_every_setting_says_why_it_is_there() -> None:
+def test_every_setting_states_its_purpose() -> None:
     assert all(setting.metadata["purpose"] for setting in fields(Settings))
