@@ -1,4 +1,4 @@
-"""Connections that broke while nobody used them, and what a look costs."""
+"""Broken connections: replaced if they broke while idle, reported if they break in use. How reads see the database."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,64 +12,66 @@ from tests.postgres import Server
 from tests.shops import Shop
 
 pytestmark = pytest.mark.postgres
-NOW = text("SELECT 1")
+SELECT = text("SELECT 1")
 
 
 @pytest.fixture
-def cut(postgres: Server, postgres_reused: Callable[[], str], tmp_path: Path) -> Iterator[Callable[[], int]]:
-    """Within a shop on PostgreSQL: breaks every connection that it has; answers how many there were."""
+def break_connections(
+    postgres: Server, postgres_reused: Callable[[], str], tmp_path: Path
+) -> Iterator[Callable[[], int]]:
+    """Yield a function that breaks all connections of a shop on PostgreSQL and returns how many there were."""
     url = postgres_reused()
     shop = Shop(url, tmp_path)
     with shop.app.app_context():
-        look()
+        read()
         yield lambda: postgres.terminate(url.rpartition("/")[2].partition("?")[0])
     shop.close()
 
 
-def look() -> None:
+def read() -> None:
     with reading() as tx:
-        tx.execute(NOW)
+        tx.execute(SELECT)
 
 
 def write() -> None:
     with transaction() as tx:
-        tx.execute(NOW)
+        tx.execute(SELECT)
 
 
-@pytest.mark.parametrize("use", [look, write])
-def test_one_that_broke_while_it_idled_is_replaced_unnoticed(
-    cut: Callable[[], int], use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("use", [read, write])
+def test_a_connection_that_broke_while_idle_is_replaced(
+    break_connections: Callable[[], int], use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "IDLE", 0.0)
-    assert cut()
+    assert break_connections()
     use()
 
 
-@pytest.mark.parametrize("use", [look, write])
-def test_of_those_that_broke_a_moment_after_use_one_says_so(
-    cut: Callable[[], int], use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("use", [read, write])
+def test_after_recently_used_connections_broke_only_the_first_use_fails(
+    break_connections: Callable[[], int], use: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "IDLE", 60.0)
     in_use = [database.db.engine.connect() for _ in range(3)]
     for connection in in_use:
         connection.close()
-    assert cut() == 3
+    assert break_connections() == 3
     with pytest.raises(Unreachable):
         use()
     for _ in range(3):
         use()
 
 
-def test_one_that_breaks_in_use_says_so_once(cut: Callable[[], int]) -> None:
+def test_a_connection_that_breaks_in_use_is_reported_once(break_connections: Callable[[], int]) -> None:
     with pytest.raises(Unreachable), reading() as tx:
-        tx.execute(NOW)
-        assert cut()
-        tx.execute(NOW)
-    look()
+        tx.execute(SELECT)
+        assert break_connections()
+        tx.execute(SELECT)
+    read()
 
 
-def test_each_look_stands_for_itself_unless_told(cut: Callable[[], int]) -> None:
-    began = text("SELECT now()")  # When the transaction began.
+def test_each_statement_sees_its_own_snapshot_unless_read_together(break_connections: Callable[[], int]) -> None:
+    began = text("SELECT now()")  # The start of the transaction.
     with reading() as tx:
         assert tx.execute(began).scalar_one() < tx.execute(began).scalar_one()
     with reading(together=True) as tx:

@@ -36,9 +36,7 @@ def bare_cluster() -> Iterator[Cluster]:
 
 @pytest.mark.postgres
 @pytest.mark.slow
-def test_db_upgrade_sets_the_time_outs_and_start_and_readyz_demand_them(
-    bare_cluster: Cluster, tmp_path: object
-) -> None:
+def test_db_upgrade_sets_the_time_outs_that_startup_and_readyz_require(bare_cluster: Cluster, tmp_path: object) -> None:
     url = bare_cluster.url(bare_cluster.create())
     migrate(url)
     shop = Shop(url, tmp_path)  # type: ignore[arg-type]
@@ -60,19 +58,19 @@ def test_db_upgrade_sets_the_time_outs_and_start_and_readyz_demand_them(
 
 @pytest.fixture
 def engine_name() -> str:
-    """These are about PostgreSQL's locks."""
+    """Run these tests on PostgreSQL only: they test its locks."""
     return "postgresql"
 
 
 @pytest.fixture
 def token(app: Flask) -> Token:
-    """A form that was shown before the other host was lost."""
+    """Return the token of a checkout form that was shown before the products were locked."""
     return order()
 
 
 @pytest.fixture
 def locked(shop: Shop, token: Token) -> Iterator[None]:
-    """Another host has locked the products and does not go on, as after a power cut."""
+    """Lock all products in a transaction that never ends, as if its host had lost its power."""
     dsn = make_url(shop.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
     other = psycopg2.connect(dsn)
     with other.cursor() as cursor:
@@ -118,10 +116,10 @@ def test_no_commit_begins_after_the_deadline(app: Flask, monkeypatch: pytest.Mon
 
 
 @pytest.mark.postgres
-def test_two_transactions_that_wait_for_each_other_end_with_one_rolled_back(app: Flask) -> None:
-    """PostgreSQL ends one of them: rolled back, so it may simply be tried again."""
+def test_a_deadlock_ends_with_one_transaction_rolled_back(app: Flask) -> None:
+    """PostgreSQL rolls one of them back after `deadlock_timeout`. It raises RolledBack, so it can be tried again."""
     lock = text("UPDATE product SET stock = stock WHERE id = :id")
-    first_has_one, second_has_two, ends = Event(), Event(), []
+    first_has_one, second_has_two, results = Event(), Event(), []
 
     def wait_for_the_other(mine: int, other: int, ready: Event, rival: Event) -> None:
         with app.app_context():
@@ -131,9 +129,9 @@ def test_two_transactions_that_wait_for_each_other_end_with_one_rolled_back(app:
                     ready.set()
                     assert rival.wait(30)
                     tx.execute(lock, {"id": other})
-                ends.append("committed")
+                results.append("committed")
             except RolledBack:
-                ends.append("rolled back")
+                results.append("rolled back")
 
     threads = [
         Thread(target=wait_for_the_other, args=(1, 2, first_has_one, second_has_two)),
@@ -143,12 +141,12 @@ def test_two_transactions_that_wait_for_each_other_end_with_one_rolled_back(app:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert sorted(ends) == ["committed", "rolled back"]
+    assert sorted(results) == ["committed", "rolled back"]
 
 
 @pytest.mark.postgres
 def test_a_read_only_server_is_unreachable_and_not_ready(app: Flask, shop: Shop) -> None:
-    """As after a failover, while the connection still leads to the old primary."""
+    """A server is read-only after a failover, if the connection still leads to the old primary."""
     with pytest.raises(database.Unreachable), transaction() as tx:
         tx.execute(text("SET TRANSACTION READ ONLY"))
         tx.execute(text("UPDATE product SET stock = 0"))

@@ -1,4 +1,4 @@
-"""For machines: alive, ready, and figures."""
+"""The endpoints for machines: liveness, readiness and metrics."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import pytest
 from tests.shops import Shop
 
 
-def test_alive_and_ready(shop: Shop) -> None:
+def test_healthz_and_readyz(shop: Shop) -> None:
     client = shop.shopper().client
     for path, text in (("/healthz", "alive\n"), ("/readyz", "ready\n")):
-        answer = client.get(path)
-        assert (answer.status_code, answer.text) == (200, text)
-        assert answer.headers["Cache-Control"] == "no-store"
+        response = client.get(path)
+        assert (response.status_code, response.text) == (200, text)
+        assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_readyz_says_that_the_database_is_away(own_url: str, engine_name: str, tmp_path: Path,
+def test_readyz_reports_that_the_database_cannot_be_reached(own_url: str, engine_name: str, tmp_path: Path,
                                                request: pytest.FixtureRequest) -> None:  # fmt: skip
     shop = Shop(own_url, tmp_path)
     client = shop.shopper().client
@@ -26,16 +26,16 @@ def test_readyz_says_that_the_database_is_away(own_url: str, engine_name: str, t
     else:
         server = request.getfixturevalue("postgres")
         server.drop(own_url.rpartition("/")[2].partition("?")[0])
-    answer = client.get("/readyz")
-    assert answer.status_code == 503
-    assert answer.text.startswith("the database can't be reached")
-    assert client.get("/healthz").status_code == 200, "still alive"
+    response = client.get("/readyz")
+    assert response.status_code == 503
+    assert response.text.startswith("the database can't be reached")
+    assert client.get("/healthz").status_code == 200, "the process is still alive"
     shop.close()
 
 
-def test_metrics_are_figures(shop: Shop) -> None:
+def test_metrics_are_in_the_format_of_prometheus(shop: Shop) -> None:
     client = shop.shopper().client
     client.get("/")
-    answer = client.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"].startswith("text/plain")
+    response = client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"].startswith("text/plain")
