@@ -147,16 +147,16 @@ def test_the_last_item_is_sold_once(shop: Shop, app: Flask) -> None:
     for _ in range(10):
         last = product(stock=1)
         gateway, tokens = ScriptedGateway(), [order({last: 1}) for _ in range(4)]
-        ends = at_once(app, [partial(pay, purchase(token), gateway, 3) for token in tokens])
-        sold_out = [end for end in ends if isinstance(end, stock.SoldOut)]
+        results = at_once(app, [partial(pay, purchase(token), gateway, 3) for token in tokens])
+        sold_out = [result for result in results if isinstance(result, stock.SoldOut)]
         assert (len(sold_out), len(gateway.asked), shop.stock(last)) == (3, 1, 0), "the losers must not ask"
 
 
 def test_orders_for_the_same_goods_never_deadlock(shop: Shop, app: Flask) -> None:
     one, other = product(stock=1000), product(stock=1000)
     tokens = [order({one: 1, other: 1} if n % 2 else {other: 1, one: 1}) for n in range(16)]
-    ends = at_once(app, [partial(pay, purchase(token), ScriptedGateway(), 3) for token in tokens])
-    assert Counter(getattr(end, "status", end) for end in ends) == {SUCCEEDED: 16}
+    results = at_once(app, [partial(pay, purchase(token), ScriptedGateway(), 3) for token in tokens])
+    assert Counter(getattr(result, "status", result) for result in results) == {SUCCEEDED: 16}
     assert (shop.stock(one), shop.stock(other)) == (984, 984)
 
 

@@ -43,8 +43,8 @@ def test_an_end_without_money_releases_the_stock_once(shop: Shop, charge: Charge
 
 
 def test_simultaneous_records_of_one_outcome_write_it_once(shop: Shop, app: Flask, charge: ChargeSnapshot) -> None:
-    ends = at_once(app, [partial(protocol.record, charge, gateways.APPROVED)] * 8)
-    assert {end.status for end in ends} == {SUCCEEDED}
+    results = at_once(app, [partial(protocol.record, charge, gateways.APPROVED)] * 8)
+    assert {result.status for result in results} == {SUCCEEDED}
     assert len(shop.rows(LEDGER)) == 2
 
 
@@ -53,8 +53,8 @@ def test_of_two_simultaneous_outcomes_one_is_recorded(shop: Shop, app: Flask) ->
         charge = protocol.claim(purchase(order({MUG: 1})), ScriptedGateway(), 3)
         before = shop.stock(MUG)
         answers = [Answer(Outcome.DECLINED), Answer(Outcome.CANCELED)] * 3
-        ends = at_once(app, [partial(protocol.record, charge, answer) for answer in answers])
-        assert len({end.status for end in ends}) == 1
+        results = at_once(app, [partial(protocol.record, charge, answer) for answer in answers])
+        assert len({result.status for result in results}) == 1
         assert shop.stock(MUG) == before + 1, "the stock must be released once"
 
 

@@ -44,8 +44,8 @@ def test_of_simultaneous_devices_one_pays_and_the_others_must_confirm(shop: Shop
     for n in range(10):
         gateway = ScriptedGateway()
         presses = [purchase(order({BOWL: 1}), email=f"ada{n}@example.org") for _ in range(3)]
-        ends = at_once(app, [partial(pay, press, gateway, 3) for press in presses])
-        assert sum(isinstance(end, OrderedBefore) for end in ends) == 2
+        results = at_once(app, [partial(pay, press, gateway, 3) for press in presses])
+        assert sum(isinstance(result, OrderedBefore) for result in results) == 2
         assert len(gateway.asked) == 1
 
 

@@ -73,7 +73,7 @@ def test_unusual_texts_are_refused(text: str) -> None:
 
 def test_a_token_signed_with_another_secret_is_refused() -> None:
     with pytest.raises(BadToken):
-        Tokens(SECRET).read(make(Tokens("somebody else's secret")))
+        Tokens(SECRET).read(make(Tokens("the secret of another shop")))
 
 
 def test_a_text_signed_for_another_purpose_is_refused() -> None:
