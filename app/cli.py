@@ -2,12 +2,14 @@
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
+from uuid import UUID
 
 import click
 from flask import Flask, current_app
@@ -17,6 +19,7 @@ from sqlalchemy.exc import ProgrammingError
 from app import current, money
 from app.charges import audit, receipts, recovery, refunds, same_order
 from app.charges.states import RefundStatus
+from app.charges.tokens import new_key
 from app.database import Unreachable, db
 from app.gateways.base import NotSent, Unknown
 from app.mail import outbox, sending
@@ -118,13 +121,15 @@ def audit_command(as_json: bool) -> None:
 
 
 @click.command("refund", cls=ShopCommand)
-@click.argument("receipt_id", metavar="RECEIPT", type=str)
+@click.argument("receipt_id", metavar="RECEIPT")
 @click.option("--amount", help="How much to refund, such as 12.50. Without it, all that is left.")
-def refund_command(receipt_id: str, amount: str | None) -> None:
+@click.option("--key", type=click.UUID, help="Repeat the refund that printed this key, instead of making a new one.")
+@click.option("--again", is_flag=True, help="Make another refund, although one of the same amount is still open.")
+def refund_command(receipt_id: str, amount: str | None, key: UUID | None, again: bool) -> None:
     """Refund a payment. RECEIPT is the id in the receipt's address.
 
-    Exits with 0 if the money was refunded, 1 if nothing was refunded, 3 if that is not known yet (recovery finds out;
-    do not repeat the command).
+    Prints the refund's key first. Exits with 0 if the money was refunded, 1 if nothing was refunded, 3 if that is not
+    known yet: recovery finds out. Repeat the command only with --key.
     """
     charge = receipts.find_charge(receipt_id.lower())
     if charge is None:
@@ -132,19 +137,49 @@ def refund_command(receipt_id: str, amount: str | None) -> None:
     gateway = current.gateways().of(charge.gateway, charge.account)
     if gateway is None:
         raise click.ClickException("the gateway and account of this payment are not configured")
+    wanted = _minor_units(amount, charge.currency) if amount is not None else refunds.left(charge)
+    key = key or new_key()
+    click.echo(f"key: {key}", err=True)
     try:
-        wanted = money.minor(Decimal(amount), charge.currency) if amount else refunds.left(charge)
-        status = refunds.refund(charge, wanted, gateway, current.settings().gateway_deadline)
+        with _interruptible():
+            status = refunds.refund(charge, wanted, gateway, current.settings().gateway_deadline, key, again=again)
     except refunds.NotRefundable as error:
         left = money.format_money(error.left, charge.currency)
         raise click.ClickException(f"nothing was refunded: {left} can be") from None
-    except (ValueError, InvalidOperation):
-        raise click.ClickException(f"nothing was refunded: {amount} is not an amount of {charge.currency}") from None
-    except Unreachable as error:  # The commit of a claim or record was lost: "nothing was refunded" may be untrue.
-        click.echo(f"Error: it is not known whether that was refunded; do not repeat it: {error}", err=True)
+    except refunds.AlreadyOpen:
+        why = "a refund of the same amount is still open; repeat it with its --key, or use --again for another one"
+        raise click.ClickException(f"nothing was refunded: {why}") from None
+    except refunds.KeyTaken:
+        raise click.ClickException("nothing was refunded: this key belongs to another refund or amount") from None
+    except (Unreachable, KeyboardInterrupt) as error:
+        # The claim may be committed and the gateway may have been asked: "nothing was refunded" could be untrue.
+        reason = str(error) or "interrupted"
+        click.echo(f"Error: it is not known whether that was refunded; repeat it only with --key: {reason}", err=True)
         raise SystemExit(3) from None
     click.echo(f"{money.format_money(wanted, charge.currency)}: {status}")
     raise SystemExit({RefundStatus.SUCCEEDED: 0, RefundStatus.DECLINED: 1}.get(status, 3))
+
+
+def _minor_units(amount: str, currency: str) -> int:
+    try:
+        return money.minor(Decimal(amount), currency)
+    except (ValueError, InvalidOperation):
+        raise click.ClickException(f"nothing was refunded: '{amount}' is not an amount of {currency}") from None
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block like Ctrl-C, so that the command can say what is known."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def init_app(app: Flask) -> None:

@@ -33,6 +33,14 @@ class NotRefundable(Exception):
         self.left = left
 
 
+class AlreadyOpen(Exception):
+    """Another refund of the same charge and amount is still open. Nothing was asked."""
+
+
+class KeyTaken(Exception):
+    """The key belongs to a refund of another charge or amount. Nothing was asked."""
+
+
 class RefundSnapshot(NamedTuple):
     """A refund as this process read it. `amount` is in minor units."""
 
@@ -89,33 +97,55 @@ COMPARE_AND_SET = (
 
 
 def refund(
-    charge: ChargeSnapshot, amount: int, gateway: Gateway, seconds: float, key: UUID | None = None
+    charge: ChargeSnapshot,
+    amount: int,
+    gateway: Gateway,
+    seconds: float,
+    key: UUID | None = None,
+    *,
+    again: bool = True,
 ) -> RefundStatus:
     """Refund `amount` (minor units) of a charge. Return RefundStatus.SUCCEEDED, DECLINED or RefundStatus.IN_DOUBT.
 
-    The same `key` refunds once. `seconds` is the deadline for each question to the gateway. Raises NotRefundable:
-    the gateway was not asked.
+    The same `key` refunds once. `seconds` is the deadline for each question to the gateway. Unless `again`, a refund
+    of the same amount that is still open is refused. Raises NotRefundable, AlreadyOpen or KeyTaken: the gateway was
+    not asked.
     """
-    claimed = claim(charge, amount, key or new_key(), seconds)
+    claimed = claim(charge, amount, key or new_key(), seconds, again=again)
+    if (claimed.charge_id, claimed.amount) != (charge.id, amount):
+        raise KeyTaken
     if claimed.status is not RefundStatus.PROCESSING:
         return claimed.status
     return settle(claimed, charge, gateway, seconds)
 
 
-def claim(charge: ChargeSnapshot, amount: int, key: UUID, seconds: float) -> RefundSnapshot:
+def claim(charge: ChargeSnapshot, amount: int, key: UUID, seconds: float, *, again: bool = True) -> RefundSnapshot:
     """Insert the refund under its key and promise its amount on the charge, so that refunds never exceed it.
 
-    Raises NotRefundable, or Unreachable if it is not known whether the claim was committed.
+    Raises NotRefundable, AlreadyOpen, or Unreachable if it is not known whether the claim was committed.
     """
-    return confirmed(lambda tx: _claim(tx, charge, amount, key, seconds))
+    return confirmed(lambda tx: _claim(tx, charge, amount, key, seconds, again))
 
 
-def _claim(connection: Connection, charge: ChargeSnapshot, amount: int, key: UUID, seconds: float) -> RefundSnapshot:
-    if amount <= 0:
+def _claim(
+    connection: Connection, charge: ChargeSnapshot, amount: int, key: UUID, seconds: float, again: bool
+) -> RefundSnapshot:
+    if not 0 < amount <= charge.amount:  # A larger number may not even fit into the column.
         raise NotRefundable(_left(connection, charge.id))
     if insert(connection, charge, key, amount, stray=False, ask_in=seconds + RECOVERY_MARGIN):
-        _promise(connection, charge.id, amount)
+        _promise(connection, charge.id, amount)  # It locks the charge, so that the next question sees all refunds.
+        if not again and _is_open(connection, charge.id, amount, but=key):
+            raise AlreadyOpen
     return _get(connection, key)
+
+
+def _is_open(connection: Connection, charge_id: int, amount: int, but: UUID) -> bool:
+    """Return whether another refund of this amount is open."""
+    same = select(refunds.c.id).where(
+        refunds.c.charge_id == charge_id, refunds.c.amount == amount, refunds.c.key != but,
+        refunds.c.status.in_(sorted(REFUND_PENDING)),
+    )  # fmt: skip
+    return connection.execute(same.limit(1)).first() is not None
 
 
 def _promise(connection: Connection, charge_id: int, amount: int) -> None:
