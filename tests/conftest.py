@@ -1,7 +1,7 @@
-"""Fixtures that every folder of tests shares. What takes an engine runs on both, SQLite and PostgreSQL.
+"""Fixtures for all tests. Every test that uses `engine_name`, directly or not, runs on SQLite and on PostgreSQL.
 
 `shop` is the whole application in this process, migrated and seeded, with a real sandbox bank behind httpx's
-WSGI transport. Databases are copied from a template that is migrated once a session.
+WSGI transport. Databases are copied from a template that is migrated once per session.
 """
 
 import shutil
@@ -26,8 +26,8 @@ from tests.shops import Shop
 pytest_plugins = ["tests.postgres"]
 
 
-class StandardError:
-    """Wherever standard error goes at that moment: a test may take it for itself, and gives it back closed."""
+class CurrentStandardError:
+    """Writes to the present `sys.stderr`. pytest replaces it during each test and closes the replacement afterwards."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)
@@ -37,9 +37,9 @@ class StandardError:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def logs_are_heard() -> Iterator[None]:
-    """Loggers are kept from their first line on, whichever test that was in."""
-    with patch.object(logs, "sys", SimpleNamespace(stderr=StandardError())):
+def logs_follow_standard_error() -> Iterator[None]:
+    """Make loggers write to the present standard error, although structlog keeps the first one that it was given."""
+    with patch.object(logs, "sys", SimpleNamespace(stderr=CurrentStandardError())):
         yield
 
 
@@ -47,7 +47,7 @@ ENGINES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
 
 def migrate(database_url: str, *, seeded: bool = True) -> None:
-    """What `db upgrade` and `seed` do."""
+    """Run `db upgrade` and, if `seeded`, `seed`."""
     app = create_app(Settings(secret_key=SECRET, database_url=database_url))
     with app.app_context():
         flask_migrate.upgrade()
@@ -58,19 +58,19 @@ def migrate(database_url: str, *, seeded: bool = True) -> None:
 
 @pytest.fixture(params=ENGINES)
 def engine_name(request: pytest.FixtureRequest) -> str:
-    """ "sqlite" or "postgresql": every test that takes it, directly or not, runs on both."""
+    """Return "sqlite" or "postgresql"."""
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated and seeded file, closed."""
+    """Return the path of a migrated and seeded database that is not open."""
     path = tmp_path_factory.mktemp("template") / "shop.sqlite"
     migrate(f"sqlite:///{path}")
     return path
 
 
-# Truncating is a hundred times quicker than making a database. As a replica, so that no trigger refuses it.
+# Truncating is a hundred times faster than creating a database. In the role `replica`, no trigger refuses it.
 KEEP = "CREATE SCHEMA kept; CREATE TABLE kept.product AS TABLE public.product"
 EMPTY = """
 SET session_replication_role = replica;
@@ -82,7 +82,7 @@ SELECT setval(pg_get_serial_sequence('product', 'id'), (SELECT max(id) FROM prod
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres: Any) -> Iterator[str]:
-    """The name of a migrated and seeded database that nobody is connected to."""
+    """Return the name of a migrated and seeded database without connections."""
     name = postgres.create()
     migrate(postgres.url(name))
     yield name
@@ -91,8 +91,8 @@ def postgres_template(postgres: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgres_reused(postgres: Any, postgres_template: str) -> Iterator[Callable[[], str]]:
-    """Empties and seeds this worker's one database for the next test, and answers its address."""
-    from tests.postgres import Server  # Not above: pytest loads that module as a plugin.
+    """Return a function that resets this worker's only database to the seeded state and returns its URL."""
+    from tests.postgres import Server  # Not at the top: pytest loads that module as a plugin.
 
     name = postgres.create(template=postgres_template)
     database = Server(postgres.admin.set(database=name))
@@ -100,17 +100,17 @@ def postgres_reused(postgres: Any, postgres_template: str) -> Iterator[Callable[
     found = database.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     tables = ", ".join(table for (table,) in found if table != "alembic_version")
 
-    def clean() -> str:
+    def reset() -> str:
         database.execute(EMPTY.format(tables=tables))
         return str(postgres.url(name))
 
-    yield clean
+    yield reset
     postgres.drop(name)
 
 
 @pytest.fixture
 def empty_url(engine_name: str, request: pytest.FixtureRequest) -> str:
-    """A database without a table, on either engine."""
+    """Return the URL of a database without tables."""
     if engine_name == "sqlite":
         return f"sqlite:///{request.getfixturevalue('tmp_path')}/empty/shop.sqlite"
     return str(request.getfixturevalue("postgres_url"))
@@ -118,7 +118,10 @@ def empty_url(engine_name: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def database_url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A migrated and seeded database, on either engine. Its rows are the test's own; its schema is not."""
+    """Return the URL of a migrated and seeded database.
+
+    On PostgreSQL it is reused by later tests, so a test may change its rows but not its schema.
+    """
     if engine_name == "postgresql":
         return str(request.getfixturevalue("postgres_reused")())
     path = tmp_path / "storage" / "shop.sqlite"
@@ -129,7 +132,7 @@ def database_url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Pat
 
 @pytest.fixture
 def own_url(engine_name: str, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The same, but whole: for tests that break it, or that change its schema."""
+    """Like `database_url`, but only this test uses it, so it may change the schema or drop the database."""
     if engine_name == "sqlite":
         yield request.getfixturevalue("database_url")
         return
@@ -141,7 +144,10 @@ def own_url(engine_name: str, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def make_shop(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Shop]]:
-    """Make shops over the test's one database, with other settings if told: `make_shop(gateway_deadline=1.0)`."""
+    """Return a function that creates shops on the test's database: `make_shop(gateway_deadline=1.0)`.
+
+    Its arguments are the settings that differ from the defaults of the tests.
+    """
     made: list[Shop] = []
 
     def make(**changes: Any) -> Shop:
@@ -156,15 +162,15 @@ def make_shop(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Shop]
 
 @pytest.fixture
 def shop(make_shop: Callable[..., Shop]) -> Shop:
-    """The shop, open for business, on either engine."""
+    """Return the shop with the default settings of the tests."""
     return make_shop()
 
 
 @pytest.fixture
 def app(shop: Shop) -> Iterator[Flask]:
-    """The shop's application with a context pushed, for tests of the inner rooms.
+    """Yield the shop's application with an app context pushed, for tests that call the core directly.
 
-    Not for tests that request pages: those requests would share the context, and with it what Flask keeps in `g`.
+    Do not use it in tests that request pages: all requests would share this context and its `g`.
     """
     with shop.app.app_context():
         yield shop.app

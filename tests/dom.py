@@ -1,4 +1,4 @@
-"""As much of an HTML page's tree as a reader needs: elements with attributes, children and text."""
+"""A small, strict HTML parser: a tree of elements with attributes, children and text."""
 
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -7,7 +7,7 @@ VOID = frozenset("area base br col embed hr img input link meta source track wbr
 
 
 class Element:
-    """One element; `parent` is None for the root of the page."""
+    """One element. `parent` is None for the root of the page."""
 
     def __init__(self, tag: str, attrs: dict[str, str], parent: "Element | None") -> None:
         self.tag, self.attrs, self.parent = tag, attrs, parent
@@ -17,14 +17,17 @@ class Element:
         return f"<{self.tag} {self.attrs}>"
 
     def walk(self) -> Iterator["Element"]:
-        """Every element below this one, in the order of the page."""
+        """Yield every element below this one, in the order of the page."""
         for child in self.children:
             if isinstance(child, Element):
                 yield child
                 yield from child.walk()
 
     def all(self, *tags: str, **attrs: str) -> list["Element"]:
-        """The elements below with one of these tags and all of these attributes (`class_`: one of its classes)."""
+        """Return the elements below this one that have one of the tags and all of the attributes.
+
+        `class_` is one of the element's classes.
+        """
         wanted = attrs.pop("class_", None)
         return [
             found
@@ -35,12 +38,12 @@ class Element:
         ]
 
     def first(self, *tags: str, **attrs: str) -> "Element | None":
-        """The first of `all`, None where there is none."""
+        """Return the first element of `all`, or None."""
         return next(iter(self.all(*tags, **attrs)), None)
 
     @property
     def text(self) -> str:
-        """What a person reads there, its white space made single."""
+        """Return the visible text, with each run of white space replaced by one space."""
         return " ".join("".join(self._parts()).split())
 
     def _parts(self) -> Iterator[str]:
@@ -57,7 +60,7 @@ class Element:
 
 
 class _Builder(HTMLParser):
-    """Builds the tree, and is strict: what is opened is closed, in order."""
+    """Builds the tree. Every element that is opened must be closed, in order."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -65,7 +68,7 @@ class _Builder(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), f"<{tag}> has an attribute twice: {names}"
+        assert len(names) == len(set(names)), f"<{tag}> has two attributes of the same name: {names}"
         element = Element(tag, {name: value or "" for name, value in attrs}, self.here)
         self.here.children.append(element)
         if tag not in VOID:
@@ -86,7 +89,7 @@ class _Builder(HTMLParser):
 
 
 def parse(html: str) -> Element:
-    """The page's tree. Fails where elements are not closed in order."""
+    """Return the page's tree. Fails if elements are not closed in order."""
     builder = _Builder()
     builder.feed(html)
     builder.close()

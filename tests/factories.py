@@ -1,4 +1,4 @@
-"""What tests begin with: shoppers with a full basket, purchases ready to be paid, and the fields of the form."""
+"""Test data: shoppers with a filled basket, purchases ready to be paid, products, orders and form fields."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ SECRET = "a secret of the tests, long enough"
 
 
 def fields(**changes: Any) -> dict[str, Any]:
-    """The shopper's part of the checkout form, all in order but for the changes."""
+    """Return valid values for the fields that a shopper fills in, with these changes."""
     return {
         "email": "ada@example.org", "name": "Ada Example",
         "card_number": APPROVES, "card_expiry": "12/49", "card_cvc": "123", **changes,
@@ -38,27 +38,27 @@ def fields(**changes: Any) -> dict[str, Any]:
 
 
 def fill_basket(shopper: Shopper, slug: str = MUG, quantity: int = 1) -> Page:
-    """Open a product's page and put it into the basket; the basket."""
-    form = shopper.open(f"/products/{slug}").root
-    words = next(button.text for button in form.all("button"))
-    page = shopper.open(f"/products/{slug}").submit(words, quantity=quantity)
+    """Put a product into the basket from its page. Return the basket's page."""
+    product_page = shopper.open(f"/products/{slug}")
+    button = next(button.text for button in product_page.root.all("button"))
+    page = product_page.submit(button, quantity=quantity)
     assert (page.statuses, page.path) == ([303, 200], "/basket")
     return page
 
 
 def checkout_form(shopper: Shopper, **changes: Any) -> Form:
-    """Open the checkout and fill the form: ready to be sent, by `.submit()` or `.post()`, as often as one likes."""
+    """Return the filled checkout form. `submit()` and `post()` send it, as often as they are called."""
     return shopper.open("/checkout").form("Pay").fill(**fields(**changes))
 
 
 def ready_to_pay(shopper: Shopper, slug: str = MUG, quantity: int = 1, **changes: Any) -> Form:
-    """A filled basket and a filled form."""
+    """Put a product into the basket and return the filled checkout form."""
     fill_basket(shopper, slug, quantity)
     return checkout_form(shopper, **changes)
 
 
 def product(slug: str | None = None, **columns: Any) -> str:
-    """Put a product on the shelves, inside an app context; its slug."""
+    """Insert a product, inside an app context. Return its slug."""
     row = {
         "slug": slug or f"thing-{uuid4().hex[:12]}", "name": "Thing", "description": "A thing.",
         "image": "morning-mug.svg", "price": 2400, "currency": "EUR", "stock": 100, "on_sale": True, **columns,
@@ -70,7 +70,7 @@ def product(slug: str | None = None, **columns: Any) -> str:
 
 
 def change_product(slug: str, **columns: Any) -> None:
-    """What a merchant does meanwhile: another price, another stock (raises what was stocked), off the shelves."""
+    """Change columns of a product, as a merchant does. With `stock`, `stocked` becomes large enough for it."""
     if "stock" in columns:
         columns.setdefault("stocked", 1_000_000)
     with transaction() as tx:
@@ -78,7 +78,7 @@ def change_product(slug: str, **columns: Any) -> None:
 
 
 def order(goods: dict[str, int] | None = None, buyer_id: UUID | None = None, currency: str = "EUR") -> Token:
-    """An order as if its form had just been shown, inside an app context: its token."""
+    """Create an order, inside an app context. Return its token, as if its form had just been shown."""
     buyer_id = buyer_id or uuid4()
     with transaction() as tx:
         for slug, quantity in (goods or {MUG: 1}).items():
@@ -87,7 +87,7 @@ def order(goods: dict[str, int] | None = None, buyer_id: UUID | None = None, cur
 
 
 def show_again(buyer_id: UUID) -> Token:
-    """Another showing of the form of the buyer's order: another token for the same order."""
+    """Return a new token for the buyer's newest order, as if its form was shown once more."""
     with transaction() as tx:
         found = basket.newest(tx, buyer_id)
         assert found is not None
@@ -95,23 +95,23 @@ def show_again(buyer_id: UUID) -> Token:
 
 
 def purchase(token: Token, card: str = APPROVES, **changes: Any) -> Purchase:
-    """One press of the button of the form with this token."""
+    """Return the purchase of one press of the Pay button. `changes` are its other attributes."""
     email = f"{token.buyer_id.hex}@example.org"
-    pressed = {
+    values = {
         "token": token, "receipt_id": new_receipt_id(), "email": email, "name": "Ada Example",
         "card": Card(card, "12/49", "123"), "last4": last_four(card), "order_again": False,
         "receipt_url": "http://127.0.0.1/receipts/1", **changes,
     }  # fmt: skip
-    return Purchase(**pressed)
+    return Purchase(**values)
 
 
 def presses(token: Token, times: int, **changes: Any) -> Sequence[Purchase]:
-    """The same form, sent so often: one token, a receipt of its own for each."""
+    """Return several presses of the Pay button of one form: the same token, each with a receipt id of its own."""
     return [purchase(token, **changes) for _ in range(times)]
 
 
 def bare_charge(connection: Connection, order: Order) -> int:
-    """Insert a charge for the order without a claim, for tests of the order alone. Return its id."""
+    """Insert a charge for the order without a claim, for tests of orders alone. Return the charge's id."""
     row = {
         "key": new_key(), "receipt_id": new_receipt_id(), "order_id": order.id, "buyer_id": order.buyer_id,
         "status": "processing", "amount": 1, "currency": order.currency, "refunded": 0, "email": "a@example.org",

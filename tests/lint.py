@@ -1,4 +1,4 @@
-"""What must be true of every page of the shop, whatever it says."""
+"""Rules that every page of the shop must obey, whatever its content is."""
 
 from tests.dom import Element
 
@@ -6,16 +6,18 @@ TYPED = {"text", "email", "tel", "number", "password", "search", "url", "checkbo
 
 
 def lint(root: Element) -> None:
-    """Fails with what is wrong: title, lang, one h1, unique ids, labels, no inline script or style, alt texts."""
+    """Assert that the page has lang, title, one h1, one main, unique ids, labels and alt texts, and no inline code."""
     html = root.first("html")
-    assert html is not None and html.attrs.get("lang"), "no lang"
+    assert html is not None and html.attrs.get("lang"), "html has no lang"
     title = root.first("title")
-    assert title is not None and title.text, "no title"
+    assert title is not None and title.text, "the page has no title"
     headings = root.all("h1")
-    assert len(headings) == 1 and headings[0].text, f"h1: {[heading.text for heading in headings]}"
-    assert len(root.all("main")) == 1, "not one main"
+    assert len(headings) == 1 and headings[0].text, (
+        f"there must be exactly one h1: {[heading.text for heading in headings]}"
+    )
+    assert len(root.all("main")) == 1, "there must be exactly one main"
     ids = [element.attrs["id"] for element in root.walk() if "id" in element.attrs]
-    assert len(ids) == len(set(ids)), f"an id twice: {sorted(name for name in ids if ids.count(name) > 1)}"
+    assert len(ids) == len(set(ids)), f"ids that are used twice: {sorted(name for name in ids if ids.count(name) > 1)}"
     for element in root.walk():
         _element(element, root, set(ids))
 
@@ -32,20 +34,20 @@ def _element(element: Element, root: Element, ids: set[str]) -> None:
     if element.tag in {"input", "select", "textarea"} and attrs.get("type", "text") in TYPED:
         assert _labelled(element, root), f"no label: {element}"
     if element.tag in {"a", "button"}:
-        assert element.text or attrs.get("aria-label"), f"says nothing: {element}"
+        assert element.text or attrs.get("aria-label"), f"no text and no label: {element}"
     for name in ("for", "aria-describedby", "aria-labelledby"):
         for target in attrs.get(name, "").split():
-            assert target in ids, f"{name} leads nowhere: {element}"
+            assert target in ids, f"{name} names an id that does not exist: {element}"
     if element.tag == "a" and attrs.get("href", "").startswith("#"):
-        assert attrs["href"][1:] in ids, f"leads nowhere: {element}"
+        assert attrs["href"][1:] in ids, f"the link's target does not exist: {element}"
     if element.tag == "form":
-        assert not element.all("form"), "a form in a form"
+        assert not element.all("form"), "a form inside a form"
 
 
 def _labelled(element: Element, root: Element) -> bool:
     if "id" in element.attrs and any(label.text for label in root.all("label", **{"for": element.attrs["id"]})):
         return True
-    around = element.parent
-    while around is not None and around.tag != "label":
-        around = around.parent
-    return around is not None or bool(element.attrs.get("aria-label"))
+    ancestor = element.parent
+    while ancestor is not None and ancestor.tag != "label":
+        ancestor = ancestor.parent
+    return ancestor is not None or bool(element.attrs.get("aria-label"))

@@ -1,13 +1,13 @@
-"""Throw-away PostgreSQL for the tests.
+"""Temporary PostgreSQL servers for the tests.
 
-One cluster is shared by the whole session, all of its pytest-xdist workers included; it starts when the
-first test asks for it and ends with the session, however that ends. Each test gets a database of its own.
-Tests that restart or kill a server take `private_postgres`: a cluster that nobody else uses.
+The whole session shares one cluster, including all pytest-xdist workers. It starts when the first test needs it and
+is removed at the end of the session, even if the session is killed. Tests that restart or kill a server use
+`private_postgres` instead: a cluster for one test.
 
-`TEST_DATABASE_URL` names a server to use instead of the shared one (its user must be allowed to create
-databases); private clusters are made all the same.
+If `TEST_DATABASE_URL` is set, that server replaces the shared cluster. Its user must be allowed to create databases.
+Private clusters are created all the same.
 
-The server runs on a unix socket in a folder of mode 0700, so two sessions never meet.
+A server listens only on a unix socket in a folder of its own with mode 0700, so two sessions never share one.
 """
 
 import contextlib
@@ -29,17 +29,25 @@ from sqlalchemy.engine import URL, make_url
 from app import timeouts
 from setup import postgres as programs
 
-# Names the folder of all clusters of one session. A cluster's folder holds its socket, whose path the
-# system limits to about 100 bytes: so it is in /tmp.
 SESSION = "PAYONCE_TEST_POSTGRES"
+"""The environment variable that names the folder of all clusters of one session.
+
+The folder is in /tmp, because it contains the sockets, and the system limits a socket's path to about 100 bytes.
+"""
+
 SUPERUSER = "payonce"
-# Waits for the session's end (its stdin closes, also when the session is killed), then cleans up.
-GUARD = "import sys; sys.stdin.read(); from tests.postgres import destroy_all; destroy_all({!r})"
+
+CLEANER = "import sys; sys.stdin.read(); from tests.postgres import destroy_all; destroy_all({!r})"
+"""A program that waits for the end of the session and then removes its clusters.
+
+Its standard input is closed when the session ends, even if the session is killed.
+"""
+
 _names = (f"t{os.getpid()}_{n}" for n in itertools.count())
 
 
 def _run_as() -> dict[str, Any]:
-    """initdb and postgres refuse root: as root they run as `nobody`."""
+    """Return options for subprocess that run a program as `nobody` if we are root: initdb and postgres refuse root."""
     if os.geteuid():
         return {}
     import pwd
@@ -48,25 +56,25 @@ def _run_as() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _owned(folder: str) -> str:
-    """Give an empty folder to whom the server runs as."""
+def _give_to_server(folder: str) -> str:
+    """Change the owner of an empty folder to the user that runs the server. Return the folder."""
     if user := _run_as():
         os.chown(folder, user["user"], user["group"])
     return folder
 
 
 class Server:
-    """Somewhere databases can be made: a cluster of ours, or the one that TEST_DATABASE_URL names."""
+    """A running server on which tests can create databases: a cluster of ours, or TEST_DATABASE_URL."""
 
     def __init__(self, admin: URL) -> None:
         self.admin = admin
 
     def url(self, database: str) -> str:
-        """The address of one database, as DATABASE_URL takes it."""
+        """Return the URL of a database in the form of DATABASE_URL."""
         return self.admin.set(database=database).render_as_string(hide_password=False)
 
     def execute(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """One statement as the superuser, outside any transaction."""
+        """Run one statement as the superuser, outside any transaction. Return its rows."""
         dsn = self.admin.set(drivername="postgresql").render_as_string(hide_password=False)
         connection = psycopg2.connect(dsn)
         try:
@@ -78,23 +86,23 @@ class Server:
             connection.close()
 
     def create(self, template: str = "template0", name: str | None = None) -> str:
-        """Make a database (a copy of `template`, which nobody may be connected to); its name."""
+        """Create a database and return its name. It is a copy of `template`, which must have no connections."""
         name = name or next(_names)
         self.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return name
 
     def drop(self, database: str) -> None:
-        """Drop it, whoever is still connected."""
+        """Drop a database, even if there are connections to it."""
         self.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
 
     def terminate(self, database: str) -> int:
-        """Break every connection to a database, as an administrator would; how many there were."""
+        """Break every connection to a database. Return the number of connections."""
         kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
         return len(self.execute(kill, database))
 
 
 class Cluster(Server):
-    """A cluster in a folder of its own. `durable=False` skips fsync: right unless power cuts are the test."""
+    """A cluster in a folder of its own."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -104,72 +112,72 @@ class Cluster(Server):
 
     @classmethod
     def make(cls) -> "Cluster":
-        """A new empty folder, the session's if there is one; nothing runs yet."""
-        return cls(_owned(tempfile.mkdtemp(prefix="pg-", dir=os.environ.get(SESSION, "/tmp"))))
+        """Return a cluster in a new empty folder. It must then be initialised and started."""
+        return cls(_give_to_server(tempfile.mkdtemp(prefix="pg-", dir=os.environ.get(SESSION, "/tmp"))))
 
     def initialise(self, durable: bool = False) -> None:
-        """initdb, and the settings: a socket only, room for many workers."""
+        """Run initdb and write the settings. Without `durable`, fsync is off: fast, but data is lost in a power cut."""
         flags = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", f"--username={SUPERUSER}"]
         self._program("initdb", f"--pgdata={self.data}", *flags)
         settings = ["listen_addresses=''", f"unix_socket_directories='{self.folder}'", "max_connections=200"]
-        # What `db upgrade` sets for its role: databases that are copied from a template do not inherit it.
+        # `db upgrade` sets these per database, and databases that are copied from a template do not inherit them.
         settings += [f"{name}={milliseconds}" for name, milliseconds in timeouts.MILLISECONDS.items()]
         settings += ["shared_buffers=64MB", f"fsync={'on' if durable else 'off'}", "timezone='UTC'"]
         with (self.data / "postgresql.conf").open("a") as file:
             file.write("\n".join(settings) + "\n")
 
     def start(self) -> None:
-        """Start and wait until it answers."""
+        """Start the server and wait until it accepts connections."""
         self._control("start", "--log", str(self.folder / "log"))
 
     def stop(self, mode: str = "fast") -> None:
-        """`fast` breaks connections and stops in order; `immediate` stops as a crash would."""
+        """Stop the server. "fast" ends all connections and shuts down cleanly; "immediate" is like a crash."""
         self._control("stop", f"--mode={mode}")
 
     def restart(self, mode: str = "fast") -> None:
-        """Stop, and start again with the same data."""
+        """Stop the server and start it again with the same data."""
         self.stop(mode)
         self.start()
 
     def destroy(self) -> None:
-        """Stop it if it runs, and remove its folder; never fails."""
+        """Stop the server if it runs, and remove its folder. Never raises."""
         if (self.data / "postmaster.pid").exists():
             with contextlib.suppress(RuntimeError):
                 self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _control(self, verb: str, *words: str) -> None:
-        self._program("pg_ctl", verb, f"--pgdata={self.data}", "--wait", "--timeout=60", *words)
+    def _control(self, verb: str, *args: str) -> None:
+        self._program("pg_ctl", verb, f"--pgdata={self.data}", "--wait", "--timeout=60", *args)
 
-    def _program(self, name: str, *words: str) -> None:
-        """Run one of PostgreSQL's programs; what it said is in the error if it fails."""
-        # To a file, not a pipe: a server that pg_ctl leaves behind would keep a pipe open for ever.
-        with tempfile.TemporaryFile() as said:
-            command = self._command(name, *words)
-            code = subprocess.call(command, stdout=said, stderr=subprocess.STDOUT, **self._options())
+    def _program(self, name: str, *args: str) -> None:
+        """Run one of PostgreSQL's programs. Raises RuntimeError with its output if it fails."""
+        # The output goes to a file, because a server that pg_ctl starts would keep a pipe open as long as it runs.
+        with tempfile.TemporaryFile() as output:
+            command = self._command(name, *args)
+            code = subprocess.call(command, stdout=output, stderr=subprocess.STDOUT, **self._options())
             if code:
-                said.seek(0)
-                raise RuntimeError(f"{name} failed: {said.read().decode(errors='replace')}")
+                output.seek(0)
+                raise RuntimeError(f"{name} failed: {output.read().decode(errors='replace')}")
 
-    def _command(self, name: str, *words: str) -> list[str]:
-        return [str(self._binaries() / name), *words]
+    def _command(self, name: str, *args: str) -> list[str]:
+        return [str(self._binaries() / name), *args]
 
     def _options(self) -> dict[str, Any]:
         return {"cwd": self.folder, "stdin": subprocess.DEVNULL, **_run_as()}
 
     def _binaries(self) -> Path:
-        """The programs' folder; copied here where `nobody` may not look into the checkout."""
+        """Return the folder of the programs. They are copied if `nobody` can't read them in their own folder."""
         found = programs.find()
         if found is None:
-            raise RuntimeError("No PostgreSQL programs here: `python -m setup.postgres` gets them.")
-        reachable = ["test", "-x", str(found / "postgres")]
-        if subprocess.run(reachable, **_run_as()).returncode == 0:
+            raise RuntimeError("PostgreSQL is not installed; run: python -m setup.postgres")
+        is_executable = ["test", "-x", str(found / "postgres")]
+        if subprocess.run(is_executable, **_run_as()).returncode == 0:
             return found
         return _copied(found, self.folder / "programs")
 
 
 def _copied(binaries: Path, target: Path) -> Path:
-    """The wheel's programs somewhere else, with the libraries that they look for three folders up."""
+    """Copy the wheel's programs, with the libraries that they load from three folders up. Return the new folder."""
     site, package = binaries.parents[2], binaries.parents[1].name
     if not target.exists():
         for part in (f"{package}/pginstall", f"{package}.libs"):
@@ -178,43 +186,43 @@ def _copied(binaries: Path, target: Path) -> Path:
 
 
 def destroy_all(session: str) -> None:
-    """End every cluster of a session, and remove its folder."""
+    """Destroy every cluster of a session and remove the session's folder."""
     for folder in Path(session).iterdir():
         Cluster(str(folder)).destroy()
     shutil.rmtree(session, ignore_errors=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In the session's first process: make its folder, and the guard that outlives the session."""
+    """Create the session's folder and start the cleaner, in the session's first process only."""
     if hasattr(config, "workerinput") or SESSION in os.environ:
         return
     session = tempfile.mkdtemp(prefix="payonce-", dir="/tmp")
     Path(session).chmod(0o711)
     os.environ[SESSION] = session
     root = Path(__file__).resolve().parent.parent
-    command = [sys.executable, "-c", GUARD.format(session)]
-    # A session of its own, so that Ctrl-C at the terminal does not end the guard first.
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root, start_new_session=True)
-    config.add_cleanup(lambda: _dismiss(guard))
+    command = [sys.executable, "-c", CLEANER.format(session)]
+    # In a process group of its own, so that Ctrl-C in the terminal does not end the cleaner.
+    cleaner = subprocess.Popen(command, stdin=subprocess.PIPE, cwd=root, start_new_session=True)
+    config.add_cleanup(lambda: _wait_for(cleaner))
 
 
-def _dismiss(guard: "subprocess.Popen[bytes]") -> None:
-    """Let the guard do its work and see it done."""
-    assert guard.stdin
-    guard.stdin.close()
-    guard.wait(timeout=60)
+def _wait_for(cleaner: "subprocess.Popen[bytes]") -> None:
+    """Let the cleaner begin, and wait until it has finished."""
+    assert cleaner.stdin
+    cleaner.stdin.close()
+    cleaner.wait(timeout=60)
     os.environ.pop(SESSION, None)
 
 
 def _shared_cluster() -> Cluster:
-    """The session's cluster; the first worker that comes here starts it, the others wait for that."""
+    """Return the session's cluster. The first worker starts it; the others wait until it runs."""
     session = Path(os.environ[SESSION])
     cluster = Cluster(str(session / "shared"))
     with (session / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not cluster.folder.exists():
             cluster.folder.mkdir(mode=0o700)
-            _owned(str(cluster.folder))
+            _give_to_server(str(cluster.folder))
             cluster.initialise()
             cluster.start()
     return cluster
@@ -222,7 +230,7 @@ def _shared_cluster() -> Cluster:
 
 @pytest.fixture(scope="session")
 def postgres() -> Server:
-    """A running server that other tests use too: make databases, never stop it."""
+    """Return a running server that all tests share. A test may create databases on it, but must not stop it."""
     if url := os.environ.get("TEST_DATABASE_URL"):
         return Server(make_url(url).set(drivername="postgresql+psycopg2"))
     return _shared_cluster()
@@ -230,7 +238,7 @@ def postgres() -> Server:
 
 @pytest.fixture
 def postgres_url(postgres: Server) -> Iterator[str]:
-    """A new empty database for one test, as DATABASE_URL takes it."""
+    """Yield the URL of a new empty database for one test."""
     name = postgres.create()
     yield postgres.url(name)
     postgres.drop(name)
@@ -238,7 +246,7 @@ def postgres_url(postgres: Server) -> Iterator[str]:
 
 @contextlib.contextmanager
 def private_cluster(durable: bool = True) -> Iterator[Cluster]:
-    """A cluster of one's own, to restart and to break; gone at the end."""
+    """Yield a running cluster that the caller may restart or break. It is removed at the end."""
     cluster = Cluster.make()
     try:
         cluster.initialise(durable)
@@ -250,6 +258,6 @@ def private_cluster(durable: bool = True) -> Iterator[Cluster]:
 
 @pytest.fixture
 def private_postgres() -> Iterator[Cluster]:
-    """`private_cluster` as a fixture."""
+    """Yield a `private_cluster` for one test."""
     with private_cluster() as cluster:
         yield cluster

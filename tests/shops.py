@@ -1,4 +1,4 @@
-"""The shop in this process with a bank of its own, over one database of either engine."""
+"""The shop in this process, with a sandbox bank of its own and a database of either engine."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class ExchangeableGateways:
 
 @dataclass
 class Shop:
-    """A shop, its database and its bank. `use_transport` replaces the transport to the bank."""
+    """A shop, its database and its bank. `changes` are the settings that differ from the defaults of the tests."""
 
     database_url: str
     folder: Path
@@ -73,17 +73,17 @@ class Shop:
         self.use_transport(httpx.WSGITransport(app=self.bank))
 
     def settings(self, **changes: Any) -> Settings:
-        """The settings that the app was made with, and these."""
-        given = {"secret_key": SECRET, "database_url": self.database_url, "gateway_deadline": 3.0}
-        return Settings(**(given | {"sandbox_bank_url": BANK} | self.changes | changes))
+        """Return the settings of the app, with these changes."""
+        defaults = {"secret_key": SECRET, "database_url": self.database_url, "gateway_deadline": 3.0}
+        return Settings(**(defaults | {"sandbox_bank_url": BANK} | self.changes | changes))
 
     def use_transport(self, transport: httpx.BaseTransport) -> None:
-        """Ask the bank by this transport from now on."""
+        """Send all requests to the bank through this httpx transport from now on, for example a broken one."""
         self.gateway = SandboxGateway(BANK, shop="Test shop", transport=transport)
         self.gateways.use(self.gateway)
 
     def another(self, **changes: Any) -> "Shop":
-        """A second shop of the same database and bank, as another host would be; with other settings, if told."""
+        """Return a second shop on the same database and bank, like another host. `changes` are other settings."""
         other = Shop.__new__(Shop)
         other.database_url, other.folder, other.bank = self.database_url, self.folder, self.bank
         other.changes = self.changes | changes
@@ -91,38 +91,39 @@ class Shop:
         return other
 
     def shopper(self, origin: str = ORIGIN, like: Shopper | None = None, address: str = "127.0.0.1") -> Shopper:
-        """A new browser; `like`: one with the same cookies, as a browser's second connection is."""
+        """Return a new browser. With `like`, it has the same cookies, as a second tab of that browser has."""
         transport = httpx.WSGITransport(app=self.app, raise_app_exceptions=False, remote_addr=address)
         cookies = httpx.Cookies(like.client.cookies) if like else None
         return Shopper(httpx.Client(transport=transport, base_url=origin, cookies=cookies))
 
     def statement(self) -> list[StatementEntry]:
-        """The bank's own statement: the only truth about how often money moved."""
+        """Return the bank's own statement. It alone decides how often money moved."""
         return list(statement(self.bank.config["BOOKS"]))
 
     def rows(self, sql: str, **values: Any) -> list[Any]:
-        """What is stored, by plain SQL; inside its own app context."""
+        """Return the rows of a SELECT, which runs in an app context of its own."""
         with self.app.app_context(), reading() as tx:
             return list(tx.execute(text(sql), values).all())
 
     def value(self, sql: str, **values: Any) -> Any:
-        """The first column of the first row."""
+        """Return the first column of the first row of a SELECT."""
         return self.rows(sql, **values)[0][0]
 
     def execute(self, sql: str, **values: Any) -> None:
-        """Change what is stored behind the program's back."""
+        """Run a statement that changes the database without the program's knowledge."""
         with self.app.app_context(), transaction() as tx:
             tx.execute(text(sql), values)
 
     def stock(self, slug: str) -> int:
+        """Return the stock of a product."""
         return int(self.value("SELECT stock FROM product WHERE slug = :slug", slug=slug))
 
     def charges(self) -> Counter[str]:
-        """How many charges there are in each state."""
+        """Return the number of charges in each state."""
         return Counter(status for (status,) in self.rows("SELECT status FROM charge"))
 
     def close(self) -> None:
-        """Give every connection back, so that the database can be dropped."""
+        """Close every connection, so that the database can be dropped."""
         with self.app.app_context():
             db.engine.dispose()
         self.bank.config["BOOKS"].dispose()
