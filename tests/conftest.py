@@ -168,7 +168,7 @@ def shop(make_shop: Callable[..., Shop]) -> Shop:
 
 @pytest.fixture
 def app(shop: Shop) -> Iterator[Flask]:
-    """Yield the shop's application with an app context pushed, for tests that call the core directly.
+    """Yield the shop's application with an app context pushed, for tests that call its code directly.
 
     Do not use it in tests that request pages: all requests would share this context and its `g`.
     """

@@ -76,7 +76,7 @@ def test_no_connection_or_lock_is_held_while_the_gateway_is_asked(shop: Shop, ap
 
     def look() -> None:
         held.append(db.engine.pool.checkedout())  # type: ignore[attr-defined]
-        other.execute("UPDATE product SET description = 'meanwhile'")  # Would wait if a lock were held.
+        other.execute("UPDATE product SET description = 'meanwhile'")  # This would wait if the claim held a lock.
 
     pay(purchase(order()), ScriptedGateway(meanwhile=look), 3)
     assert held == [0]
@@ -128,9 +128,9 @@ LINES = """
 
 
 def test_a_basket_that_changes_during_the_claim_is_charged_as_shown_or_not_at_all(shop: Shop, app: Flask) -> None:
-    def change(buyer: object) -> None:
+    def change(buyer_id: object) -> None:
         with transaction() as tx:
-            basket.put(tx, buyer, BOWL, 1, "EUR")  # type: ignore[arg-type]
+            basket.put(tx, buyer_id, BOWL, 1, "EUR")  # type: ignore[arg-type]
 
     for _ in range(15):
         gateway, token = ScriptedGateway(), order({MUG: 1})
@@ -192,8 +192,8 @@ def test_the_order_is_open_again_only_when_no_money_can_have_moved(
 
 
 @contextmanager
-def commits_lost(*, really: bool, times: int) -> Iterator[None]:
-    """Let the next `times` commits raise. With `really`, they are committed first; otherwise they are rolled back."""
+def commits_lost(*, committed: bool, times: int) -> Iterator[None]:
+    """Let the next `times` commits raise. If `committed`, they are committed first, else rolled back."""
     left = [times]
     dialect = db.engine.dialect
     do_commit = dialect.do_commit
@@ -201,7 +201,7 @@ def commits_lost(*, really: bool, times: int) -> Iterator[None]:
     def commit(connection: object) -> None:
         if left[0]:
             left[0] -= 1
-            if really:
+            if committed:
                 do_commit(connection)  # type: ignore[arg-type]
             else:
                 dialect.do_rollback(connection)  # type: ignore[arg-type]
@@ -215,10 +215,10 @@ def commits_lost(*, really: bool, times: int) -> Iterator[None]:
         dialect.do_commit = do_commit  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("really", [True, False])
-def test_a_claim_whose_commit_was_lost_is_repeated_and_paid_once(shop: Shop, app: Flask, really: bool) -> None:
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_claim_whose_commit_was_lost_is_repeated_and_paid_once(shop: Shop, app: Flask, committed: bool) -> None:
     gateway, token = ScriptedGateway(), order()
-    with commits_lost(really=really, times=1):
+    with commits_lost(committed=committed, times=1):
         charge = pay(purchase(token), gateway, 3)
     assert charge.status is SUCCEEDED
     assert gateway.keys == [str(token.key)]
@@ -226,20 +226,20 @@ def test_a_claim_whose_commit_was_lost_is_repeated_and_paid_once(shop: Shop, app
     assert shop.stock(MUG) == 199
 
 
-@pytest.mark.parametrize("really", [True, False])
-def test_a_claim_that_stays_unknown_asks_nothing(shop: Shop, app: Flask, really: bool) -> None:
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_claim_that_stays_unknown_asks_nothing(shop: Shop, app: Flask, committed: bool) -> None:
     gateway, token = ScriptedGateway(), order()
-    with commits_lost(really=really, times=3), pytest.raises(ClaimUnknown):
+    with commits_lost(committed=committed, times=3), pytest.raises(ClaimUnknown):
         pay(purchase(token), gateway, 3)
     assert gateway.asked == []
-    assert shop.charges() == ({"processing": 1} if really else {})
+    assert shop.charges() == ({"processing": 1} if committed else {})
 
 
-@pytest.mark.parametrize("really", [True, False])
-def test_an_outcome_whose_commit_was_lost_is_recorded_once(shop: Shop, app: Flask, really: bool) -> None:
+@pytest.mark.parametrize("committed", [True, False])
+def test_an_outcome_whose_commit_was_lost_is_recorded_once(shop: Shop, app: Flask, committed: bool) -> None:
     token = order()
     charge = protocol.claim(purchase(token), ScriptedGateway(), 3)
-    with commits_lost(really=really, times=1):
+    with commits_lost(committed=committed, times=1):
         assert protocol.record(charge, APPROVED).status is SUCCEEDED
     assert shop.charges() == {"succeeded": 1}
     assert shop.value("SELECT count(*) FROM ledger_entry") == 2

@@ -224,8 +224,7 @@ def test_a_payment_between_lookup_and_fence_wins(app: Flask, shop: Shop) -> None
 def confirm(shop: Shop, charge: ChargeSnapshot, decision: str = "confirm") -> int:
     """Send the shopper's decision on the bank's page. Return the status of the response."""
     url = shop.value("SELECT action_url FROM charge WHERE id = :id", id=charge.id)
-    answer: int = shop.bank.test_client().post(url, data={"decision": decision}).status_code
-    return answer
+    return int(shop.bank.test_client().post(url, data={"decision": decision}).status_code)
 
 
 def waiting(shop: Shop) -> ChargeSnapshot:

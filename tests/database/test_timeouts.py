@@ -25,7 +25,7 @@ from tests.shops import Shop
 
 @pytest.fixture
 def bare_cluster() -> Iterator[Cluster]:
-    """A cluster without time-outs of its own, as Debian installs it."""
+    """Yield a cluster without time-outs in its configuration, as Debian installs it."""
     with private_cluster(durable=False) as cluster:
         conf = cluster.data / "postgresql.conf"
         lines = [line for line in conf.read_text().splitlines() if not line.startswith(tuple(timeouts.MILLISECONDS))]
@@ -46,8 +46,8 @@ def test_db_upgrade_sets_the_time_outs_that_startup_and_readyz_require(bare_clus
     shop.close()
     name = make_url(url).database
     bare_cluster.execute(f'ALTER ROLE payonce IN DATABASE "{name}" RESET lock_timeout')
-    answer = shop.shopper().client.get("/readyz")
-    assert (answer.status_code, answer.text) == (
+    response = shop.shopper().client.get("/readyz")
+    assert (response.status_code, response.text) == (
         503, "the database has no lock_timeout; run: flask --app wsgi db upgrade\n",
     )  # fmt: skip
     env = {"SECRET_KEY": SECRET, "DATABASE_URL": url, "PATH": ""}
@@ -155,8 +155,8 @@ def test_a_read_only_server_is_unreachable_and_not_ready(app: Flask, shop: Shop)
         connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'))
     try:
         db.engine.dispose()
-        answer = shop.shopper().client.get("/readyz")
-        assert (answer.status_code, answer.text) == (503, "the database is read-only\n")
+        response = shop.shopper().client.get("/readyz")
+        assert (response.status_code, response.text) == (503, "the database is read-only\n")
     finally:
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("SET default_transaction_read_only = off"))

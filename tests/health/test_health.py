@@ -15,8 +15,9 @@ def test_healthz_and_readyz(shop: Shop) -> None:
         assert response.headers["Cache-Control"] == "no-store"
 
 
-def test_readyz_reports_that_the_database_cannot_be_reached(own_url: str, engine_name: str, tmp_path: Path,
-                                               request: pytest.FixtureRequest) -> None:  # fmt: skip
+def test_readyz_reports_that_the_database_cannot_be_reached(
+    own_url: str, engine_name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     shop = Shop(own_url, tmp_path)
     client = shop.shopper().client
     assert client.get("/readyz").status_code == 200

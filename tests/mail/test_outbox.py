@@ -1,4 +1,4 @@
-"""An e-mail is owed exactly if the money was taken. One sender at a time sends it, once or after a failure again."""
+"""An e-mail is owed exactly if the money was taken. One sender at a time sends it, and tries again if it fails."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,7 +96,7 @@ def test_an_email_whose_sender_died_is_sent_again_under_the_same_message_id(
 
     with pytest.raises(SystemExit):
         deliver(send_and_die)
-    assert deliver() == 0, "the dead sender's lease still holds"
+    assert deliver() == 0, "the lease of the dead sender has not run out yet"
     make_due(shop)
     assert deliver() == 1
     first, second = smtp_server.delivered

@@ -49,7 +49,7 @@ def test_a_file_is_private_and_complete(tmp_path: Path) -> None:
     assert message_from_bytes(file.read_bytes(), policy=default)["To"] == "ada@example.org"
 
 
-def test_a_file_is_never_readable_by_others_while_it_is_content(
+def test_a_file_is_never_readable_by_others_while_it_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = []

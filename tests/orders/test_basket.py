@@ -1,4 +1,4 @@
-"""The basket is the buyer's one open order. Every change raises its version."""
+"""The basket is the buyer's one open order. Every change renews its version."""
 
 from functools import partial
 from uuid import uuid4
@@ -42,7 +42,7 @@ def test_put_sets_the_quantity_and_does_not_add_to_it(app: Flask) -> None:
     assert goods() == {BOWL: 1}
 
 
-def test_each_change_raises_the_version(app: Flask) -> None:
+def test_each_change_renews_the_version(app: Flask) -> None:
     versions = []
     for quantity in (1, 1, 5, 0):
         put(MUG, quantity)

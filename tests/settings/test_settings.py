@@ -59,7 +59,7 @@ def test_every_postgresql_address_uses_psycopg2(url: str) -> None:
     assert read(DATABASE_URL=url).database_url == "postgresql+psycopg2://u@h/d"
 
 
-def test_lists() -> None:
+def test_lists_are_separated_by_commas() -> None:
     settings = read(SECRET_KEY_FALLBACKS=f"{SECRET}1, {SECRET}2", TRUSTED_PROXIES="10.0.0.1, 192.168.0.0/16",
                     SHOP_HOSTS="shop.example, www.shop.example")  # fmt: skip
     assert settings.secret_key_fallbacks == (f"{SECRET}1", f"{SECRET}2")
