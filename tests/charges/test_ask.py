@@ -1,4 +1,7 @@
-"""Ask: `ask` returns a definite answer or raises Unknown. A missing answer never becomes "declined"."""
+"""Ask: `ask` returns a definite answer or raises Unknown.
+
+A missing answer never becomes "declined", and "not sent" proves that nothing was taken only on the first try.
+"""
 
 import pytest
 

@@ -91,7 +91,7 @@ def test_invalid_charges_are_refused(charge: ChargeSnapshot) -> None:
 
 
 @pytest.mark.parametrize(("status", "ended_at"), [(Status.DECLINED, None), (Status.PROCESSING, from_now(0))])
-def test_a_charge_has_ended_at_exactly_if_it_has_ended(
+def test_ended_at_is_set_exactly_if_the_charge_has_ended(
     shop: Shop, app: Flask, status: Status, ended_at: object
 ) -> None:
     with pytest.raises(IntegrityError, match="ended_when_ended"):

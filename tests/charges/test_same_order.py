@@ -1,4 +1,7 @@
-"""The same order again: the shopper must confirm a second order of the same goods, total and e-mail address."""
+"""The same order again: the same goods, total and e-mail address within ten minutes.
+
+The shopper must confirm such an order before the gateway is asked for money.
+"""
 
 from functools import partial
 
