@@ -87,7 +87,7 @@ def empty_list(*_: object) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_provider_that_works_differently_is_found_out(
+def test_a_provider_that_behaves_differently_fails_the_check(
     provider: Provider, environ: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     module: object, name: str, replacement: int | Callable[..., Any], named: str,
 ) -> None:  # fmt: skip

@@ -32,7 +32,10 @@ class ErrorAnswer(Unknown):
 
 
 def ask(request: Callable[[], stripe.StripeObject]) -> dict[str, Any]:
-    """Send a request. Return the answer's fields. Raises NotSent, Unknown or ErrorAnswer, never with our secret key."""
+    """Send a request and return the answer's fields.
+
+    Raises NotSent, Unknown or ErrorAnswer. None of them contains our secret key.
+    """
     try:
         return request().to_dict()
     except stripe.StripeError as error:
@@ -120,5 +123,5 @@ def _replayed(error: stripe.StripeError) -> bool:
 
 
 def _as_code(text: object) -> str:
-    """Return the text if it can be one of the provider's codes, which are short. Other texts do not enter the books."""
+    """Return the text if it looks like a short code. Any other text of the provider must not enter the books."""
     return text if isinstance(text, str) and text.isidentifier() and len(text) <= 40 else "something unknown"

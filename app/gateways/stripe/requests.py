@@ -93,13 +93,13 @@ def _params(payment: HostedPayment, ends_at: int) -> dict[str, Any]:
         "cancel_url": payment.return_url,
         "expires_at": ends_at,
     }
-    # The provider refuses addresses with other than ASCII characters, although they are valid. The shopper can enter
-    # one on its page.
+    # The provider refuses addresses with non-ASCII characters, although they are valid. The shopper can enter one
+    # on its page.
     return params | ({"customer_email": payment.email} if payment.email.isascii() else {})
 
 
 def _line_items(payment: HostedPayment) -> list[dict[str, Any]]:
-    """Return the order's lines; one line for the whole order if the provider would add them up to another amount."""
+    """Return the order's lines, or the whole order as one line if the lines would not add up to the amount there."""
     items = [(line.name, line.quantity, line.price) for line in payment.lines]
     payable = all(currencies.can_express(price, payment.currency) for _, _, price in items)
     if not payable or sum(quantity * price for _, quantity, price in items) != payment.amount:
