@@ -8,6 +8,7 @@ from flask import Flask
 
 from app.charges import protocol, recovery
 from app.charges.states import IN_DOUBT, SUCCEEDED
+from app.database import Unreachable
 from app.gateways.base import Answer, Payment
 from app.mail import outbox
 from tests.charges.gateways import LOST, ScriptedGateway
@@ -118,3 +119,18 @@ def test_an_email_that_cannot_be_sent_is_given_up_and_stays_visible(shop: Shop) 
     assert (sent_at, note) == (None, "UnicodeError: no such address")
     assert gave_up_at is not None
     assert shop.charges() == {SUCCEEDED: 1}
+
+
+def test_recovery_continues_when_the_database_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "PAUSE", 0.0)
+    stop, passes = Event(), []
+
+    def one_pass() -> int:
+        passes.append(len(passes))
+        if len(passes) < 3:
+            raise Unreachable("no connection")
+        stop.set()
+        return 0
+
+    recovery.watch({"charges": one_pass}, stop)
+    assert passes == [0, 1, 2]

@@ -12,7 +12,7 @@ from flask import Flask
 from app.charges import protocol, recovery
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import CANCELED, DECLINED, IN_DOUBT, REQUIRES_ACTION, SUCCEEDED
-from app.database import Unreachable, db
+from app.database import db
 from app.gateways.base import Answer, Card, Gateway, Gateways, NotSent, Outcome, Payment, Unknown
 from app.gateways.sandbox.cards import CARDS, Behaviour
 from app.leases import LONGEST
@@ -293,18 +293,3 @@ def test_every_test_card_ends_as_the_bank_says(app: Flask, shop: Shop, card: Any
     assert status(shop, charge) == ENDS[card.behaviour]
     assert len(shop.statement()) == (1 if ENDS[card.behaviour] is SUCCEEDED else 0)
     recover_and_audit(shop, waiting=1 if ENDS[card.behaviour] is REQUIRES_ACTION else 0)
-
-
-def test_recovery_continues_when_the_database_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "PAUSE", 0.0)
-    stop, passes = threading.Event(), []
-
-    def one_pass() -> int:
-        passes.append(len(passes))
-        if len(passes) < 3:
-            raise Unreachable("no connection")
-        stop.set()
-        return 0
-
-    recovery.watch({"charges": one_pass}, stop)
-    assert passes == [0, 1, 2]

@@ -49,12 +49,13 @@ def cannot_connect(gateway: Any, refund_request: RefundRequest, timeout: float) 
 
 
 def paid(shop: Shop, card: str = "4242 4242 4242 4242") -> ChargeSnapshot:
-    """Return a charge of €24.00 after `pay`; it succeeded unless the card says otherwise."""
+    """Pay €24.00 with this card and return the charge."""
     return protocol.pay(purchase(order({MUG: 1}), card, receipt_url=LINK), shop.gateway, 3.0)
 
 
 def moved(shop: Shop) -> list[tuple[str, int]]:
-    return [(line.kind, line.amount) for line in shop.statement()]
+    """Return (kind, amount) of every entry on the bank's statement."""
+    return [(entry.kind, entry.amount) for entry in shop.statement()]
 
 
 def at_gateway(shop: Shop) -> int:
@@ -125,8 +126,8 @@ def test_simultaneous_refunds_never_exceed_the_charge(app: Flask, shop: Shop) ->
         with shop.app.app_context():
             return refunds.refund(charge, 1000, shop.gateway, 3.0)
 
-    answers = at_once(*[press] * 6)
-    assert [answer for answer in answers if not isinstance(answer, NotRefundable)] == [SUCCEEDED] * 2
+    results = at_once(*[press] * 6)
+    assert [result for result in results if not isinstance(result, NotRefundable)] == [SUCCEEDED] * 2
     assert moved(shop) == [("charge", 2400), ("refund", 1000), ("refund", 1000)]
     recover_and_audit(shop)
 
