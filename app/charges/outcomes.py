@@ -43,7 +43,7 @@ def follow(connection: Connection, charge: ChargeSnapshot) -> Recorded:
 
 
 def ended_before(connection: Connection, charge: ChargeSnapshot, to: Status) -> Recorded:
-    """The charge had already ended. The only news is money for a charge that ended without it: a stray payment."""
+    """The answer is not new, or it comes too late. Only money for a charge that ended without it matters: a stray."""
     if to is SUCCEEDED and charge.status in WITHOUT_MONEY and strays.claim(connection, charge):
         return Recorded(charge, "charge_stray")
     return Recorded(charge)

@@ -2,24 +2,27 @@
 
     claim    one transaction: insert the charge under the token's key, freeze the order, reserve its stock; commit
     ask      no transaction is open and no connection is held: ask the gateway for the money, under the same key
-    record   one transaction: write the outcome, but only onto the state that this process saw; commit
+    record   one transaction: write the outcome, unless another process has written a final one; commit
 
-The guarantee rests on what the database does:
+The guarantee rests on the gateway, which takes money at most once per key, and on the database:
 
 * Two unique indexes on `charge`. `uq_charge_key` allows one charge per key, permanently, so all copies of one form
   are one charge. `uq_charge_one_live_per_order` allows one live charge per order (pending or succeeded), so two tabs
-  with two tokens are one charge as well.
+  with two tokens can't both charge the order.
 * `INSERT … ON CONFLICT DO NOTHING` decides between simultaneous claims. One request inserts the row. Every other one
   waits until that transaction has ended. If it committed, they insert nothing and read the winner's row; if it rolled
-  back, one of them inserts. Only the request that inserted the row asks the gateway.
-* An exception inside a transaction undoes all of it. If the order has changed or is sold out, no claim remains.
-* A COMMIT whose answer is lost may have happened or not, and may even still happen, so reading proves nothing.
-  Running the same INSERT again does: it waits for the first transaction, then either conflicts with the committed
-  row or takes its place. `receipt_id` is new for every request, so the row tells whose claim it is. The losing
-  request locks the row that it reads, because only a transaction that writes waits for a synchronous standby:
-  `confirmed` returns only what a failover can't lose.
+  back, one of them inserts. Of these requests, only the one that inserted the row asks the gateway.
+* An exception inside a transaction undoes all of it. If the order has changed or its goods are sold out, no claim
+  remains.
+* A COMMIT whose answer is lost may have happened or not, and may even still happen, so a read can't tell. Running the
+  same INSERT again can: it waits for the first transaction, then conflicts with the committed row or inserts the row
+  itself. `receipt_id` is new for every request, so the row tells whose claim it is.
+* With a synchronous standby, a row can be visible before the standby has it. So a request that lost locks the row that
+  it reads: a lock counts as a write, and the COMMIT of a write waits for the standby. `confirmed` returns only what a
+  failover can't lose.
 
-If this process dies, the committed claim remains. Recovery finds it and asks the gateway what became of the key.
+If this process dies, the committed claim remains. Recovery finds it and looks up the key at the gateway. If the gateway
+does not know the key, recovery fences it there, so that a late request can't take money either, and the order is free.
 """
 
 from collections.abc import Mapping
@@ -39,19 +42,19 @@ from app.gateways.base import Answer, Card, Deadline, Gateway, NotSent, Outcome,
 from app.orders import basket
 
 CLAIM_TRIES = 5
-"""A claim is only tried again if the charge that it lost to has already ended without money."""
+"""Tries of one claim. Each further try means that a charge which it lost to ended without money in the meantime."""
 
 CLAIM_SECONDS = 8.0
-"""Seconds that a claim may take, all its waiting for locks included. Longer, and the shopper has given up."""
+"""Seconds that a claim may take, all its waiting for locks included. After that, the shopper has probably left."""
 
 ASK_PAUSE = 0.2
-"""Seconds between two tries under one key within one request."""
+"""Seconds between two questions to the gateway under one key, within one request."""
 
 log = structlog.get_logger()
 
 
 class Busy(Exception):
-    """Other charges came and went faster than this request could claim. Nothing was charged; the form stays valid."""
+    """This request could not claim in time. It left no claim and charged nothing; the form stays valid."""
 
 
 class ClaimUnknown(Exception):
@@ -77,16 +80,16 @@ class Purchase:
 def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
     """Claim, ask and record. Return the charge whose receipt the shopper is redirected to.
 
-    `seconds` is the deadline for all questions to the gateway. Once the claim is committed, this function returns
-    its charge whatever happens. Before that, nothing was charged, and it raises basket.OrderChanged,
-    basket.OrderUnknown, stock.SoldOut, same_order.OrderedBefore, Busy or ClaimUnknown.
+    `seconds` is the time for all questions to the gateway. Once the claim is known to be committed, this function
+    returns its charge even if the gateway or the database fails. If it raises basket.OrderChanged,
+    basket.OrderUnknown, stock.SoldOut, same_order.OrderedBefore, Busy or ClaimUnknown, it did not ask the gateway.
     """
     charge = claim(purchase, gateway, seconds)
     if charge.receipt_id != purchase.receipt_id:
         arrivals.count(purchase.token, charge)
         return charge
     if charge.status is not PROCESSING:
-        return charge  # The first COMMIT's answer was lost, and recovery was faster than the second claim.
+        return charge  # The first COMMIT had worked, and recovery finished the charge before we knew.
     try:
         return _ask_and_record(charge, purchase, gateway, seconds)
     except Unreachable:
@@ -103,10 +106,10 @@ def _ask_and_record(charge: ChargeSnapshot, purchase: Purchase, gateway: Gateway
 
 
 def claim(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
-    """Return the charge that holds the token or its order; it is ours if it has our receipt id.
+    """Return the charge with this token's key, or the live charge of its order. It is ours if it has our receipt id.
 
-    Guarantee: at most one request per token, and per order while its charge is live, gets a charge of its own, and
-    that charge is committed. A lost COMMIT is run again by `confirmed`. Raises what `pay` raises.
+    Guarantee: one charge per token, ever, and one live charge per order. The charge that is returned is committed:
+    `confirmed` runs a lost COMMIT again. Raises what `pay` raises.
     """
     try:
         with deadline(CLAIM_SECONDS):
@@ -123,8 +126,9 @@ def claim(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapsho
 def _claim_or_find(
     connection: Connection, purchase: Purchase, gateway: Gateway, seconds: float
 ) -> ChargeSnapshot | None:
-    """Insert first: the INSERT decides, and everything after it is only seen by the request that won.
+    """The INSERT comes first, because it decides. Only the winner goes on to freeze the order and reserve its stock.
 
+    `rows.insert` inserts nothing if there is a conflict, or if the order does not exist or is not this buyer's.
     Return None if the charge that we lost to has ended without money since the INSERT.
     """
     token = purchase.token
@@ -148,15 +152,15 @@ def _claim_or_find(
 
 
 def _has_order(connection: Connection, token: Token) -> bool:
-    """Return whether there was an order to insert a charge for."""
+    """Return whether the order exists and is this buyer's. The forms of an early version name no order."""
     return token.order_random_id is not None and basket.exists(connection, token.order_random_id, token.buyer_id)
 
 
 def ask(gateway: Gateway, payment: Payment, card: Card | None, deadline: Deadline) -> Answer:
     """Return a definite answer within the deadline, or raise Unknown.
 
-    Guarantee: no answer never becomes "declined". If an answer was lost, the same key is asked again. A connection
-    that could not be opened proves that nothing was taken only if it was the first try.
+    Guarantee: silence is never taken for "declined". If an answer was lost, the same key is asked again. If the first
+    connection can't be opened, nothing was taken; after an earlier try, that proves nothing.
     """
     sent = False
     while True:
@@ -175,8 +179,9 @@ def ask(gateway: Gateway, payment: Payment, card: Card | None, deadline: Deadlin
 def record(charge: ChargeSnapshot, answer: Answer) -> ChargeSnapshot:
     """Write a definite answer and everything that follows from it. Return the charge as it is afterwards.
 
-    Guarantee: written at most once, because the UPDATE demands the status that we saw (compare-and-set). Raises
-    Unreachable: recovery will ask again.
+    Guarantee: written at most once. The UPDATE names the status that we read last (compare-and-set). If the status has
+    changed, we lock the row, read it again, and write only if the transition is still legal. Raises Unreachable:
+    recovery will ask again.
     """
     recorded = confirmed(lambda tx: record_within(tx, charge, answer))
     recorded.log()
@@ -184,7 +189,7 @@ def record(charge: ChargeSnapshot, answer: Answer) -> ChargeSnapshot:
 
 
 def record_within(connection: Connection, charge: ChargeSnapshot, answer: Answer) -> Recorded:
-    """`record` inside the caller's transaction, so that a gateway's event is stored together with its effect.
+    """`record` inside the caller's transaction, so that a webhook and the change it causes are committed together.
 
     The caller logs the result after its commit.
     """
@@ -194,7 +199,7 @@ def record_within(connection: Connection, charge: ChargeSnapshot, answer: Answer
             return outcomes.follow(connection, charge._replace(status=to, action_url=answer.action_url))
         charge = rows.get(connection, charge.id, lock=True)
         if answer.this_request_only:
-            return Recorded(charge)  # Another process has asked since and may have reached the gateway.
+            return Recorded(charge)  # "Not sent" says nothing about what others sent since.
     return outcomes.ended_before(connection, charge, to)
 
 

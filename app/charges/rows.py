@@ -17,7 +17,9 @@ from app.gateways.base import Answer, Payment
 from app.orders.models import Order
 
 RECOVERY_MARGIN = 5.0
-"""Seconds beyond the gateway's deadline before recovery takes over a charge or refund that nobody finished."""
+"""Seconds beyond the gateway's deadline before recovery takes over a charge or refund that nobody finished.
+
+A request that is slower than this does no harm: recovery fences the key, and the gateway refuses the late request."""
 
 charges = table(Charge)
 

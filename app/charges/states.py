@@ -1,7 +1,7 @@
-"""The states of a charge and the one table of legal transitions.
+"""The states and legal transitions of charges and refunds.
 
-The compare-and-set in `rows.move` enforces the table in code. Triggers made from the same table enforce it in the
-database, for every other writer.
+`protocol.record_within` checks the table in code, and `rows.move` writes only onto the state that was read. Triggers
+made from the same tables refuse every other transition in the database, whoever writes.
 """
 
 from collections.abc import Iterable
@@ -22,10 +22,10 @@ class Status(StrEnum):
     DECLINED = "declined"
     """The gateway refused. No money was taken."""
     CANCELED = "canceled"
-    """Ended before money was taken, and the key can never take money."""
+    """Ended before money was taken. The key can never take money, because it was never sent or is fenced."""
 
 
-PROCESSING, REQUIRES_ACTION, IN_DOUBT, SUCCEEDED, DECLINED, CANCELED = Status
+PROCESSING, REQUIRES_ACTION, IN_DOUBT, SUCCEEDED, DECLINED, CANCELED = Status  # in the order of definition
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     PROCESSING: frozenset({SUCCEEDED, DECLINED, CANCELED, REQUIRES_ACTION, IN_DOUBT}),
@@ -37,7 +37,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 
 PENDING = frozenset({PROCESSING, REQUIRES_ACTION, IN_DOUBT})
-"""The outcome is not known yet. The order stays frozen, and recovery is responsible for the charge."""
+"""Not finished: there is no final outcome yet. The order stays frozen, and recovery is responsible for the charge."""
 
 LIVE = PENDING | {SUCCEEDED}
 """States that hold the order and its stock. A unique index allows one live charge per order."""
@@ -50,17 +50,17 @@ class RefundStatus(StrEnum):
     """The state of a refund."""
 
     PROCESSING = "processing"
-    """Claimed: its amount is promised on the charge."""
+    """Claimed: its amount counts against what can be refunded of the charge."""
     IN_DOUBT = "in_doubt"
     """The gateway was asked and gave no definite answer. Recovery asks until it knows."""
     SUCCEEDED = "succeeded"
-    """The gateway has taken the refund on."""
+    """The gateway has accepted the refund."""
     DECLINED = "declined"
     """The gateway refused. Nothing was refunded."""
     WITHDRAWN = "withdrawn"
     """The merchant withdrew it before it was known to have been sent. Nothing was refunded."""
     FAILED = "failed"
-    """It succeeded at first, and the money came back later, for example because the card was closed."""
+    """The gateway accepted it, but the money came back to the merchant, for example because the card was closed."""
 
 
 REFUND_TRANSITIONS: dict[RefundStatus, frozenset[RefundStatus]] = {
@@ -73,10 +73,10 @@ REFUND_TRANSITIONS: dict[RefundStatus, frozenset[RefundStatus]] = {
 }
 
 REFUND_PENDING = frozenset({RefundStatus.PROCESSING, RefundStatus.IN_DOUBT})
-"""The outcome of the refund is not known yet."""
+"""The refund has no final outcome yet."""
 
 WITHOUT_REFUND = frozenset({RefundStatus.DECLINED, RefundStatus.WITHDRAWN, RefundStatus.FAILED})
-"""The customer does not have the money back: the promise on the charge is withdrawn."""
+"""The shopper did not get the money back: the amount can be refunded again."""
 
 
 class DisputeStatus(StrEnum):
