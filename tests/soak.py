@@ -1,9 +1,11 @@
-"""python -m tests.soak: the long runs, one after the other, or only those named. What fails is told at once.
+"""python -m tests.soak: run the long tests one after the other, or only those that are named.
 
-simulation   every interleaving, also of the scenarios that `make test` has no time for
-random       random runs for so many minutes (--minutes), from a seed (--seed) on
-faults       real faults on real processes, ten times as often as in `make test`
-audit        how long the audit takes for a million payments on PostgreSQL
+It prints each failure at once.
+
+simulation   every interleaving, also of the scenarios that are too long for `make test`
+random       random runs for --minutes, starting with --seed
+faults       real faults on real processes, ten times as many as in `make test`
+audit        the duration of the audit of a million payments on PostgreSQL
 """
 
 import argparse
@@ -31,7 +33,7 @@ def random(given: argparse.Namespace) -> None:
 
 
 def faults(given: argparse.Namespace) -> None:
-    """Raises CalledProcessError. The figures go to standard output; the shops' own logs nowhere."""
+    """Raises CalledProcessError. The figures go to standard output; the shops' own logs are dropped."""
     command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", "tests/faults"]
     subprocess.run(command, env=os.environ | {"FAULTS_TIMES": "10"}, stderr=subprocess.DEVNULL, check=True)
 

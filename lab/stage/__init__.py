@@ -1,1 +1,1 @@
-"""The stage: the program's own code, one step at a time, in the order that a schedule says."""
+"""The stage runs the program's own code one step at a time, in the order of a schedule."""

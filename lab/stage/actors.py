@@ -1,4 +1,4 @@
-"""Who takes part: each is a story that speaks to the program as its doors do, and tells in the end what it was told."""
+"""The actors. Each is a story: it calls the program as a view or a command would, and returns what it was told."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,47 +22,47 @@ if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
 SECONDS, WINDOW = 10.0, 3600.0
-"""The gateway's deadline, and how long a shopper may take to confirm at the bank."""
+"""Seconds: the gateway's deadline, and how long a shopper has to confirm at the bank."""
 
 RECEIPTS = UUID(int=5)
 Story = Callable[[], object]
 
 
-class Led(NamedTuple):
-    """To this receipt, where the charge stood like that."""
+class Redirected(NamedTuple):
+    """The shopper was redirected to this receipt, whose charge had this status."""
 
     receipt: str
     status: Status
     form: UUID
-    """The token of the form that was sent."""
+    """The key of the form that was sent."""
 
 
 class Refused(NamedTuple):
-    """That nothing was charged, because of this."""
+    """The shopper was told that nothing was charged, and why."""
 
     why: str
     receipt: str
 
 
 class Unanswered(NamedTuple):
-    """Nothing but "wait"."""
+    """The shopper was only told to wait."""
 
 
 class RefundTold(NamedTuple):
-    """What became of a refund that was asked for."""
+    """What the merchant was told of a refund."""
 
     status: str
 
 
-class Looked(NamedTuple):
-    """After so many rows."""
+class LookedUp(NamedTuple):
+    """How many rows a worker has looked up."""
 
     rows: int
 
 
 @dataclass
 class Turns:
-    """A worker stops after so many looks."""
+    """Tells a worker to stop after so many lookups."""
 
     left: int
 
@@ -73,7 +73,7 @@ class Turns:
 
 def shopper(stage: "Stage", name: str, token: Token, card: str = APPROVES, *,
             email: str = "ada@example.org", again: bool = False, presses: int = 2) -> Story:  # fmt: skip
-    """Sends the form of this token; where nobody can say what became of it, the same form once more."""
+    """Send the form of this token. If the outcome is not known, send the same form once more."""
     purchase = Purchase(
         token=token, receipt_id="", email=email, name="Ada", card=Card(card, "12/49", "123"), last4=card[-4:],
         order_again=again, receipt_url="http://shop/receipts/1",
@@ -82,7 +82,7 @@ def shopper(stage: "Stage", name: str, token: Token, card: str = APPROVES, *,
 
 
 def sends(stage: "Stage", name: str, purchase: Purchase, presses: int = 2) -> Story:
-    """Whatever form it is; `purchase` has no receipt yet."""
+    """Send any form. `purchase` has no receipt id yet."""
 
     def story() -> object:
         told: object = Unanswered()
@@ -96,7 +96,7 @@ def sends(stage: "Stage", name: str, purchase: Purchase, presses: int = 2) -> St
 
 
 def much_later(stage: "Stage", story: Story, key: UUID) -> Story:
-    """Two days after a charge had ended without money."""
+    """Tell the story two days after a charge has ended without money."""
 
     def ended() -> bool:
         return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ? AND ended_at IS NOT NULL", key.hex))
@@ -110,22 +110,22 @@ def much_later(stage: "Stage", story: Story, key: UUID) -> Story:
 
 
 def post(stage: "Stage", purchase: Purchase) -> object:
-    """POST /checkout, as far as it goes for money."""
+    """POST /checkout, without the page around it."""
     try:
         charge = arrivals.record_repeat(purchase.token) or protocol.pay(purchase, stage.line, SECONDS)
     except (basket.OrderChanged, stock.SoldOut, OrderedBefore, protocol.Busy) as refusal:
         return Refused(type(refusal).__name__, purchase.receipt_id)
     except (protocol.ClaimUnknown, Unreachable):
         return Unanswered()
-    return Led(charge.receipt_id, charge.status, purchase.token.key)
+    return Redirected(charge.receipt_id, charge.status, purchase.token.key)
 
 
 def worker(stage: "Stage", turns: int = 1, window: float = WINDOW) -> Story:
-    """A recovery worker that looks so many times whether there is something to do."""
+    """A recovery worker that asks so many times whether there is work."""
 
     def story() -> object:
         try:
-            return Looked(recovery.run(stage.line, SECONDS, window, Turns(turns)))
+            return LookedUp(recovery.run(stage.line, SECONDS, window, Turns(turns)))
         except Unreachable:
             return Unanswered()
 
@@ -133,7 +133,7 @@ def worker(stage: "Stage", turns: int = 1, window: float = WINDOW) -> Story:
 
 
 def bank_tells(stage: "Stage", key: UUID, times: int = 1) -> Story:
-    """A webhook: at any time after the bank has come to know the key, and again where it was not taken."""
+    """A webhook, at any time after the bank knows the key. It is sent again if it was not accepted."""
 
     def story() -> object:
         for _ in range(times):
@@ -145,7 +145,7 @@ def bank_tells(stage: "Stage", key: UUID, times: int = 1) -> Story:
 
 
 def tell(stage: "Stage", key: UUID) -> None:
-    """The bank sends what it has to tell under this key, once."""
+    """Send the bank's event for this key, once."""
     if str(key) not in stage.bank.outcomes:
         return
     try:
@@ -155,7 +155,7 @@ def tell(stage: "Stage", key: UUID) -> None:
 
 
 def visitor(stage: "Stage", key: UUID, *, confirm: bool) -> Story:
-    """The shopper on the bank's page, and back on the receipt, where the shop asks what became of it."""
+    """Visit the bank's page, then the receipt, where the shop looks up the key."""
 
     def story() -> object:
         stage.when("page", lambda: str(key) in stage.bank.waiting)
@@ -193,13 +193,13 @@ def gives_up(stage: "Stage", key: UUID) -> Story:
 
 
 def charge_of(key: UUID) -> ChargeSnapshot | None:
-    """The charge under this key, as a page would find it."""
+    """Return the charge with this key, as a page finds it."""
     with reading() as tx:
         return rows.of_key(tx, key)
 
 
 def refunder(stage: "Stage", token: Token, amount: int, key: UUID) -> Story:
-    """A merchant who gives money back."""
+    """A merchant who refunds."""
 
     def story() -> object:
         try:
@@ -215,7 +215,7 @@ def refunder(stage: "Stage", token: Token, amount: int, key: UUID) -> Story:
 
 
 def changes_mind(token: Token, quantity: int) -> Story:
-    """Another tab puts another number into the basket."""
+    """Change the quantity in the basket from another tab."""
 
     def story() -> object:
         try:
@@ -229,7 +229,7 @@ def changes_mind(token: Token, quantity: int) -> Story:
 
 
 def fills_basket(buyer: UUID, quantity: int) -> Story:
-    """A buyer goes on shopping: after what was paid, with a new order."""
+    """Continue shopping. After a paid order, this begins a new one."""
 
     def story() -> object:
         try:

@@ -1,10 +1,10 @@
-"""A bank of the simulation's own, in a page of Python: it can forget what keys are for, and its line can fail.
+"""A small bank for simulations. It can ignore keys, and its connection can fail.
 
-What happens to a question on its way, its *fate*, the schedule decides:
+The schedule decides what happens to each question (its *fate*):
 
-    ok        it arrives, and so does the answer
-    lost      it arrives, the answer does not (a time-out, a cut connection, a 500 after the money was taken)
-    late      no answer; the question is held back in the network and arrives at any later step
+    ok        the question arrives, and so does the answer
+    lost      the question arrives, the answer does not (a time-out, a cut connection, a 500 after the money was taken)
+    late      no answer; the network holds the question back and delivers it at any later step
     before    a 500 before anything was done
     refused   the connection could not be opened
 """
@@ -31,7 +31,7 @@ from app.gateways.base import (
 )
 
 APPROVES, DECLINES, ASKS, TWO_FACED = "4242424242424242", "4000000000000002", "4000002500003155", "0000"
-"""Cards. TWO_FACED is no test card of the shop's: the bank says declined and takes the money all the same."""
+"""Cards. TWO_FACED is not one of the shop's test cards: the bank says declined but takes the money."""
 
 BY_CARD = {
     APPROVES: Answer(Outcome.SUCCEEDED), DECLINES: Answer(Outcome.DECLINED),
@@ -41,7 +41,7 @@ NOBODY_KNOWS = "no answer"
 
 
 class Question(NamedTuple):
-    """What may be held back in the network."""
+    """What the network can hold back."""
 
     verb: str
     key: str
@@ -51,17 +51,17 @@ class Question(NamedTuple):
 
 @dataclass
 class Bank:
-    """Its books: how each key ended, and every movement of money."""
+    """The bank's books: how each key ended, and every movement of money."""
 
     honours_keys: bool = True
     fences: bool = True
-    """Whether `cancel` is a tombstone. Only a broken bank's isn't."""
+    """True if a canceled key can never take money. False only for a broken bank."""
     outcomes: dict[str, Answer] = field(default_factory=dict)
     moved: list[Question] = field(default_factory=list)
     waiting: dict[str, Question] = field(default_factory=dict)
-    """What the shopper is asked to confirm on the bank's page, by key."""
+    """Payments that wait for the shopper on the bank's page, by key."""
     held: list[Question] = field(default_factory=list)
-    """Questions in the network that have not arrived yet. The same one twice is there once: it would not differ."""
+    """Questions that have not arrived yet. Two equal ones are kept as one, because the second would change nothing."""
 
     def copy(self) -> "Bank":
         books = dict(self.outcomes), list(self.moved), dict(self.waiting), list(self.held)
@@ -72,7 +72,7 @@ class Bank:
             insort(self.held, question)
 
     def arrive(self, question: Question) -> Answer:
-        """The question reaches the bank: what it does, and what it would answer."""
+        """Do what the question asks for, and return the answer."""
         return {"charge": self._charge, "cancel": self._cancel, "refund": self._refund}[question.verb](question)
 
     def _charge(self, question: Question) -> Answer:
@@ -106,24 +106,24 @@ class Bank:
         return self.outcomes[question.key]
 
     def visit(self, key: str, *, confirm: bool) -> None:
-        """The shopper on the bank's own page."""
+        """The shopper confirms or refuses on the bank's page."""
         known = self.outcomes.get(key)
         if known and known.outcome is Outcome.REQUIRES_ACTION:
             self.outcomes[key] = Answer(Outcome.SUCCEEDED if confirm else Outcome.DECLINED)
             if confirm:
                 self._take(self.waiting[key])
 
-    def everybody_pays(self) -> None:
-        """Who was ever asked to confirm still does."""
+    def confirm_all(self) -> None:
+        """Every shopper who was ever asked to confirm does so."""
         for key in self.waiting:
             self.visit(key, confirm=True)
 
-    def own_up(self) -> None:
-        """The bank finds that it took money under keys that it had called declined."""
+    def correct_answers(self) -> None:
+        """The bank corrects its answers for keys that it called declined although it took money."""
         self.outcomes.update({key: Answer(Outcome.SUCCEEDED) for key in self.taken()})
 
     def taken(self) -> Counter[str]:
-        """How often money was taken, by key."""
+        """Return how often money was taken, by key."""
         return Counter(question.key for question in self.moved if question.verb == "charge")
 
     def statement(self) -> Iterator[StatementEntry]:
@@ -131,13 +131,13 @@ class Bank:
             yield StatementEntry(question.key, question.verb, question.amount, "EUR", datetime.now(UTC))
 
     def state(self) -> object:
-        """All that decides how it answers from now on, and what it did."""
+        """Return everything that decides the bank's future answers, and what it did."""
         outcomes = sorted((key, answer.outcome) for key, answer in self.outcomes.items())
         return outcomes, sorted(self.moved), sorted(self.waiting), sorted(self.held)
 
 
 class SimulatedGateway:
-    """The shop's `Gateway`: every question is a step of the schedule, `step` tells its fate."""
+    """The shop's `Gateway`. Every question is a step of the schedule; `step` returns its fate."""
 
     name, account, takes_cards, page_origin = "sandbox", "simulation", True, None
 
@@ -173,7 +173,7 @@ class SimulatedGateway:
         raise NotImplementedError
 
     def of(self, name: str, account: str) -> "SimulatedGateway":
-        """It is every gateway that there is: what recovery asks for."""
+        """There is only this gateway. Recovery asks for it."""
         return self
 
     def _ask(self, question: Question) -> Answer:
@@ -196,7 +196,7 @@ class SimulatedGateway:
 
 
 def event(key: str, answer: Answer) -> GatewayEvent:
-    """The bank tells by itself that something happened under this key."""
+    """Return the event that the bank sends by itself when something has happened under this key."""
     return GatewayEvent(
         f"event {key} {answer.outcome}", "payment", EventSubject.PAYMENT, datetime(2030, 1, 1, tzinfo=UTC), key=key
     )

@@ -9,7 +9,7 @@ FORMS, BUYERS, ORDERS = UUID(int=1), UUID(int=2), UUID(int=6)
 
 
 def form(order: int, tab: str = "") -> Token:
-    """The token of one showing of this order's form: one of the thing."""
+    """Return the token of one copy of this order's form, with one of the product in the basket."""
     return Token(
         uuid5(FORMS, f"{order}{tab}"),
         uuid5(ORDERS, str(order)),

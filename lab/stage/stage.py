@@ -1,12 +1,12 @@
-"""Where the program is played, step by step: real protocol and recovery code, our database, clock, bank and scheduler.
+"""The stage: it runs the program's real code step by step, with our database, clock, bank and scheduler.
 
 Every actor (a shopper's request, a recovery worker, a webhook) runs until it is about to begin a transaction or to
-ask the bank. There it stands still, and whoever holds the schedule chooses who goes on, and what becomes of that
-step (its fate). Between two steps an actor only computes; so what is chosen here is all there is.
+ask the bank. There it pauses. The schedule chooses which actor continues, and how that step ends (its fate). Between
+two steps an actor only computes, so these choices cover everything that can happen here.
 
-A step is atomic: a transaction that has begun is committed or rolled back before anybody else moves (SQLite's
-BEGIN IMMEDIATE allows no more; PostgreSQL's statements are interleaved in the tests with real processes).
-A crash needs no step of its own: who is killed before a step is who never moves again.
+A step is atomic: a transaction that has begun is committed or rolled back before any other actor continues. SQLite's
+BEGIN IMMEDIATE allows nothing else; single statements of PostgreSQL are interleaved in other tests. A crash needs no
+step of its own: a process that is killed before a step is an actor that never continues.
 """
 
 import sys
@@ -30,7 +30,7 @@ from app.webhooks import receive
 from lab.stage.actors import Story
 from lab.stage.forms import ORDERS, form
 from lab.stage.scenario import Scenario
-from lab.stage.states import marks
+from lab.stage.states import spellings
 from lab.stage.steps import Actor, Broken, Choice, Stop, step_name
 from lab.stage.storage import Storage
 
@@ -39,18 +39,18 @@ Saved = tuple[tuple[bytes, float], Any]
 
 
 class Stage:
-    """One scenario, begun again for every schedule."""
+    """One scenario. It can be started again for every schedule."""
 
     def __init__(self, scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> None:
         self.scenario, self.storage = scenario, Storage(change_schema)
         self.bank, self.line = scenario.bank(self)
         self.actors: list[Actor] = []
         self.bank_faults, self.storage_faults = scenario.bank_faults, scenario.storage_faults
-        self.marks = {name: marks(name, [form(1, name).key]) for name in scenario.symmetric}
+        self.spellings = {name: spellings(name, [form(1, name).key]) for name in scenario.symmetric}
 
     @contextmanager
     def open(self) -> Iterator["Stage"]:
-        """Let the program run here, and nowhere else, until the block ends."""
+        """Let the program use this stage, and nothing else, until the block ends."""
         with ExitStack() as stack:
             stack.callback(self.storage.close)
             stack.callback(self.clear)
@@ -61,7 +61,7 @@ class Stage:
             yield self
 
     def save(self) -> Saved:
-        """Storage, bank and clock, but not the actors: those know what they know."""
+        """Save storage, bank and clock. The actors keep what they know."""
         return self.storage.save(), self.bank.copy()
 
     def restore(self, saved: Saved) -> None:
@@ -70,28 +70,28 @@ class Stage:
         self.bank = bank.copy()
 
     def name(self) -> UUID:
-        """A unique name for what is about to be stored, and always the same one for the same."""
+        """Return a unique name for the next row. The same schedule always gets the same names."""
         return uuid5(NAMES, repr(self.storage.rows("SELECT (SELECT count(*) FROM refund), count(*) FROM outbox_email")))
 
     def order_random_id(self) -> UUID:
-        """The random id of an order that is about to begin."""
+        """Return the random id for an order that is about to begin."""
         return uuid5(ORDERS, str(self.storage.rows("SELECT count(*) FROM orders")[0][0] + 1))
 
     def order_version(self) -> int:
-        """A version that no order has had."""
+        """Return a version that no order has had."""
         return int(self.storage.rows("SELECT coalesce(max(version), 0) + 1 FROM orders")[0][0])
 
-    # What actors meet
+    # What actors call
 
     def step(self, kind: str, label: str, ready: Callable[[], bool] | None = None) -> str:
-        """Stand still until it is one's turn; answers the step's fate. Who is no actor just goes on."""
+        """Pause until the schedule chooses this actor, and return the step's fate. Outside of actors, do not pause."""
         if self.storage.wire.in_transaction:
             raise Broken(f"{label}: a step while a transaction is open")
         actor = getcurrent()
         return actor.stand(Stop(kind, label, ready)) if isinstance(actor, Actor) else "ok"
 
     def when(self, label: str, ready: Callable[[], bool]) -> None:
-        """Stand still until something has happened, and for as long afterwards as the schedule likes."""
+        """Pause until something has happened, and for as long afterwards as the schedule wants."""
         self.step("when", label, ready)
 
     def before_transaction(self, kind: str) -> None:
@@ -103,10 +103,10 @@ class Stage:
             raise OperationalError("BEGIN", None, Exception("the storage is away"))
         self.storage.wire.lose_answer = fate == "lost"
 
-    # What the scheduler does
+    # What the scheduler calls
 
     def begin(self) -> None:
-        """Everything as it was at first; every actor stands before its first step."""
+        """Reset everything. Every actor pauses before its first step."""
         self.clear()
         self.restore(self.first)
         self.begin_with(self.scenario.cast(self))
@@ -117,25 +117,25 @@ class Stage:
             self.enter(name, story)
 
     def begin_alone(self, name: str) -> Actor:
-        """Only one of the cast, before their first step; to be followed by `restore`."""
+        """Start only one of the actors, before its first step. Call `restore` next."""
         self.clear()
         self.enter(name, self.scenario.cast(self)[name])
         return self.actors[0]
 
     def enter(self, name: str, story: Story) -> None:
-        """Somebody comes, and goes as far as their first step."""
+        """Add an actor and run it to its first step."""
         actor = Actor(name, story)
         self.actors.append(actor)
         actor.switch()
 
     def clear(self) -> None:
-        """Send every actor home, wherever they stand."""
+        """End every actor, wherever it is."""
         for actor in self.actors:
             actor.kill()
         self.actors = []
 
     def choices(self) -> list[Choice]:
-        """Every step that may be next."""
+        """Return every step that can be next."""
         waiting = [actor for actor in self.actors if not actor.dead]
         waiting = [actor for actor in waiting if actor.at.at_once][:1] or waiting
         found = [Choice(actor.name, fate) for actor in waiting for fate in self._fates(actor)]
@@ -148,7 +148,7 @@ class Stage:
         return self.scenario.fates(actor.at, actor.asked, ready, self.bank_faults > 0, self.storage_faults > 0)
 
     def take(self, choice: Choice) -> None:
-        """One step."""
+        """Take one step."""
         if choice.actor == "network":
             self.bank.arrive(self.bank.held.pop(int(choice.fate)))
             return
@@ -161,22 +161,22 @@ class Stage:
         return next(actor for actor in self.actors if actor.name == name)
 
     def describe(self, choice: Choice) -> str:
-        """A step in words, for who reads a schedule."""
+        """Return the step in words, for a person who reads a schedule."""
         if choice.actor == "network":
             return f"network: {self.bank.held[int(choice.fate)].verb} arrives"
         return f"{choice.actor}: {self.actor(choice.actor).at.label} {choice.fate}"
 
     def deliver(self) -> None:
-        """What was held back in the network arrives, all of it."""
+        """Deliver everything that was held back in the network."""
         while self.bank.held:
             self.bank.arrive(self.bank.held.pop(0))
 
 
 def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
-    """What the program meets in place of its surroundings. Nothing of its own is replaced."""
+    """Yield what replaces the program's surroundings. None of the program's own logic is replaced."""
 
     class SteppingEngine:
-        """Stands still before a transaction begins, to look or to write."""
+        """Pauses before each transaction, reading or writing."""
 
         def connect(self) -> Any:
             stage.before_transaction("read")
@@ -187,7 +187,7 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
             return stage.storage.engine.begin()
 
     class Deadline:
-        """Time enough for one question; whether for another, the schedule says."""
+        """There is time for one question. The schedule says whether there is time for another."""
 
         def __init__(self, seconds: float) -> None: ...
 

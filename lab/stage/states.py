@@ -1,7 +1,7 @@
-"""What makes two moments the same: then what can follow is the same, and it need be explored only once.
+"""What identifies a state. If two moments are the same state, the same can follow, and it is explored only once.
 
-That is what is stored (times only as far as they matter), the bank's books, what is held back in the network, and
-where each actor stands with all that it knows: the program's functions it is in, at which instruction, with their
+A state consists of what is stored (times only if they matter), the bank's books, what the network holds back, and
+where each actor is with all that it knows: the program's functions that it is in, at which instruction, with their
 variables.
 """
 
@@ -39,14 +39,14 @@ STORED = (
 
 
 def stored(stage: "Stage") -> str:
-    """What is stored and what the bank knows; without who is on the way with what."""
+    """Return what is stored and what the bank knows, without the actors."""
     now = stage.storage.at(stage.storage.clock)
     rows = [stage.storage.rows(sql, *[now] * sql.count("?")) for sql in STORED]
     return repr((rows, _waiting(stage), stage.bank.state()))
 
 
 def _waiting(stage: "Stage") -> list[object]:
-    """When recovery may ask about what, from now on. Where time passes, and only one row waits, it is the next."""
+    """Return when recovery can ask about each row. If time passes and only one row waits, that row is next anyway."""
     found: list[object] = []
     least = 2 if stage.scenario.time_passes else 1
     for table, pending in PENDING.items():
@@ -55,14 +55,14 @@ def _waiting(stage: "Stage") -> list[object]:
     return found
 
 
-def marks(name: str, tokens: list[UUID]) -> list[str]:
-    """Every way in which this actor's own receipts and form are written down."""
+def spellings(name: str, tokens: list[UUID]) -> list[str]:
+    """Return every spelling of this actor's own receipt ids and key."""
     ids = [uuid5(RECEIPTS, f"{name}{press}") for press in range(3)] + tokens
     return [text for each in ids for text in (each.hex.upper(), str(each))]
 
 
 def position(actor: Actor) -> object:
-    """Where an actor stands and what it knows. StoredRequest: it does not change while the actor stands still."""
+    """Return where an actor is and what it knows. It is stored, because it does not change while the actor pauses."""
     if actor.position is None:
         asked = actor.at.kind == "pause" and actor.asked
         actor.position = _ended(actor) if actor.dead else (actor.at[:2], asked, _frames(actor.gr_frame))
@@ -84,11 +84,11 @@ def _frames(frame: FrameType | None) -> list[object]:
 
 
 def plain(value: object) -> object:
-    """A value as far as anything can depend on it; of the machinery, only what it is."""
+    """Return the parts of a value that something can depend on. Of other objects, return only the type."""
     if isinstance(value, ChargeSnapshot):
-        value = value._replace(arrivals=0, other_arrivals=0)  # Nothing is decided by these.
+        value = value._replace(arrivals=0, other_arrivals=0)  # Nothing depends on these.
     if isinstance(value, Due):
-        value = value._replace(times_asked=0)  # Only how long to wait; of one row, that decides nothing.
+        value = value._replace(times_asked=0)  # It decides only how long to wait, which is nothing if there is one row.
     if isinstance(value, (tuple, list)):
         return [plain(each) for each in value]
     if isinstance(value, Exception):

@@ -1,4 +1,4 @@
-"""Steps, and those who take them: greenlets that stand still at every transaction and every question to the bank."""
+"""Steps and actors. An actor is a greenlet that pauses at every transaction and every question to the bank."""
 
 from collections.abc import Callable
 from types import FrameType
@@ -7,19 +7,19 @@ from typing import NamedTuple
 from greenlet import GreenletExit, greenlet
 
 PROGRAM = ["app.charges", "app.gateways", "app.orders", "app.webhooks", "lab.stage.actors"]
-"""Modules whose functions can take a step; a module with actors of its own appends its name."""
+"""Modules whose functions can take a step. A module with actors of its own appends its name."""
 
 BANK = ("lost", "late", "before", "refused")
 UNSURE = ("lost", "late")
-"""Fates of a question after which money may have been taken, or may yet be."""
+"""Fates of a question after which money may have been taken, or may still be."""
 
 
 class Broken(Exception):
-    """What must never be so, was."""
+    """An invariant was broken."""
 
 
 class Stop(NamedTuple):
-    """Where an actor stands: `kind` is tx, read, bank, look, pause or when; `label` the function or the question."""
+    """Where an actor pauses. `kind` is tx, read, bank, look, pause or when; `label` is the function or the question."""
 
     kind: str
     label: str
@@ -27,44 +27,46 @@ class Stop(NamedTuple):
 
     @property
     def at_once(self) -> bool:
-        """It commutes with every other step, so its turn may as well be now: whether there is time for another
-        question concerns nobody else, and nothing is decided by how many arrivals were counted."""
+        """Return whether this step commutes with every other, so that it can be taken at once.
+
+        Whether there is time for another question concerns no other actor, and nothing depends on counted arrivals.
+        """
         return self.kind == "pause" or self.label == "count"
 
     @property
     def leases(self) -> str | None:
-        """The table of which recovery is about to take the next row."""
+        """Return the table whose next row recovery is about to lease, or None."""
         return {"_recover_charge": "charge", "_recover_refund": "refund"}.get(self.label) if self.kind == "tx" else None
 
     def costs_bank(self, fate: str) -> int:
-        """Whether this is one of the times that the bank's line may fail."""
+        """Return 1 if this fate is a failure of the bank's connection."""
         return int(self.kind in {"bank", "look"} and fate != "ok")
 
     def costs_storage(self, fate: str) -> int:
-        """Whether this is one of the times that the storage may fail."""
+        """Return 1 if this fate is a failure of the storage."""
         return int(self.kind in {"tx", "read"} and fate != "ok")
 
 
 class Choice(NamedTuple):
-    """One step of a schedule: who moves, and its fate. "network" delivers what was held back, by number."""
+    """One step of a schedule: the actor and the fate. "network" delivers a question that was held back, by number."""
 
     actor: str
     fate: str
 
 
 class Actor(greenlet):
-    """Somebody who runs the program's code, from step to step."""
+    """Runs the program's code from step to step."""
 
     def __init__(self, name: str, story: Callable[[], object]) -> None:
         super().__init__()
         self.name, self.story = name, story
         self.at = Stop("new", "")
         self.fate = self.asked = "ok"
-        """What became of its last step, and of its last question to the bank."""
+        """The fate of its last step, and of its last question to the bank."""
         self.result: object = None
         self.error: Exception | None = None
         self.position: object = None
-        """Where it stands and what it knows, as `states` saw it; None while nobody has looked."""
+        """Where it is and what it knows, as `states` saw it. None until something asks for it."""
 
     def run(self) -> None:
         try:
@@ -73,26 +75,26 @@ class Actor(greenlet):
             self.error = error
 
     def stand(self, stop: Stop) -> str:
-        """Called by the actor itself: wait for one's turn; answers the step's fate."""
+        """Wait for the next turn and return the step's fate. The actor calls this."""
         self.at = stop
         self.parent.switch()
         return self.fate
 
     def move(self, fate: str) -> None:
-        """Called by the scheduler: on to the next step."""
+        """Continue to the next step. The scheduler calls this."""
         if self.at.kind == "bank":
             self.asked = fate
         self.fate, self.position = fate, None
         self.switch()
 
     def kill(self) -> None:
-        """It stands outside of any transaction, so that nothing changes."""
+        """End the actor. It is outside of any transaction, so nothing changes."""
         if not self.dead:
             self.throw(GreenletExit)
 
 
 def step_name(frame: FrameType | None) -> str:
-    """The program's function that takes this step."""
+    """Return the name of the program's function that takes this step."""
     while frame:
         if frame.f_globals["__name__"].startswith(tuple(PROGRAM)):
             return frame.f_code.co_name

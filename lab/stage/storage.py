@@ -1,7 +1,7 @@
-"""The shop's database of a simulation: SQLite in memory, with the program's own schema, and a clock that we turn.
+"""The shop's database in a simulation: SQLite in memory, with the program's own schema and a clock that we set.
 
-It can be saved and restored in microseconds, so that thousands of schedules begin at the same moment, and the
-answer to a COMMIT can be lost on its way.
+It is saved and restored in microseconds, so that thousands of schedules can start from the same moment. The answer to
+a COMMIT can be lost.
 """
 
 import sqlite3
@@ -27,14 +27,14 @@ PENDING = {
     "charge": "status IN ('processing', 'requires_action', 'in_doubt')",
     "refund": "status IN ('processing', 'in_doubt')",
 }
-"""What recovery has to look after, by table."""
+"""The rows that recovery is responsible for, by table."""
 
 
 class Wire(sqlite3.Connection):
     """The connection to the storage."""
 
     lose_answer = False
-    """The next COMMIT happens, but nobody hears of it."""
+    """The next COMMIT happens, but its answer is lost."""
 
     def commit(self) -> None:
         super().commit()
@@ -44,7 +44,7 @@ class Wire(sqlite3.Connection):
 
 
 def program_schema() -> list[str]:
-    """The statements that make the schema the models declare: tables, indexes and triggers."""
+    """Return the statements that create the schema of the models: tables, indexes and triggers."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     Base.metadata.create_all(engine)
     with engine.connect() as connection:
@@ -54,11 +54,11 @@ def program_schema() -> list[str]:
 
 
 class Storage:
-    """One database and its clock. `change` may break the schema, statement by statement ("" leaves one out)."""
+    """One database and its clock. `change` can change each statement of the schema; "" removes it."""
 
     def __init__(self, change: Callable[[str], str] = lambda sql: sql) -> None:
         self.clock = 0.0
-        """Seconds since the simulation's beginning."""
+        """Seconds since the start of the simulation."""
         self.wire = self._open()
         for statement in filter(None, map(change, program_schema())):
             self.wire.execute(statement)
@@ -72,24 +72,24 @@ class Storage:
         return wire
 
     def _strftime(self, _format: str, _now: str, modifier: str) -> str:
-        """Stands in for SQLite's clock: "now", so many seconds on, in milliseconds."""
+        """Replace SQLite's strftime: return our "now" plus so many seconds, with milliseconds."""
         return self.at(self.clock + float(modifier.split()[0]))[:-3]
 
     @staticmethod
     def at(seconds: float) -> str:
-        """This moment as the database writes it."""
+        """Return this moment as the database writes it."""
         return (EPOCH + timedelta(seconds=seconds)).strftime(STAMP)
 
     def since(self, stamp: str) -> float:
-        """Seconds from now to this moment, as the database wrote it."""
+        """Return the seconds from now to a moment that the database wrote."""
         return (datetime.strptime(stamp, STAMP) - EPOCH).total_seconds() - self.clock  # noqa: DTZ007
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
-        """What is stored, without a transaction of its own."""
+        """Return rows without a transaction of our own."""
         return self.wire.execute(sql, values).fetchall()
 
     def until_due(self, table: str) -> None:
-        """Let as much time pass as it takes until recovery finds something to do in this table, if it ever will."""
+        """Advance the clock until recovery has something to do in this table, if it ever will."""
         (first,) = self.rows(f"SELECT min(ask_at) FROM {table} WHERE {PENDING[table]}")[0]
         if first is not None:
             self.clock += max(0.0, self.since(first))

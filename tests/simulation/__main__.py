@@ -1,10 +1,11 @@
-"""python -m tests.simulation: explore scenarios (all of `make test`'s, or those named), break the program on purpose,
-play a schedule again, or play at random.
+"""python -m tests.simulation: explore scenarios, break the program on purpose, repeat a schedule, or run at random.
 
-    --list                       the scenarios and what they are about
-    NAME ...                     explore these
-    --soak                       explore those of `make soak` too
-    --mutants                    break the program in every way that we know, and see each caught
+Without arguments it explores the scenarios of `make test`.
+
+    --list                       list the scenarios
+    NAME ...                     explore only these
+    --soak                       explore the scenarios of `make soak` too
+    --mutants                    check that every broken version of the program is caught
     --replay NAME --schedule N,N play one schedule again
     --random SEED [--steps N]    play one random run again
 """

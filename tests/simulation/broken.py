@@ -1,4 +1,4 @@
-"""Broken pieces: functions and statements that stand in for the program's own. What each breaks, `mutants` says."""
+"""Broken functions and statements that replace the program's own. `mutants` says what each one breaks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ PROGRAM.append(__name__)
 
 
 def without(*words: str) -> Callable[[str], str]:
-    """The schema without the statements, or parts of them, that hold one of these."""
+    """Return a change of the schema that removes the statements, or their parts, that contain one of these texts."""
 
     def change(sql: str) -> str:
         for word in words:

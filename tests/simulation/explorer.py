@@ -1,7 +1,7 @@
-"""Every schedule of a scenario, shortest first, each state once.
+"""Explore every schedule of a scenario, shortest first, each state once.
 
-Everybody might be killed at any moment: so `at_rest` is checked for everything that was ever stored and known at the
-bank. As somebody who never moves again is as good as dead, this covers any number of crashes, at any steps.
+Any actor can be killed at any moment. So `at_rest` is checked for everything that was ever stored or known at the bank.
+An actor that never continues is the same as a killed one, so this covers any number of crashes at any steps.
 """
 
 from collections import deque
@@ -18,13 +18,13 @@ from tests.simulation import invariants
 from tests.simulation.knowledge import Knowledge, State
 
 WHOLE = 20
-"""Of so many states, one is also come to by its whole schedule, from the beginning."""
+"""One in so many states is also reached by playing its whole schedule from the beginning."""
 
 Schedule = list[int]
 
 
 class Caught(Exception):
-    """A schedule that breaks the program. Its numbers play it again."""
+    """A schedule that breaks the program. Its numbers repeat it."""
 
     def __init__(self, scenario: str, schedule: Schedule, steps: list[str], why: Exception) -> None:
         self.scenario, self.schedule, self.steps, self.why = scenario, schedule, steps, why
@@ -35,9 +35,12 @@ class Caught(Exception):
 
 @dataclass
 class Report:
-    """How much was explored. `states`: different moments; `steps`: ways from one to the next, of which the different
-    ones were `played`; `rests`: different moments of what is stored and known at the bank, in each of which everybody
-    was killed; `schedules`: played as a whole; `ways`: the complete schedules that there are (None: without end)."""
+    """How much was explored.
+
+    `states` are different moments, `steps` the ways from one to the next. Equal steps were `played` once. `rests` are
+    the different contents of storage and bank, in each of which every actor was killed. `schedules` were played as a
+    whole. `ways` is the number of complete schedules (None: endless).
+    """
 
     scenario: str
     states: int = 0
@@ -59,20 +62,20 @@ class Report:
 
 
 class Explorer:
-    """Goes through one scenario on one stage."""
+    """Explores one scenario on one stage."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.known = stage, Knowledge(stage)
         self.report = Report(stage.scenario.name)
-        self.came: dict[State, tuple[State, int] | None] = {}
-        """How each state was first come to: from which one, by which of its choices."""
+        self.reached_from: dict[State, tuple[State, int] | None] = {}
+        """How each state was first reached: from which state, by which of its choices."""
         self.seen: dict[Any, int] = {}
         self.graph: list[list[int]] = []
         self.checked: set[tuple[int, int]] = set()
-        self.rested: set[int] = set()
+        self.checked_at_rest: set[int] = set()
 
     def run(self) -> Report:
-        """All of it. Raises Caught at the first schedule that breaks anything."""
+        """Explore everything. Raises Caught at the first schedule that breaks anything."""
         began = perf_counter()
         self.stage.begin()
         first = self.known.here()
@@ -81,14 +84,14 @@ class Explorer:
         while waiting:
             waiting.extend(self._expand(waiting.popleft()))
         report = self.report
-        report.states, report.rests = len(self.graph), len(self.rested)
+        report.states, report.rests = len(self.graph), len(self.checked_at_rest)
         report.steps = sum(map(len, self.graph))
         report.ways = ways(self.graph)
         report.seconds = perf_counter() - began
         return report
 
     def _expand(self, state: State) -> Iterator[State]:
-        """The states that come next and were not seen before."""
+        """Yield the next states that are new."""
         self._check(state)
         number = self.seen[self.known.canonical(state)]
         if number % WHOLE == 0:
@@ -102,12 +105,12 @@ class Explorer:
             self.graph[number].append(self.seen[name])
 
     def _new(self, state: State, way: tuple[State, int] | None) -> None:
-        self.came[state] = way
+        self.reached_from[state] = way
         self.seen[self.known.canonical(state)] = len(self.graph)
         self.graph.append([])
 
     def _play(self, state: State, which: int, choice: Choice) -> State:
-        """A step that nobody has seen: play it, and check it."""
+        """Play a new step and check it."""
         self.report.played += 1
         schedule = [*self._schedule(state), which]
         with self._catching(schedule):
@@ -115,25 +118,25 @@ class Explorer:
             after = self.known.after(state, choice)
             assert after is not None
             invariants.step(self.stage.scenario, self.known.facts[state.stored], self.known.facts[after.stored])
-            if (name := self.known.same_stored(after.stored)) not in self.rested:
-                self.rested.add(name)
+            if (name := self.known.same_stored(after.stored)) not in self.checked_at_rest:
+                self.checked_at_rest.add(name)
                 invariants.at_rest(self.stage)
         return after
 
     def _check(self, state: State) -> None:
-        """Whatever anybody was told must be true, and stay true."""
+        """Everything that an actor was told must be true and stay true."""
         with self._catching(self._schedule(state)):
-            invariants.looked_once(self.stage.scenario, [self.known.stands[number] for number in state.positions])
+            invariants.looked_up_once(self.stage.scenario, [self.known.stands[number] for number in state.positions])
         for number in state.positions:
             stand = self.known.stands[number]
             if stand.at is None and (state.stored, number) not in self.checked:
                 self.checked.add((state.stored, number))
                 with self._catching(self._schedule(state)):
-                    invariants.told_the_truth(self.stage.scenario, stand, self.known.facts[state.stored])
-                    invariants.told_by_the_form(stand, self.known.facts[state.stored])
+                    invariants.answers_are_true(self.stage.scenario, stand, self.known.facts[state.stored])
+                    invariants.form_leads_to_its_charge(stand, self.known.facts[state.stored])
 
     def _play_all(self, state: State) -> None:
-        """Play a whole schedule, everybody on stage together, and see that it leads to where its steps led."""
+        """Play a whole schedule with all actors together, and check that it leads to the same state as its steps."""
         self.stage.begin()
         for which in self._schedule(state):
             self.stage.take(self.stage.choices()[which])
@@ -144,10 +147,10 @@ class Explorer:
 
     def _schedule(self, state: State) -> Schedule:
         found: Schedule = []
-        way = self.came[state]
+        way = self.reached_from[state]
         while way:
             found.append(way[1])
-            way = self.came[way[0]]
+            way = self.reached_from[way[0]]
         return found[::-1]
 
     @contextmanager
@@ -159,7 +162,7 @@ class Explorer:
 
 
 def ways(graph: list[list[int]]) -> int | None:
-    """How many ways lead from the first state to an end; None where one may go round in a circle."""
+    """Return how many ways lead from the first state to an end, or None if there is a circle."""
     counts: list[int | None] = [None] * len(graph)
     entered, path = [False] * len(graph), [0]
     while path:
@@ -177,7 +180,7 @@ def ways(graph: list[list[int]]) -> int | None:
 
 
 def words(stage: Stage, schedule: Schedule) -> list[str]:
-    """The steps of a schedule, for people."""
+    """Return the steps of a schedule in words."""
     stage.begin()
     found = []
     for which in schedule:
@@ -191,13 +194,13 @@ def words(stage: Stage, schedule: Schedule) -> list[str]:
 
 
 def explore(scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> Report:
-    """Every schedule of it. Raises Caught."""
+    """Explore every schedule. Raises Caught."""
     with Stage(scenario, change_schema).open() as stage:
         return Explorer(stage).run()
 
 
 def replay(scenario: Scenario, schedule: Schedule) -> list[str]:
-    """Play one schedule again with all checks after it; its steps in words. Raises what it breaks."""
+    """Play one schedule again and check everything at its end. Return its steps in words. Raises what it breaks."""
     with Stage(scenario).open() as stage:
         found = words(stage, schedule)
         invariants.now(stage)

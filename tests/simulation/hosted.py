@@ -1,8 +1,8 @@
-"""A provider with a payment page of its own, in a simulation: the program's own gateway for it, over the provider's
-own library, asks the stand-in of the tests, without sockets.
+"""A provider with its own payment page, in a simulation.
 
-Every request is a step, with the fates of a question to the bank; a failure before anything was done (`before`) is
-remembered for its key, as the provider's are.
+The program's own gateway uses the provider's real library. Our stand-in for the provider answers it without sockets.
+Every request is a step with the same fates as a question to the bank. If a request fails before anything was done
+(`before`), the provider stores that answer under its key, as the real one does.
 """
 
 from bisect import insort
@@ -40,11 +40,11 @@ PROGRAM.append(__name__)
 ORIGIN = "http://provider"
 ENDS = WINDOW + LEAST_AHEAD + SLACK
 EDGES = (ENDS - LEAST_AHEAD, ENDS - LEAST_AHEAD + SLACK, ENDS, KEY_LIFE)
-"""Seconds at which time makes a difference: to what may be repeated, made, paid on, and is remembered."""
+"""Times in seconds at which a request can no longer be repeated, made or paid, or is forgotten."""
 
 
 class Question(NamedTuple):
-    """A request. `key` only where the shop gave one; the library invents others."""
+    """A request. `key` is set only if the shop gave one; the library invents the others."""
 
     verb: str
     method: str
@@ -63,7 +63,7 @@ class Question(NamedTuple):
 
 @dataclass
 class Books(State):
-    """What the provider knows, by our clock; a schedule always gives the same names."""
+    """What the provider stores, with our clock. The same schedule always gets the same names."""
 
     clock: Callable[[], float] = lambda: 0.0
     named: int = 0
@@ -76,7 +76,7 @@ class Books(State):
         return f"{prefix}_{self.named}"
 
     def add_event(self, kind: str, about: Object) -> None:
-        """Nothing: what is told, and when, the schedule says."""
+        """Do nothing: the schedule says which events are sent, and when."""
 
     def copy(self) -> "Books":
         names = ("sessions", "intents", "charges", "refunds")
@@ -88,11 +88,11 @@ class Books(State):
 
 @dataclass
 class Provider:
-    """Stands where the sandbox bank stands in other scenarios."""
+    """Replaces the bank of other scenarios."""
 
     books: Books
     led: Callable[[str], bool]
-    """Whether the address of this key's page may be known outside of the shop."""
+    """Return whether the address of this key's page can be known outside of the shop."""
     held: list[Question] = field(default_factory=list)
 
     def copy(self) -> "Provider":
@@ -103,7 +103,7 @@ class Provider:
             insort(self.held, question)
 
     def arrive(self, question: Question, fate: str = "ok") -> httpx.Response:
-        """The question reaches the provider: what it does, and what it answers."""
+        """Let the request reach the provider. Return its answer."""
         params = nested(parse_qsl(question.form, keep_blank_values=True))
         asked = Request(question.method, question.path, question.key or question.path, params)
         try:
@@ -118,14 +118,14 @@ class Provider:
     def ended(self, key: str) -> bool:
         return any(each["status"] != "open" for each in self.sessions(key))
 
-    def everybody_pays(self) -> None:
-        """Who was ever led to a page comes back to it."""
+    def confirm_all(self) -> None:
+        """Every shopper who was ever sent to a page pays there."""
         for session in self.books.sessions.values():
             if self.led(session["client_reference_id"]):
                 payments.pay(self.books, session, APPROVES)
 
     def taken(self) -> Counter[str]:
-        """How often money was taken, by key."""
+        """Return how often money was taken, by key."""
         return Counter(each["metadata"][KEY] for each in self.books.charges.values() if each["paid"])
 
     def statement(self) -> Iterator[StatementEntry]:
@@ -133,7 +133,7 @@ class Provider:
             yield StatementEntry(each["metadata"][KEY], "charge", each["amount"], "EUR", datetime.now(UTC))
 
     def state(self) -> object:
-        """All that decides how it answers from now on, and what it did."""
+        """Return everything that decides its future answers, and what it did."""
         books = self.books
         sessions = sorted((each["client_reference_id"], each["id"], each["status"]) for each in books.sessions.values())
         now, keys = books.now(), books.keys.items()
@@ -142,7 +142,7 @@ class Provider:
 
 
 class Way(httpx.BaseTransport):
-    """The line to the provider: every request is a step of the schedule, `step` tells its fate."""
+    """The connection to the provider. Every request is a step of the schedule; `step` returns its fate."""
 
     def __init__(self, provider: Callable[[], Provider], step: Callable[[str, str], str]) -> None:
         self._provider, self._step = provider, step
@@ -162,7 +162,7 @@ class Way(httpx.BaseTransport):
 
 
 class Gateway(StripeGateway):
-    """The program's own, at the one account that there is: what recovery asks for."""
+    """The program's own gateway, with the one account that there is. Recovery asks for it."""
 
     def __init__(self, way: Way) -> None:
         super().__init__(API_KEY, window=WINDOW, api_base=ORIGIN, page_origin=ORIGIN, transport=way)
@@ -172,7 +172,7 @@ class Gateway(StripeGateway):
         return self
 
     def request(self, token: Token) -> Any:
-        """The request of this form, always the same: whoever comes late had it open all the time."""
+        """Return the request of this form. It is always the same: a late shopper has had it open all the time."""
         if token.key not in self._requests:
             lines = [PaymentLine("Thing", 1, token.amount)]
             sale = HostedPayment(
@@ -190,16 +190,16 @@ class Gateway(StripeGateway):
 
 
 def provider(stage: "Stage") -> tuple[Provider, Gateway]:
-    """For `Scenario.bank`."""
+    """Return provider and gateway for `Scenario.bank`."""
     books = Books(origin=ORIGIN, clock=lambda: stage.storage.clock)
     return Provider(books, lambda key: led(stage, UUID(key))), Gateway(Way(lambda: stage.bank, stage.step))
 
 
-# Who takes part
+# Actors
 
 
 def shopper(stage: "Stage", name: str, token: Token) -> Story:
-    """Sends the form of this token, which has no card."""
+    """Send the form of this token, which has no card."""
     purchase = Purchase(
         token=token, receipt_id="", email="ada@example.org", name="Ada", card=None, last4=None,
         order_again=False,
@@ -209,7 +209,7 @@ def shopper(stage: "Stage", name: str, token: Token) -> Story:
 
 
 def payer(stage: "Stage", key: UUID) -> Story:
-    """The shopper on the provider's page, as soon as we may have led them there, and back on the receipt."""
+    """Visit the provider's page as soon as we can have sent the shopper there, then the receipt."""
 
     def story() -> object:
         stage.when("page", lambda: led(stage, key))
@@ -222,12 +222,12 @@ def payer(stage: "Stage", key: UUID) -> Story:
 
 
 def led(stage: "Stage", key: UUID) -> bool:
-    """Whether the session's address may be known outside of the shop."""
+    """Return whether the session's address can be known outside of the shop."""
     return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ? AND gateway_reference IS NOT NULL", key.hex))
 
 
 def teller(stage: "Stage", key: UUID, times: int = 1) -> Story:
-    """The provider tells that a session has ended, and again where it was not heard or has more to tell."""
+    """Send the event that a session has ended. Send it again if it was not accepted or if there is more to report."""
 
     def story() -> object:
         for _ in range(times):
@@ -251,7 +251,7 @@ def tell(stage: "Stage", key: UUID) -> None:
 
 
 def gives_up(stage: "Stage", key: UUID) -> Story:
-    """The shopper presses "give up" on the receipt, though the provider's page may be open in another tab."""
+    """Press "give up" on the receipt. The provider's page can be open in another tab."""
 
     def story() -> object:
         stage.when("give up", lambda: led(stage, key))
@@ -267,7 +267,7 @@ def gives_up(stage: "Stage", key: UUID) -> Story:
 
 
 def next_day(stage: "Stage", key: UUID) -> Story:
-    """Once the provider may have been asked, a day goes by: it forgets its keys, and its sessions end."""
+    """Let a day pass once the provider may have been asked: it forgets its keys, and its sessions expire."""
 
     def story() -> object:
         stage.when("a day goes by", lambda: claimed(stage, key))

@@ -1,7 +1,7 @@
-"""What must hold: after every step, whatever was told; and once the bank answers and recovery has gone through, all.
+"""The invariants: some must hold after every step, and all must hold once the bank answers and recovery has finished.
 
-Broken is raised with words that say what was broken. `audit` is the program's own and looks at the bank's statement;
-the rest is ours, so that no mistake in the audit can hide one in the protocol.
+Broken is raised with a message that says what was broken. `audit` is the program's own and compares with the bank's
+statement. The other checks are ours, so that a mistake in the audit can't hide a mistake in the protocol.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from app.charges import audit, recovery
 from app.charges.audit import GRACE
 from app.charges.states import PENDING, SUCCEEDED, WITHOUT_MONEY, Status
 from lab.stage import actors
-from lab.stage.actors import SECONDS, WINDOW, Led, Looked, Refused, Turns
+from lab.stage.actors import SECONDS, WINDOW, LookedUp, Redirected, Refused, Turns
 from lab.stage.forms import form
 from lab.stage.scenario import Scenario
 from lab.stage.steps import Actor, Broken, Stop
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
 ROUNDS = 200
-"""Passes of recovery, with all the time between them that it takes, after which nothing may be in doubt any more."""
+"""Passes of recovery, with enough time between them, after which nothing may be in doubt."""
 
 
 class Row(NamedTuple):
-    """A charge, as far as it was ever told to anybody."""
+    """What anybody can have been told of a charge."""
 
     id: int
     token: str
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Facts:
-    """What is stored, as far as promises are checked against it; `taken` is how often money was, by key."""
+    """What is stored, as far as it is checked. `taken` counts how often money was taken, by key."""
 
     charges: dict[int, Row]
     taken: Counter[str]
@@ -45,7 +45,7 @@ class Facts:
 
 @dataclass
 class Stand:
-    """Where an actor stands, or (`at` is None) what it was told in the end."""
+    """Where an actor is, or (if `at` is None) what it was told in the end."""
 
     at: Stop | None
     asked: str
@@ -77,13 +77,13 @@ def step(scenario: Scenario, before: Facts, now: Facts) -> None:
 
 
 def _nothing_forgotten(before: dict[int, Row], now: dict[int, Row]) -> None:
-    """A charge that is there stays there, with its token and receipt; how it ended stays so for good."""
+    """A charge stays, with its key and receipt. If it has ended, its status never changes."""
     for was in before.values():
         is_ = now.get(was.id)
         if is_ is None or is_[:4] != was[:4]:
-            raise Broken(f"charge {was.id} is not what it was: {is_}")
+            raise Broken(f"charge {was.id} was changed: {is_}")
         if was.status not in PENDING and is_.status != was.status:
-            raise Broken(f"charge {was.id} was {was.status} for good and is {is_.status}")
+            raise Broken(f"charge {was.id} had ended as {was.status} and is now {is_.status}")
 
 
 def _one_live_charge(now: dict[int, Row]) -> None:
@@ -95,7 +95,7 @@ def _one_live_charge(now: dict[int, Row]) -> None:
 
 
 def _money_moved_once(scenario: Scenario, now: Facts) -> None:
-    """Money is only taken for a charge that was claimed before, and once an order."""
+    """Money is only taken for a charge that was claimed before, and once for an order."""
     order_of = {row.token: row.order for row in now.charges.values()}
     by_order: Counter[int] = Counter()
     for key, times in now.taken.items():
@@ -108,34 +108,34 @@ def _money_moved_once(scenario: Scenario, now: Facts) -> None:
 
 
 def bare(key: str) -> str:
-    """As the database writes it."""
+    """Return the time as the database writes it."""
     return key.replace("-", "")
 
 
-def told_the_truth(scenario: Scenario, stand: Stand, now: Facts) -> None:
-    """What somebody was told in the end must be so now, and at any time later."""
+def answers_are_true(scenario: Scenario, stand: Stand, now: Facts) -> None:
+    """What an actor was told in the end must be true now and at any later time."""
     if stand.error:
         raise Broken(f"failed: {stand.error!r}") from stand.error
     if isinstance(stand.result, Refused):
         _refused_for_good(scenario, stand.result, now)
-    if isinstance(stand.result, Led):
+    if isinstance(stand.result, Redirected):
         _receipt_tells_the_same(scenario, stand.result, now)
 
 
-def told_by_the_form(stand: Stand, now: Facts) -> None:
-    """A form that is claimed leads to its own charge; to check when somebody was just led somewhere."""
+def form_leads_to_its_charge(stand: Stand, now: Facts) -> None:
+    """A form that is claimed leads to its own charge. Check this when an actor has just been redirected."""
     told = stand.result
-    if not isinstance(told, Led):
+    if not isinstance(told, Redirected):
         return
     if any(row.token == told.form.hex and row.receipt != told.receipt for row in now.charges.values()):
-        raise Broken("led to another charge than that of the form")
+        raise Broken("redirected to a charge that is not the form's")
 
 
-def looked_once(scenario: Scenario, stands: list[Stand]) -> None:
-    """What one worker looks after, no other one does at the same time."""
-    rows = sum(stand.result.rows for stand in stands if isinstance(stand.result, Looked))
+def looked_up_once(scenario: Scenario, stands: list[Stand]) -> None:
+    """No two workers look up the same row at the same time."""
+    rows = sum(stand.result.rows for stand in stands if isinstance(stand.result, LookedUp))
     if scenario.most_looks is not None and rows > scenario.most_looks:
-        raise Broken(f"recovery looked {rows} times at what one look is enough for")
+        raise Broken(f"recovery looked up {rows} rows where one lookup is enough")
 
 
 def _refused_for_good(scenario: Scenario, told: Refused, now: Facts) -> None:
@@ -145,10 +145,10 @@ def _refused_for_good(scenario: Scenario, told: Refused, now: Facts) -> None:
         raise Broken(f"told that nothing was charged ({told.why}), but there is a charge")
 
 
-def _receipt_tells_the_same(scenario: Scenario, told: Led, now: Facts) -> None:
+def _receipt_tells_the_same(scenario: Scenario, told: Redirected, now: Facts) -> None:
     row = next((row for row in now.charges.values() if row.receipt == told.receipt), None)
     if row is None:
-        raise Broken("led to a receipt that is not there")
+        raise Broken("redirected to a receipt that does not exist")
     if told.status in PENDING:
         return
     if row.status != told.status:
@@ -159,29 +159,29 @@ def _receipt_tells_the_same(scenario: Scenario, told: Led, now: Facts) -> None:
 
 
 def now(stage: "Stage") -> Facts:
-    """Everything that can be checked without knowing what was before; answers what is stored."""
+    """Check everything that does not need the state before. Return what is stored."""
     found = facts(stage)
     _one_live_charge(found.charges)
     _money_moved_once(stage.scenario, found)
     for actor in stage.actors:
         if actor.dead:
-            told_the_truth(stage.scenario, Stand.of(actor), found)
+            answers_are_true(stage.scenario, Stand.of(actor), found)
     return found
 
 
 def at_rest(stage: "Stage") -> Facts:
-    """Nobody moves any more (a power cut, say). The bank answers, recovery goes through, what was held back in the
-    network arrives, recovery goes through again: then nothing is in doubt, the books agree with the bank, and nobody
-    can pay any more for what has ended.
+    """Check what remains if no actor continues, for example after a power cut.
 
-    Answers what is stored then; the stage is left as it was.
+    The bank answers, recovery runs, the network delivers what it held back, and recovery runs again. Then nothing is in
+    doubt, the books agree with the bank, and nobody can pay for anything that has ended. Return what is stored then.
+    The stage itself is not changed.
     """
     saved, before = stage.save(), now(stage)
     try:
         _recover(stage)
         stage.deliver()
         _recover(stage)
-        stage.bank.everybody_pays()
+        stage.bank.confirm_all()
         after = now(stage)
         _nothing_forgotten(before.charges, after.charges)
         if doubtful := [row for row in after.charges.values() if row.status in PENDING]:
@@ -195,14 +195,14 @@ def at_rest(stage: "Stage") -> Facts:
 def _recover(stage: "Stage") -> None:
     stage.storage.clock += WINDOW + 1
     if not stage.scenario.truthful:
-        stage.bank.own_up()
-        actors.tell(stage, form(1).key)  # A bank tells until it was heard.
+        stage.bank.correct_answers()
+        actors.tell(stage, form(1).key)  # A bank repeats an event until it is accepted.
     for _ in range(ROUNDS):
         stage.storage.until_due("charge")
         stage.storage.until_due("refund")
         if recovery.run(stage.line, SECONDS, WINDOW, Turns(ROUNDS)) == 0:
             return
-    raise Broken("recovery finds no end")
+    raise Broken("recovery does not finish")
 
 
 def _audit(stage: "Stage") -> None:

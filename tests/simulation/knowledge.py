@@ -1,10 +1,10 @@
-"""What is known of a scenario so far: the states that it can be in, and what each step does.
+"""What is known of a scenario so far: the states that it can reach, and what each step does.
 
-A state is what is stored (with the bank's books), where each actor stands, and how often things may still fail. What
-a step does depends on what is stored and on where its actor stands, and on nothing else; so it is played once for
-each such pair, however many states have it in common. To play it, the storage is set to what was saved there, and
-the actor gets to where it stands by taking its own earlier steps again, each from what was stored at that time.
-Where that leads elsewhere than was foreseen, something is forgotten in what makes a state: that is an error.
+A state consists of what is stored (with the bank's books), where each actor is, and how often things can still fail.
+What a step does depends only on what is stored and on where its actor is. So each such pair is played once, however
+many states share it. To play it, the storage is restored, and the actor takes its own earlier steps again, each from
+what was stored at that time. If that leads to another place than expected, the state lacks something, which is an
+error.
 """
 
 from itertools import permutations
@@ -18,7 +18,7 @@ from tests.simulation.invariants import Facts, Stand, facts
 
 
 class State(NamedTuple):
-    """One moment, by the numbers that Knowledge gives. `positions` are in the order of the scenario's cast."""
+    """One moment, as numbers that Knowledge gives. `positions` has the order of the scenario's actors."""
 
     stored: int
     positions: tuple[int, ...]
@@ -27,7 +27,7 @@ class State(NamedTuple):
 
 
 class Way(NamedTuple):
-    """The steps that lead somebody to where they stand: what was stored before each, and its fate."""
+    """The steps that lead an actor to where it is: what was stored before each, and its fate."""
 
     actor: str
     steps: tuple[tuple[int, str], ...]
@@ -43,23 +43,23 @@ class Knowledge:
         self.facts: dict[int, Facts] = {}
         self.stands: dict[int, Stand] = {}
         self.effects: dict[tuple[int, int, str], tuple[int, int]] = {}
-        """What is stored after a step, and where its actor stands then."""
+        """What is stored after a step, and where its actor is then."""
         self.saved: dict[int, Saved] = {}
-        """To play on from what is stored."""
+        """By number: the saved storage, to continue from."""
         self.ways: dict[int, Way] = {}
-        """How to get somebody to where they stand."""
+        """By number: the steps that lead an actor there."""
         self._ready: dict[tuple[int, int], bool] = {}
         self._numbers: dict[str, int] = {}
         self._renamed: dict[tuple[int, tuple[str, ...]], int] = {}
         self._orders = list(permutations(stage.scenario.symmetric))
 
     def here(self) -> State:
-        """The state that the stage is in, with everybody on it."""
+        """Return the state of the stage, with all actors."""
         positions = tuple(map(self.position, self.stage.actors))
         return State(self.stored(), positions, self.stage.bank_faults, self.stage.storage_faults)
 
     def stored(self) -> int:
-        """The number of what is stored now."""
+        """Return the number of what is stored now."""
         number = self._number(stored_in(self.stage))
         if number not in self.facts:
             self.facts[number] = facts(self.stage)
@@ -67,7 +67,7 @@ class Knowledge:
         return number
 
     def position(self, actor: Actor) -> int:
-        """The number of where this actor stands now."""
+        """Return the number of where this actor is now."""
         number = self._number(repr(position_of(actor)))
         if number not in self.stands:
             self.stands[number] = Stand.of(actor)
@@ -75,7 +75,7 @@ class Knowledge:
         return number
 
     def get_to(self, stored: int, position: int) -> Actor:
-        """Put somebody alone on the stage, to where they stand, with this stored."""
+        """Bring one actor, alone on the stage, to where it was, with this stored."""
         stage, way = self.stage, self.ways[position]
         actor = stage.begin_alone(way.actor)
         for before, fate in way.steps:
@@ -93,7 +93,7 @@ class Knowledge:
         return self._numbers[text]
 
     def choices(self, state: State) -> list[Choice]:
-        """Every step that may be next."""
+        """Return every step that can be next."""
         waiting = [(name, n) for name, n in zip(self.names, state.positions, strict=True) if self.stands[n].at]
         inner = [each for each in waiting if self._at(each[1]).at_once][:1]
         found = []
@@ -107,7 +107,7 @@ class Knowledge:
         return found + [Choice("network", str(number)) for number in range(self.facts[state.stored].held)]
 
     def _is_ready(self, stored: int, number: int) -> bool:
-        """Whether who waits for something to happen, and stands there, may go on."""
+        """Return whether an actor that waits there for something to happen can continue."""
         ready = self._at(number).ready
         if ready and (stored, number) not in self._ready:
             self.stage.restore(self.saved[stored])
@@ -120,7 +120,7 @@ class Knowledge:
         return at
 
     def after(self, state: State, choice: Choice) -> State | None:
-        """The state that this step leads to; None where nobody has seen that step yet."""
+        """Return the state that this step leads to, or None if the step has not been played yet."""
         effect = self.effects.get(self._cause(state, choice))
         if effect is None:
             return None
@@ -134,7 +134,7 @@ class Knowledge:
         return State(effect[0], tuple(positions), bank, storage)
 
     def play(self, state: State, choice: Choice) -> None:
-        """Take a step that nobody has seen, and learn what it does."""
+        """Play a new step and record what it does."""
         cause = self._cause(state, choice)
         stored, position, fate = cause
         if choice.actor == "network":
@@ -155,16 +155,16 @@ class Knowledge:
         return state.stored, stands, choice.fate
 
     def difference(self, one: State, other: State) -> list[tuple[str, str]]:
-        """What is not the same in two states, as texts."""
+        """Return what differs between two states, as texts."""
         pairs = zip((one.stored, *one.positions), (other.stored, *other.positions), strict=True)
         return [(self.texts[was], self.texts[is_]) for was, is_ in pairs if was != is_]
 
     def same_stored(self, stored: int) -> int:
-        """The same number for what differs only in who of the symmetric actors is who."""
+        """Return the same number for everything that differs only in the names of symmetric actors."""
         return min(self._rename(stored, order) for order in self._orders)
 
     def canonical(self, state: State) -> tuple[object, ...]:
-        """The same for states that differ only in who of the symmetric actors is who."""
+        """Return the same value for states that differ only in the names of symmetric actors."""
         same = self.stage.scenario.symmetric
         if not same:
             return state
@@ -177,11 +177,11 @@ class Knowledge:
         return min(found)
 
     def _rename(self, number: int, order: tuple[str, ...]) -> int:
-        """The text with each actor's own names replaced by those of its role."""
+        """Return the text with each actor's own names replaced by those of its role."""
         if (number, order) not in self._renamed:
             text = self.texts[number]
             for role, name in enumerate(order):
-                for which, mark in enumerate(self.stage.marks[name]):
+                for which, mark in enumerate(self.stage.spellings[name]):
                     text = text.replace(mark, f"<{role}.{which}>")
             self._renamed[number, order] = self._number("renamed " + text)
         return self._renamed[number, order]

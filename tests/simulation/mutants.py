@@ -1,7 +1,7 @@
-"""The program, broken on purpose: what each defence is there for. Every one of these must be caught.
+"""Broken versions of the program: each removes one defence, and every one must be caught.
 
-They are functions and statements put in the place of the program's own, and schemas with something left out, for
-the time of one exploration; the program knows nothing of them.
+For one exploration, broken functions, statements and schemas replace the program's own. The program has no code for
+this.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Patch = tuple[object, str, Any]
 
 @dataclass(frozen=True)
 class Mutant:
-    """`scenario` is where it shows. `schema` changes or leaves out ("") a statement of the schema."""
+    """`scenario` is the one that catches it. `schema` changes a statement of the schema, or removes it ("")."""
 
     name: str
     scenario: str
@@ -36,7 +36,7 @@ class Mutant:
         return replace(SCENARIOS[self.scenario], **self.changes)
 
     def caught(self) -> Caught | None:
-        """The shortest schedule in which it shows; None: it survived."""
+        """Return the shortest schedule that shows the fault, or None if the mutant survived."""
         with self.at_work():
             try:
                 explore(self.broken_scenario, self.schema)

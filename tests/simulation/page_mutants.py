@@ -1,4 +1,4 @@
-"""The gateway to a provider with a page of its own, broken on purpose; and the protocol, where only that shows it."""
+"""Broken versions of the gateway to a provider with its own page, and of the protocol where only that page shows it."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,18 +14,18 @@ honest_ask, honest_make = protocol.ask, StripeGateway._create_session
 
 
 def not_sent_in_any_case(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
-    """As if nobody else could have asked."""
+    """Treat "not sent" as if no other process could have asked."""
     return replace(honest_ask(gateway, payment, card, deadline), this_request_only=False)
 
 
 def key_made_anew(self: Any, payment: Payment) -> dict[str, Any]:
-    """Under which nothing is repeated; what is sent stays the same."""
+    """Send the same request under a new key each time."""
     made = self._client.checkout.sessions.list().data
     return honest_make(self, replace(payment, key=str(uuid5(UUID(payment.key), str(len(made))))))
 
 
 def ends_what_it_saw_open(self: Any, payment: Payment, timeout: float) -> Answer:
-    """Whatever the provider answers to it."""
+    """Cancel without reading the provider's answer."""
     if payment.gateway_reference:
         self._expire(payment.gateway_reference)
     return Answer(Outcome.CANCELED, payment.gateway_reference)

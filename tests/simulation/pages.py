@@ -1,4 +1,4 @@
-"""Who takes part where the provider has a page of its own."""
+"""The actors of scenarios in which the provider has its own payment page."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
-"""Long random runs: many shoppers, orders, cards, crashes, clock jumps and a bank and a storage that fail; seeded.
+"""Long random runs from a seed: many shoppers, orders, cards, crashes and clock jumps; bank and storage fail.
 
-Where the explorer is exhaustive about few, this is rough with many. The clock runs by itself here, leases run out or
-don't, shoppers come back a day later with the form of then, and the stock runs low.
+The explorer tries every order of the steps of a few actors. This tries some orders of many. The clock runs, leases may
+run out, shoppers return a day later with an old form, and the stock gets low.
 """
 
 from collections import Counter
@@ -25,10 +25,10 @@ from tests.simulation import invariants
 from tests.simulation.invariants import Facts, Stand
 
 ORDERS, STOCK, CROWD = 12, 9, 8
-"""Buyers with a basket each, pieces in stock, and how many may be on stage at once."""
+"""The number of buyers with a basket each, of pieces in stock, and of actors at the same time."""
 
 FAULTY, CRASHES, COMES, SLEEPS, STOCKS = 0.25, 0.02, 0.25, 0.05, 0.01
-"""How likely a step goes wrong, somebody is killed, somebody comes, time jumps, and new stock comes, at each step."""
+"""How likely it is, at each step, that it fails, an actor is killed, one is added, time jumps, or new stock comes."""
 
 JUMPS = (1.0, 5.0, 16.0, 30.0, 700.0, 4000.0, 90_000.0)
 """Seconds: within a deadline, past it, past a lease, past the same order's ten minutes, past ACTION_WINDOW, a day."""
@@ -42,7 +42,7 @@ RANDOM = Scenario(
 
 
 class Lost(Exception):
-    """A random run that broke the program. Its seed plays it again."""
+    """A random run that broke the program. Its seed repeats it."""
 
     def __init__(self, seed: int, step: int, last: list[str], why: Exception) -> None:
         again = f"python -m tests.simulation --random {seed} --steps {step}"
@@ -70,7 +70,7 @@ class Tally:
 
 
 class Run:
-    """One seed's run."""
+    """The run of one seed."""
 
     def __init__(self, stage: Stage, seed: int) -> None:
         self.stage, self.random = stage, Random(seed)
@@ -78,11 +78,11 @@ class Run:
         self.last: list[str] = []
         self.forms: list[Token] = []
         self.told: list[Stand] = []
-        """What anybody was told: it must stay true for ever. `new`: in this step."""
+        """What actors were told. It must stay true for ever. `new` are those of this step."""
         self.new: list[Stand] = []
 
     def play(self, steps: int) -> Tally:
-        """So many steps, everything checked after each; then the rest, and the audit. Raises Lost."""
+        """Take so many steps and check everything after each. Then let recovery finish and audit. Raises Lost."""
         began = perf_counter()
         self.stage.begin()
         before = invariants.facts(self.stage)
@@ -117,7 +117,7 @@ class Run:
             self._leave(actor)
 
     def _chosen(self, choices: list[Choice]) -> Choice:
-        """Somebody's step, and mostly a good end to it."""
+        """Choose an actor's step, which usually does not fail."""
         who = self.random.choice(sorted({choice.actor for choice in choices}))
         fates = [choice for choice in choices if choice.actor == who]
         if fates[0].fate == "ok" and self.random.random() > FAULTY:
@@ -142,9 +142,9 @@ class Run:
         self.stage.enter(f"{name} {self.tally.came}", story)
 
     def _shopper(self) -> tuple[str, Story]:
-        """With a new form of some order, or with one that was sent before."""
+        """Add a shopper with a new form of some order, or with one that was sent before."""
         token = self.random.choice(self.forms) if self.forms and self.random.random() < 0.4 else self._new_form()
-        # Two buyers share an address: the same order from two devices.
+        # Two buyers share an e-mail address: the same order from two devices.
         email = f"buyer{int(token.buyer_id) % (ORDERS - 1)}@example.org"
         again = self.random.random() < 0.5
         card = self.random.choice(CARDS)
@@ -189,17 +189,17 @@ class Run:
         return "page", actors.visitor(self.stage, waiting.key, confirm=self.random.random() < 0.7)
 
     def _form_in(self, status: str) -> Token | None:
-        """A form whose charge stands like that."""
+        """Return a form whose charge has this status."""
         found = {key for (key,) in self.stage.storage.rows("SELECT key FROM charge WHERE status = ?", status)}
         forms = [token for token in self.forms if token.key.hex in found]
         return self.random.choice(forms) if forms else None
 
     def _check(self, before: Facts) -> Facts:
-        """What is stored and who was told what: all that is new, and some of what was told long ago."""
+        """Check what is stored, everything that was told in this step, and a sample of what was told before."""
         now = invariants.facts(self.stage)
         invariants.step(self.stage.scenario, before, now)
         for stand in self.new:
-            invariants.told_by_the_form(stand, now)
+            invariants.form_leads_to_its_charge(stand, now)
         self._still_true([*self.new, *self.random.sample(self.told, min(3, len(self.told)))], now)
         self.told += self.new
         self.new = []
@@ -207,7 +207,7 @@ class Run:
 
     def _still_true(self, stands: list[Stand], now: Facts) -> None:
         for stand in stands:
-            invariants.told_the_truth(self.stage.scenario, stand, now)
+            invariants.answers_are_true(self.stage.scenario, stand, now)
 
 
 def run(seed: int, steps: int) -> Tally:
@@ -217,7 +217,7 @@ def run(seed: int, steps: int) -> Tally:
 
 
 def run_for(seconds: float, steps: int, seed: int, say: Callable[[str], None]) -> list[Tally]:
-    """Seed after seed, for so long. Raises Lost."""
+    """Run one seed after the other for this time. Raises Lost."""
     until, tallies = perf_counter() + seconds, []
     while perf_counter() < until:
         tallies.append(run(seed + len(tallies), steps))

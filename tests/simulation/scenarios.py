@@ -1,9 +1,9 @@
-"""What is explored: who takes part, what they have, and what may go wrong.
+"""The scenarios that are explored: their actors, what exists at the start, and what can go wrong.
 
-Where the bank ignores keys, it takes money as often as it is asked. Then a question whose answer was lost or late is
-not asked again within the request (no program could be right there); crashes, recovery's lookups and fences, refused
-connections, 500s before anything was done and every rival remain. Refunds are asked for again by design, so they are
-only played with a bank that honours keys.
+A bank that ignores keys takes money each time it is asked. No program can be correct with it after a lost answer, so
+these scenarios do not ask again within the request if the answer was lost or late. They still contain crashes,
+recovery's lookups and fences, refused connections, 500s before anything was done, and every other request. Refunds are
+repeated by design, so they only run with a bank that honours keys.
 """
 
 from dataclasses import replace
@@ -84,7 +84,7 @@ def late_success(stage: "Stage") -> dict[str, Story]:
 def two_faced(stage: "Stage") -> dict[str, Story]:
     def owns_up() -> object:
         stage.when("bank owns up", lambda: str(form(1).key) in stage.bank.outcomes)
-        stage.bank.own_up()
+        stage.bank.correct_answers()
         return actors.tell(stage, form(1).key)
 
     return {
@@ -161,7 +161,7 @@ WITH_KEYS = (
     Scenario("confirm", "3-D Secure: confirmed, given up and expired at once", secure, bank_faults=1),
     Scenario("confirm tabs", "3-D Secure in two tabs, both confirmed, recovery", secure_tabs, bank_faults=1),
 )  # fmt: skip
-"""Each of these is played with a bank that honours keys and with one that ignores them."""
+"""Each of these runs with a bank that honours keys and with one that ignores them."""
 
 ONLY_WITH_KEYS = (
     Scenario("two-faced", "the bank takes what it called declined; two workers", two_faced, truthful=False,
@@ -179,7 +179,7 @@ PAGES = (
              long=True),
 )  # fmt: skip
 HOSTED = tuple(replace(scenario, bank=hosted.provider) for scenario in PAGES)
-"""With the program's own gateway to a provider with a page of its own, who honours keys, but not for ever."""
+"""Use the real gateway to a provider with its own payment page. The provider honours keys for a limited time."""
 
 SOAK = (
     Scenario("triplets", "one form sent three times, recovery", triplets, symmetric=("A", "B", "C"), long=True),
@@ -190,8 +190,11 @@ SOAK = (
 
 
 def variants(scenario: Scenario, *, keyless: bool) -> list[Scenario]:
-    """With a bank whose line fails (as often as it likes, where the scenario sets no bound), and with a storage that
-    fails once; in `make soak` with both, and always without bound."""
+    """Return the scenarios with a connection that fails and with a storage that fails once.
+
+    The connection fails any number of times unless the scenario sets a limit. `make soak` also has both together, and
+    no limit.
+    """
     found = []
     for honours in (True, False) if keyless else (True,):
         same = replace(scenario, name=scenario.name + ("" if honours else ", keys ignored"), honours_keys=honours)
@@ -212,4 +215,4 @@ SCENARIOS = {
     for variant in variants(scenario, keyless=scenario not in (*ONLY_WITH_KEYS, *HOSTED))
 }
 SHORT = [scenario for scenario in SCENARIOS.values() if not scenario.long]
-"""Exhausted in `make test`."""
+"""The scenarios of `make test`."""

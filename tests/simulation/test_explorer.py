@@ -1,4 +1,4 @@
-"""Every interleaving of the short scenarios, exhausted. `make soak` explores the long ones too."""
+"""Every order of the steps of the short scenarios. `make soak` also explores the long ones."""
 
 from unittest.mock import patch
 
@@ -23,7 +23,7 @@ def test_every_schedule_keeps_every_promise(scenario: Scenario) -> None:
 
 
 def test_the_actors_all_get_to_their_ends() -> None:
-    """That a scenario is explored means little if everybody fails at the door."""
+    """A scenario in which every request is refused at once would prove nothing."""
     with Stage(SCENARIOS["tabs, storage"]).open() as stage:
         stage.begin()
         while choices := stage.choices():
@@ -56,7 +56,7 @@ def test_a_schedule_that_was_caught_is_played_again_by_its_numbers() -> None:
 
 
 def test_a_step_that_does_not_do_what_was_foreseen_is_noticed() -> None:
-    """The explorer plays a step once for all states that share its cause; what else it hung on would show here."""
+    """The explorer plays a step once for all states that it depends on. This shows whether it depends on more."""
     with patch.object(states, "_frames", lambda _frame: []), pytest.raises((AssertionError, Caught)):
         explore(SCENARIOS["twins, storage"])
 

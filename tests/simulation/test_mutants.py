@@ -1,4 +1,4 @@
-"""The proof is worth something: each way to break the program that we could think of is caught."""
+"""Each defence is needed: every broken version of the program is caught."""
 
 import pytest
 

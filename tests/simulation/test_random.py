@@ -1,4 +1,4 @@
-"""Short random runs; `make soak` runs them as long as it is told."""
+"""Short random runs. `make soak` runs them for any time."""
 
 import pytest
 
