@@ -69,7 +69,7 @@ class Shoppers:
 
     def _get(self, client: httpx.Client, path: str) -> Page:
         response = self._ask(client, "GET", path, 200)
-        return Page(Shopper(client), response, [response])
+        return Page(Shopper(client), [response])
 
     def _post_and_hang_up(self, client: httpx.Client, url: str, data: dict[str, str], after: float) -> None:
         """Send the form, and close the connection after a number of seconds."""
