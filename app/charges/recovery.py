@@ -155,7 +155,7 @@ def cancel(charge: ChargeSnapshot, gateway: Gateway, seconds: float, reason: str
 def postpone(due: Due, reason: str, attention: str | None = None) -> Status:
     """Keep the reason for the merchant to see, and wait longer before the next question.
 
-    `attention` tells why a person must look at the charge.
+    `attention` says why a person must look at the charge.
     """
     charge = due.charge
     to = IN_DOUBT if charge.status is PROCESSING else charge.status

@@ -224,7 +224,7 @@ def _record_within(
 def record_doubt(refund: RefundSnapshot, note: str, attention: str | None = None) -> RefundStatus:
     """Record that it is not known whether the money went back. Recovery asks again under the same key.
 
-    `attention` tells why a person must look at the refund.
+    `attention` says why a person must look at the refund.
     """
     ask_in = back_off(refund.times_asked)
     with transaction() as connection:

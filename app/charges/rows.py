@@ -203,7 +203,7 @@ def postpone(
 ) -> bool:
     """Compare-and-set: a worker has asked, and this is why the outcome is still unknown. Ask again in `ask_in` seconds.
 
-    `attention` tells why a person must look at the charge.
+    `attention` says why a person must look at the charge.
     """
     values = {
         "charge_id": charge.id, "seen": charge.status, "to_status": to, "to_note": note[:200], "ask_in": ask_in,

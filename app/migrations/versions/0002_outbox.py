@@ -35,4 +35,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("letters that are owed are not forgotten: there is no way back from here")
+    raise NotImplementedError("there is no downgrade: e-mails that still have to be sent would be lost")

@@ -34,4 +34,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("what gateways told us is not forgotten: there is no way back from here")
+    raise NotImplementedError("there is no downgrade: the stored events of gateways would be lost")
