@@ -21,13 +21,13 @@ from tests.simulation.scenarios import SCENARIOS
 
 
 def simulation(given: argparse.Namespace) -> None:
-    """Raises Caught."""
+    """Raises BrokenSchedule."""
     for scenario in SCENARIOS.values():
         print(explore(scenario), flush=True)
 
 
 def random(given: argparse.Namespace) -> None:
-    """Raises Lost."""
+    """Raises BrokenRun."""
     tallies = random_runs.run_for(60 * given.minutes, steps=3000, seed=given.seed, say=print)
     print(f"{len(tallies)} random runs, {sum(tally.steps for tally in tallies):,} steps, nothing broken")
 

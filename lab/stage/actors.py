@@ -1,4 +1,4 @@
-"""The actors. Each is a story: it calls the program as a view or a command would, and returns what it was told."""
+"""The actors. Each is a script: it calls the program as a view or a command would, and returns what it was told."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,27 +21,27 @@ from lab.stage.bank import APPROVES
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
-SECONDS, WINDOW = 10.0, 3600.0
-"""Seconds: the gateway's deadline, and how long a shopper has to confirm at the bank."""
+GATEWAY_DEADLINE, ACTION_WINDOW = 10.0, 3600.0
+"""Two durations in seconds: the gateway's deadline, and the time that a shopper has to confirm at the bank."""
 
-RECEIPTS = UUID(int=5)
-Story = Callable[[], object]
+RECEIPT_IDS = UUID(int=5)
+Script = Callable[[], object]
 
 
 class Redirected(NamedTuple):
     """The shopper was redirected to this receipt, whose charge had this status."""
 
-    receipt: str
+    receipt_id: str
     status: Status
     form: UUID
     """The key of the form that was sent."""
 
 
 class Refused(NamedTuple):
-    """The shopper was told that nothing was charged, and why."""
+    """The shopper was told that nothing was charged. `reason` is the name of the exception."""
 
-    why: str
-    receipt: str
+    reason: str
+    receipt_id: str
 
 
 class Unanswered(NamedTuple):
@@ -49,20 +49,20 @@ class Unanswered(NamedTuple):
 
 
 class RefundTold(NamedTuple):
-    """What the merchant was told of a refund."""
+    """The status of a refund that the merchant was told."""
 
     status: str
 
 
 class LookedUp(NamedTuple):
-    """How many rows a worker has looked up."""
+    """The number of rows that a worker has looked up."""
 
     rows: int
 
 
 @dataclass
-class Turns:
-    """Tells a worker to stop after so many lookups."""
+class StopAfter:
+    """Tells a worker to stop when it has asked `left` times."""
 
     left: int
 
@@ -72,31 +72,31 @@ class Turns:
 
 
 def shopper(stage: "Stage", name: str, token: Token, card: str = APPROVES, *,
-            email: str = "ada@example.org", again: bool = False, presses: int = 2) -> Story:  # fmt: skip
+            email: str = "ada@example.org", again: bool = False, attempts: int = 2) -> Script:  # fmt: skip
     """Send the form of this token. If the outcome is not known, send the same form once more."""
     purchase = Purchase(
         token=token, receipt_id="", email=email, name="Ada", card=Card(card, "12/49", "123"), last4=card[-4:],
         order_again=again, receipt_url="http://shop/receipts/1",
     )  # fmt: skip
-    return sends(stage, name, purchase, presses)
+    return sender(stage, name, purchase, attempts)
 
 
-def sends(stage: "Stage", name: str, purchase: Purchase, presses: int = 2) -> Story:
+def sender(stage: "Stage", name: str, purchase: Purchase, attempts: int = 2) -> Script:
     """Send any form. `purchase` has no receipt id yet."""
 
-    def story() -> object:
+    def script() -> object:
         told: object = Unanswered()
-        for press in range(presses):
-            told = post(stage, replace(purchase, receipt_id=str(uuid5(RECEIPTS, f"{name}{press}"))))
+        for attempt in range(attempts):
+            told = post(stage, replace(purchase, receipt_id=str(uuid5(RECEIPT_IDS, f"{name}{attempt}"))))
             if not isinstance(told, Unanswered):
                 break
         return told
 
-    return story
+    return script
 
 
-def much_later(stage: "Stage", story: Story, key: UUID) -> Story:
-    """Tell the story two days after a charge has ended without money."""
+def two_days_later(stage: "Stage", script: Script, key: UUID) -> Script:
+    """Run the script two days after a charge has ended without money."""
 
     def ended() -> bool:
         return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ? AND ended_at IS NOT NULL", key.hex))
@@ -104,7 +104,7 @@ def much_later(stage: "Stage", story: Story, key: UUID) -> Story:
     def later() -> object:
         stage.when("two days later", ended)
         stage.storage.clock += 172_800
-        return story()
+        return script()
 
     return later
 
@@ -112,7 +112,7 @@ def much_later(stage: "Stage", story: Story, key: UUID) -> Story:
 def post(stage: "Stage", purchase: Purchase) -> object:
     """POST /checkout, without the page around it."""
     try:
-        charge = arrivals.record_repeat(purchase.token) or protocol.pay(purchase, stage.line, SECONDS)
+        charge = arrivals.record_repeat(purchase.token) or protocol.pay(purchase, stage.gateway, GATEWAY_DEADLINE)
     except (basket.OrderChanged, stock.SoldOut, OrderedBefore, protocol.Busy) as refusal:
         return Refused(type(refusal).__name__, purchase.receipt_id)
     except (protocol.ClaimUnknown, Unreachable):
@@ -120,104 +120,107 @@ def post(stage: "Stage", purchase: Purchase) -> object:
     return Redirected(charge.receipt_id, charge.status, purchase.token.key)
 
 
-def worker(stage: "Stage", turns: int = 1, window: float = WINDOW) -> Story:
-    """A recovery worker that asks so many times whether there is work."""
+def worker(stage: "Stage", turns: int = 1, window: float = ACTION_WINDOW) -> Script:
+    """Return a recovery worker that asks `turns` times for a row to look up, and then stops.
 
-    def story() -> object:
+    `window` is the number of seconds that a shopper has to confirm.
+    """
+
+    def script() -> object:
         try:
-            return LookedUp(recovery.run(stage.line, SECONDS, window, Turns(turns)))
+            return LookedUp(recovery.run(stage.gateway, GATEWAY_DEADLINE, window, StopAfter(turns)))
         except Unreachable:
             return Unanswered()
 
-    return story
+    return script
 
 
-def bank_tells(stage: "Stage", key: UUID, times: int = 1) -> Story:
-    """A webhook, at any time after the bank knows the key. It is sent again if it was not accepted."""
+def bank_sends_event(stage: "Stage", key: UUID, times: int = 1) -> Script:
+    """Send the bank's event `times` times, each at any moment after the bank knows the key."""
 
-    def story() -> object:
+    def script() -> object:
         for _ in range(times):
             stage.when("webhook", lambda: str(key) in stage.bank.outcomes)
-            tell(stage, key)
+            send_event(stage, key)
         return None
 
-    return story
+    return script
 
 
-def tell(stage: "Stage", key: UUID) -> None:
+def send_event(stage: "Stage", key: UUID) -> None:
     """Send the bank's event for this key, once."""
     if str(key) not in stage.bank.outcomes:
         return
     try:
-        receive(bank.event(str(key), stage.bank.outcomes[str(key)]), stage.line, SECONDS)
+        receive(bank.event(str(key), stage.bank.outcomes[str(key)]), stage.gateway, GATEWAY_DEADLINE)
     except (NotSent, Unknown, Unreachable, Later):
         return
 
 
-def visitor(stage: "Stage", key: UUID, *, confirm: bool) -> Story:
-    """Visit the bank's page, then the receipt, where the shop looks up the key."""
+def visitor(stage: "Stage", key: UUID, *, confirm: bool) -> Script:
+    """Visit the bank's page, then the receipt. The receipt's view looks up the key."""
 
-    def story() -> object:
+    def script() -> object:
         stage.when("page", lambda: str(key) in stage.bank.waiting)
         stage.bank.visit(str(key), confirm=confirm)
         read_receipt(stage, key)
         return None
 
-    return story
+    return script
 
 
 def read_receipt(stage: "Stage", key: UUID) -> None:
     """GET /receipts/<id> of a charge that waits for the shopper."""
     try:
-        charge = charge_of(key)
+        charge = find_charge(key)
         if charge is not None and charge.status is Status.REQUIRES_ACTION:
-            recovery.look(charge, stage.line)
+            recovery.look(charge, stage.gateway)
     except Unreachable:
         return
 
 
-def gives_up(stage: "Stage", key: UUID) -> Story:
-    """The shopper presses "give up" on the receipt."""
+def canceler(stage: "Stage", key: UUID) -> Script:
+    """Press "give up" on the receipt, as the shopper."""
 
-    def story() -> object:
+    def script() -> object:
         stage.when("give up", lambda: str(key) in stage.bank.waiting)
         try:
-            charge = charge_of(key)
+            charge = find_charge(key)
         except Unreachable:
             return Unanswered()
         if charge is not None and charge.status is Status.REQUIRES_ACTION:
-            recovery.cancel_for_shopper(charge, stage.line, SECONDS)
+            recovery.cancel_for_shopper(charge, stage.gateway, GATEWAY_DEADLINE)
         return None
 
-    return story
+    return script
 
 
-def charge_of(key: UUID) -> ChargeSnapshot | None:
+def find_charge(key: UUID) -> ChargeSnapshot | None:
     """Return the charge with this key, as a page finds it."""
     with reading() as tx:
         return rows.of_key(tx, key)
 
 
-def refunder(stage: "Stage", token: Token, amount: int, key: UUID) -> Story:
-    """A merchant who refunds."""
+def refunder(stage: "Stage", token: Token, amount: int, key: UUID) -> Script:
+    """Refund `amount` of this form's charge, as a merchant, under this key."""
 
-    def story() -> object:
+    def script() -> object:
         try:
-            charge = charge_of(token.key)
+            charge = find_charge(token.key)
             assert charge is not None
-            return RefundTold(refunds.refund(charge, amount, stage.line, SECONDS, key))
+            return RefundTold(refunds.refund(charge, amount, stage.gateway, GATEWAY_DEADLINE, key))
         except refunds.NotRefundable:
             return RefundTold("not refundable")
         except Unreachable:
             return Unanswered()
 
-    return story
+    return script
 
 
-def changes_mind(token: Token, quantity: int) -> Story:
+def changes_basket(token: Token, quantity: int) -> Script:
     """Change the quantity in the basket from another tab."""
 
-    def story() -> object:
+    def script() -> object:
         try:
             with transaction() as tx:
                 basket.put(tx, token.buyer_id, "thing", quantity, "EUR")
@@ -225,13 +228,13 @@ def changes_mind(token: Token, quantity: int) -> Story:
             return type(refusal).__name__
         return "changed"
 
-    return story
+    return script
 
 
-def fills_basket(buyer: UUID, quantity: int) -> Story:
+def basket_filler(buyer: UUID, quantity: int) -> Script:
     """Continue shopping. After a paid order, this begins a new one."""
 
-    def story() -> object:
+    def script() -> object:
         try:
             with transaction() as tx:
                 live = rows.live_of_buyer(tx, buyer)
@@ -241,4 +244,4 @@ def fills_basket(buyer: UUID, quantity: int) -> Story:
             return type(refusal).__name__
         return "filled"
 
-    return story
+    return script

@@ -1,5 +1,10 @@
 """A small bank for simulations. It can ignore keys, and its connection can fail.
 
+It replaces the bank and the HTTP client of the program's gateway, so it proves nothing about either: there are no
+sockets, no time-outs in real time, and no requests in the bank's own format. What it does is what the program expects
+from a gateway: `tests/gateways/test_contract.py` tests the real gateways for it. It answers each question at once and
+completely, or as its fate says.
+
 The schedule decides what happens to each question (its *fate*):
 
     ok        the question arrives, and so does the answer
@@ -30,18 +35,24 @@ from app.gateways.base import (
     Unknown,
 )
 
-APPROVES, DECLINES, ASKS, TWO_FACED = "4242424242424242", "4000000000000002", "4000002500003155", "0000"
-"""Cards. TWO_FACED is not one of the shop's test cards: the bank says declined but takes the money."""
+APPROVES, DECLINES, NEEDS_CONFIRMATION, UNTRUE_DECLINE = (
+    "4242424242424242",
+    "4000000000000002",
+    "4000002500003155",
+    "0000",
+)
+"""Cards. UNTRUE_DECLINE is not one of the shop's test cards: the bank says declined but takes the money."""
 
 BY_CARD = {
     APPROVES: Answer(Outcome.SUCCEEDED), DECLINES: Answer(Outcome.DECLINED),
-    ASKS: Answer(Outcome.REQUIRES_ACTION, action_url="http://bank/"), TWO_FACED: Answer(Outcome.DECLINED),
+    NEEDS_CONFIRMATION: Answer(Outcome.REQUIRES_ACTION, action_url="http://bank/"),
+    UNTRUE_DECLINE: Answer(Outcome.DECLINED),
 }  # fmt: skip
-NOBODY_KNOWS = "no answer"
+NO_ANSWER = "no answer"
 
 
 class Question(NamedTuple):
-    """What the network can hold back."""
+    """A request to the bank. The network can hold it back."""
 
     verb: str
     key: str
@@ -51,7 +62,7 @@ class Question(NamedTuple):
 
 @dataclass
 class Bank:
-    """The bank's books: how each key ended, and every movement of money."""
+    """The bank's records: the outcome of each key, and every movement of money."""
 
     honours_keys: bool = True
     fences: bool = True
@@ -80,7 +91,7 @@ class Bank:
         if known and (self.honours_keys or known.outcome is Outcome.CANCELED):
             return known
         answer = BY_CARD[question.card]
-        if answer.outcome is Outcome.SUCCEEDED or question.card == TWO_FACED:
+        if answer.outcome is Outcome.SUCCEEDED or question.card == UNTRUE_DECLINE:
             self._take(question)
         if answer.outcome is Outcome.REQUIRES_ACTION:
             self.waiting[question.key] = question
@@ -106,7 +117,7 @@ class Bank:
         return self.outcomes[question.key]
 
     def visit(self, key: str, *, confirm: bool) -> None:
-        """The shopper confirms or refuses on the bank's page."""
+        """Confirm or refuse on the bank's page, as the shopper."""
         known = self.outcomes.get(key)
         if known and known.outcome is Outcome.REQUIRES_ACTION:
             self.outcomes[key] = Answer(Outcome.SUCCEEDED if confirm else Outcome.DECLINED)
@@ -114,12 +125,12 @@ class Bank:
                 self._take(self.waiting[key])
 
     def confirm_all(self) -> None:
-        """Every shopper who was ever asked to confirm does so."""
+        """Confirm every payment that ever waited for its shopper."""
         for key in self.waiting:
             self.visit(key, confirm=True)
 
     def correct_answers(self) -> None:
-        """The bank corrects its answers for keys that it called declined although it took money."""
+        """Correct the answers for keys that the bank called declined although it took money."""
         self.outcomes.update({key: Answer(Outcome.SUCCEEDED) for key in self.taken()})
 
     def taken(self) -> Counter[str]:
@@ -173,30 +184,30 @@ class SimulatedGateway:
         raise NotImplementedError
 
     def of(self, name: str, account: str) -> "SimulatedGateway":
-        """There is only this gateway. Recovery asks for it."""
+        """Return this gateway, because there is no other. Recovery asks for the gateway of each charge."""
         return self
 
     def _ask(self, question: Question) -> Answer:
         fate, bank = self._step("bank", question.verb), self._bank()
         if fate == "refused":
-            raise NotSent(NOBODY_KNOWS)
+            raise NotSent(NO_ANSWER)
         if fate == "late":
             bank.hold_back(question)
         if fate in {"late", "before"}:
-            raise Unknown(NOBODY_KNOWS)
+            raise Unknown(NO_ANSWER)
         answer = bank.arrive(question)
         if fate == "lost":
-            raise Unknown(NOBODY_KNOWS)
+            raise Unknown(NO_ANSWER)
         return answer
 
     def _look(self, key: str) -> Answer | None:
         if self._step("look", "lookup") == "lost":
-            raise Unknown(NOBODY_KNOWS)
+            raise Unknown(NO_ANSWER)
         return self._bank().outcomes.get(key)
 
 
 def event(key: str, answer: Answer) -> GatewayEvent:
-    """Return the event that the bank sends by itself when something has happened under this key."""
+    """Return the event that the bank sender by itself when something has happened under this key."""
     return GatewayEvent(
         f"event {key} {answer.outcome}", "payment", EventSubject.PAYMENT, datetime(2030, 1, 1, tzinfo=UTC), key=key
     )

@@ -11,36 +11,39 @@ from app.database import transaction
 from app.orders import basket
 from app.orders.models import Product
 from lab.stage import actors
-from lab.stage.actors import Story
+from lab.stage.actors import Script
 from lab.stage.bank import Bank, SimulatedGateway
 from lab.stage.forms import PRICE, form
-from lab.stage.steps import BANK, UNSURE, Stop
+from lab.stage.steps import BANK, UNSURE, NextStep
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
-Cast = Callable[["Stage"], dict[str, Story]]
+Scripts = Callable[["Stage"], dict[str, Script]]
 
 
 def sandbox(stage: "Stage") -> tuple[Any, Any]:
-    """The simulation's bank and the connection to it."""
+    """Return the simulation's bank and the gateway to it."""
     bank = Bank(stage.scenario.honours_keys, stage.scenario.fences)
     return bank, SimulatedGateway(lambda: stage.bank, stage.step)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """`bank_faults` and `storage_faults`: how often the bank's connection or the storage can fail in one schedule."""
+    """The actors, what exists at the start, and which failures can happen.
+
+    `bank_faults` and `storage_faults` limit how often the bank's connection and the storage fail in one schedule.
+    """
 
     name: str
     about: str
-    cast: Cast
+    scripts: Scripts
     bank: Callable[["Stage"], tuple[Any, Any]] = sandbox
-    """Makes the bank or provider, and the gateway to it."""
+    """Return the bank or provider, and the gateway to it."""
     orders: int = 1
     stock: int = 5
     refusals: frozenset[str] = frozenset()
-    """Reasons for which a form can be refused here. Then nothing was charged."""
+    """The names of the exceptions with which a form can be refused in this scenario. Then nothing was charged."""
     honours_keys: bool = True
     fences: bool = True
     truthful: bool = True
@@ -48,21 +51,21 @@ class Scenario:
     bank_faults: float = inf
     storage_faults: float = 0
     time_passes: bool = True
-    """True if recovery can come so late that leases run out. False if everything happens in one moment."""
+    """True if recovery can run late enough for leases to expire. False if everything happens in one moment."""
     symmetric: tuple[str, ...] = ()
     """Actors that differ only in their names."""
     most_live: int | None = None
-    """How many charges can be live at once, in all orders together."""
-    most_looks: int | None = None
-    """How many rows recovery may look up, in all workers together."""
+    """The most charges that may be live at once, in all orders together."""
+    most_lookups: int | None = None
+    """The most rows that recovery may look up, in all workers together."""
     abandoned: bool = False
-    """True if the first order's request died long before, right after its claim."""
+    """True if the first order's request died before the start, right after its claim."""
     paid: bool = False
-    """True if the first order was paid before."""
+    """True if the first order was paid before the start."""
     long: bool = False
     """True if only `make soak` explores it."""
 
-    def fates(self, at: Stop, asked: str, ready: bool, bank_fails: bool, storage_fails: bool) -> tuple[str, ...]:
+    def fates(self, at: NextStep, asked: str, ready: bool, bank_fails: bool, storage_fails: bool) -> tuple[str, ...]:
         """Return the possible fates of the step that an actor pauses before. If there are none, it has to wait.
 
         `asked` is the fate of its last question to the bank.
@@ -73,14 +76,14 @@ class Scenario:
             # A bank that ignores keys takes money each time it is asked. With such a bank, nothing is asked again.
             return ("enough",) if asked in UNSURE and not self.honours_keys else ("again", "enough")
         if at.kind in {"tx", "read"}:
-            failing: tuple[str, ...] = () if at.at_once else ("failed",) if at.kind == "read" else ("lost", "failed")
+            failing: tuple[str, ...] = () if at.immediate else ("failed",) if at.kind == "read" else ("lost", "failed")
             return ("ok", *(failing if storage_fails else ()))
         # For a lookup, every missing answer is the same. For anything but a charge, a refusal is a missing answer too.
         failing = {"lookup": ("lost",), "charge": BANK}.get(at.label, BANK[:3])
         return ("ok", *(failing if bank_fails else ()))
 
     def set_up(self, stage: "Stage") -> None:
-        """Store what existed before: the product, and a basket with one of it for each order."""
+        """Store what exists at the start: the product, and a basket with one of it for each order."""
         with transaction() as tx:
             row = {"slug": "thing", "name": "Thing", "description": "", "image": "", "price": PRICE, "currency": "EUR"}
             tx.execute(insert(Product).values(**row, stock=self.stock, stocked=self.stock, on_sale=True))
@@ -90,7 +93,7 @@ class Scenario:
             actors.shopper(stage, "before", form(1))()
         if self.abandoned:
             stage.begin_with({"before": actors.shopper(stage, "before", form(1))})
-            while stage.actors[0].at.label != "charge":
+            while stage.actors[0].next_step.label != "charge":
                 stage.take(stage.choices()[0])
             stage.clear()
             stage.storage.clock += 1000

@@ -1,12 +1,24 @@
-"""The stage: it runs the program's real code step by step, with our database, clock, bank and scheduler.
+"""The stage: it runs the program's real code step by step, with a database, clock, bank and scheduler of its own.
 
 Every actor (a shopper's request, a recovery worker, a webhook) runs until it is about to begin a transaction or to
 ask the bank. There it pauses. The schedule chooses which actor continues, and how that step ends (its fate). Between
-two steps an actor only computes, so these choices cover everything that can happen here.
+two steps an actor only computes, so the schedules cover every order of these steps.
 
 A step is atomic: a transaction that has begun is committed or rolled back before any other actor continues. SQLite's
-BEGIN IMMEDIATE allows nothing else; single statements of PostgreSQL are interleaved in other tests. A crash needs no
-step of its own: a process that is killed before a step is an actor that never continues.
+BEGIN IMMEDIATE allows nothing else. A crash needs no step of its own: a process that is killed before a step is an
+actor that never continues, and a process that is killed within a transaction leaves nothing behind.
+
+What runs here is the program's own code of `app.charges` (protocol, recovery, refunds), `app.orders`, `app.ledger`,
+the outbox of `app.mail` and `app.webhooks.receive`, with its own SQL statements and schema. In the scenarios with a
+payment page, the real gateway to the provider runs too.
+
+`stand_ins` and `Storage` list what is replaced: the clock, the deadline of one request, random numbers and generated
+ids, the bank or the provider, the database (SQLite in memory, one whole transaction per step) and logging. Views,
+forms, HTTP and the signatures of tokens and webhooks are not part of it.
+
+So the stage can't show what happens if single statements and locks of PostgreSQL interleave, if a database does not
+answer at all, if a COMMIT takes effect after its connection was lost, or after a restore or a failover. Other tests
+cover these.
 """
 
 import sys
@@ -27,11 +39,11 @@ from app.gateways.stripe import requests
 from app.mail import outbox
 from app.orders import basket
 from app.webhooks import receive
-from lab.stage.actors import Story
+from lab.stage.actors import Script
 from lab.stage.forms import ORDERS, form
 from lab.stage.scenario import Scenario
 from lab.stage.states import spellings
-from lab.stage.steps import Actor, Broken, Choice, Stop, step_name
+from lab.stage.steps import Actor, Broken, Choice, NextStep, step_name
 from lab.stage.storage import Storage
 
 NAMES = UUID(int=4)
@@ -43,7 +55,7 @@ class Stage:
 
     def __init__(self, scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> None:
         self.scenario, self.storage = scenario, Storage(change_schema)
-        self.bank, self.line = scenario.bank(self)
+        self.bank, self.gateway = scenario.bank(self)
         self.actors: list[Actor] = []
         self.bank_faults, self.storage_faults = scenario.bank_faults, scenario.storage_faults
         self.spellings = {name: spellings(name, [form(1, name).key]) for name in scenario.symmetric}
@@ -54,14 +66,14 @@ class Stage:
         with ExitStack() as stack:
             stack.callback(self.storage.close)
             stack.callback(self.clear)
-            for where, name, stand_in in stand_ins(self):
-                stack.enter_context(patch.object(where, name, stand_in))
+            for owner, name, stand_in in stand_ins(self):
+                stack.enter_context(patch.object(owner, name, stand_in))
             self.scenario.set_up(self)
             self.first = self.save()
             yield self
 
     def save(self) -> Saved:
-        """Save storage, bank and clock. The actors keep what they know."""
+        """Return a copy of storage, bank and clock. It does not contain the actors."""
         return self.storage.save(), self.bank.copy()
 
     def restore(self, saved: Saved) -> None:
@@ -81,50 +93,50 @@ class Stage:
         """Return a version that no order has had."""
         return int(self.storage.rows("SELECT coalesce(max(version), 0) + 1 FROM orders")[0][0])
 
-    # What actors call
+    # For actors
 
     def step(self, kind: str, label: str, ready: Callable[[], bool] | None = None) -> str:
         """Pause until the schedule chooses this actor, and return the step's fate. Outside of actors, do not pause."""
-        if self.storage.wire.in_transaction:
+        if self.storage.connection.in_transaction:
             raise Broken(f"{label}: a step while a transaction is open")
         actor = getcurrent()
-        return actor.stand(Stop(kind, label, ready)) if isinstance(actor, Actor) else "ok"
+        return actor.wait(NextStep(kind, label, ready)) if isinstance(actor, Actor) else "ok"
 
     def when(self, label: str, ready: Callable[[], bool]) -> None:
-        """Pause until something has happened, and for as long afterwards as the schedule wants."""
+        """Pause until `ready` returns true. The schedule decides how much later the actor continues."""
         self.step("when", label, ready)
 
     def before_transaction(self, kind: str) -> None:
         fate = self.step(kind, step_name(sys._getframe(2)))
         actor = getcurrent()
-        if isinstance(actor, Actor) and actor.at.leases and self.scenario.time_passes:
-            self.storage.until_due(actor.at.leases)
+        if isinstance(actor, Actor) and actor.next_step.leases and self.scenario.time_passes:
+            self.storage.until_due(actor.next_step.leases)
         if fate == "failed":
-            raise OperationalError("BEGIN", None, Exception("the storage is away"))
-        self.storage.wire.lose_answer = fate == "lost"
+            raise OperationalError("BEGIN", None, Exception("the storage is not reachable"))
+        self.storage.connection.lose_answer = fate == "lost"
 
-    # What the scheduler calls
+    # For the scheduler
 
     def begin(self) -> None:
         """Reset everything. Every actor pauses before its first step."""
         self.clear()
         self.restore(self.first)
-        self.begin_with(self.scenario.cast(self))
+        self.begin_with(self.scenario.scripts(self))
 
-    def begin_with(self, cast: dict[str, Story]) -> None:
+    def begin_with(self, scripts: dict[str, Script]) -> None:
         self.bank_faults, self.storage_faults = self.scenario.bank_faults, self.scenario.storage_faults
-        for name, story in cast.items():
-            self.enter(name, story)
+        for name, script in scripts.items():
+            self.enter(name, script)
 
     def begin_alone(self, name: str) -> Actor:
         """Start only one of the actors, before its first step. Call `restore` next."""
         self.clear()
-        self.enter(name, self.scenario.cast(self)[name])
+        self.enter(name, self.scenario.scripts(self)[name])
         return self.actors[0]
 
-    def enter(self, name: str, story: Story) -> None:
+    def enter(self, name: str, script: Script) -> None:
         """Add an actor and run it to its first step."""
-        actor = Actor(name, story)
+        actor = Actor(name, script)
         self.actors.append(actor)
         actor.switch()
 
@@ -137,15 +149,17 @@ class Stage:
     def choices(self) -> list[Choice]:
         """Return every step that can be next."""
         waiting = [actor for actor in self.actors if not actor.dead]
-        waiting = [actor for actor in waiting if actor.at.at_once][:1] or waiting
+        waiting = [actor for actor in waiting if actor.next_step.immediate][:1] or waiting
         found = [Choice(actor.name, fate) for actor in waiting for fate in self._fates(actor)]
-        if waiting and waiting[0].at.at_once:
+        if waiting and waiting[0].next_step.immediate:
             return found
         return found + [Choice("network", str(number)) for number in range(len(self.bank.held))]
 
     def _fates(self, actor: Actor) -> tuple[str, ...]:
-        ready = bool(actor.at.ready and actor.at.ready())
-        return self.scenario.fates(actor.at, actor.asked, ready, self.bank_faults > 0, self.storage_faults > 0)
+        ready = bool(actor.next_step.ready and actor.next_step.ready())
+        return self.scenario.fates(
+            actor.next_step, actor.question_fate, ready, self.bank_faults > 0, self.storage_faults > 0
+        )
 
     def take(self, choice: Choice) -> None:
         """Take one step."""
@@ -153,9 +167,9 @@ class Stage:
             self.bank.arrive(self.bank.held.pop(int(choice.fate)))
             return
         actor = self.actor(choice.actor)
-        self.bank_faults -= actor.at.costs_bank(choice.fate)
-        self.storage_faults -= actor.at.costs_storage(choice.fate)
-        actor.move(choice.fate)
+        self.bank_faults -= actor.next_step.uses_bank_fault(choice.fate)
+        self.storage_faults -= actor.next_step.uses_storage_fault(choice.fate)
+        actor.resume(choice.fate)
 
     def actor(self, name: str) -> Actor:
         return next(actor for actor in self.actors if actor.name == name)
@@ -164,7 +178,7 @@ class Stage:
         """Return the step in words, for a person who reads a schedule."""
         if choice.actor == "network":
             return f"network: {self.bank.held[int(choice.fate)].verb} arrives"
-        return f"{choice.actor}: {self.actor(choice.actor).at.label} {choice.fate}"
+        return f"{choice.actor}: {self.actor(choice.actor).next_step.label} {choice.fate}"
 
     def deliver(self) -> None:
         """Deliver everything that was held back in the network."""
@@ -173,7 +187,10 @@ class Stage:
 
 
 def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
-    """Yield what replaces the program's surroundings. None of the program's own logic is replaced."""
+    """Yield what replaces the program's surroundings: owner, name and replacement.
+
+    The protocol, recovery, refunds, webhooks and their SQL statements are not replaced.
+    """
 
     class SteppingEngine:
         """Pauses before each transaction, reading or writing."""
@@ -187,7 +204,7 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
             return stage.storage.engine.begin()
 
     class Deadline:
-        """There is time for one question. The schedule says whether there is time for another."""
+        """Allows one question to the gateway. The schedule decides whether there is time for another."""
 
         def __init__(self, seconds: float) -> None: ...
 

@@ -1,8 +1,8 @@
-"""What identifies a state. If two moments are the same state, the same can follow, and it is explored only once.
+"""The identity of a state. If two moments are the same state, the same can follow, so it is explored only once.
 
-A state consists of what is stored (times only if they matter), the bank's books, what the network holds back, and
-where each actor is with all that it knows: the program's functions that it is in, at which instruction, with their
-variables.
+A state consists of the stored rows (times only if something depends on them), the bank's records, the questions that
+the network holds back, and the position of each actor: the program's functions that it is in, the instruction that each
+has reached, and their variables.
 """
 
 from dataclasses import is_dataclass
@@ -13,8 +13,8 @@ from uuid import UUID, uuid5
 
 from app.charges.recovery import Due
 from app.charges.rows import ChargeSnapshot
-from lab.stage.actors import RECEIPTS
-from lab.stage.steps import PROGRAM, Actor
+from lab.stage.actors import RECEIPT_IDS
+from lab.stage.steps import PROGRAM_MODULES, Actor
 from lab.stage.storage import PENDING
 
 if TYPE_CHECKING:
@@ -39,14 +39,17 @@ STORED = (
 
 
 def stored(stage: "Stage") -> str:
-    """Return what is stored and what the bank knows, without the actors."""
+    """Return the stored rows and the bank's records, without the actors."""
     now = stage.storage.at(stage.storage.clock)
     rows = [stage.storage.rows(sql, *[now] * sql.count("?")) for sql in STORED]
     return repr((rows, _waiting(stage), stage.bank.state()))
 
 
 def _waiting(stage: "Stage") -> list[object]:
-    """Return when recovery can ask about each row. If time passes and only one row waits, that row is next anyway."""
+    """Return when recovery can ask about each row.
+
+    If time passes and only one row waits, its time changes nothing: recovery takes that row next in any case.
+    """
     found: list[object] = []
     least = 2 if stage.scenario.time_passes else 1
     for table, pending in PENDING.items():
@@ -57,15 +60,15 @@ def _waiting(stage: "Stage") -> list[object]:
 
 def spellings(name: str, tokens: list[UUID]) -> list[str]:
     """Return every spelling of this actor's own receipt ids and key."""
-    ids = [uuid5(RECEIPTS, f"{name}{press}") for press in range(3)] + tokens
+    ids = [uuid5(RECEIPT_IDS, f"{name}{attempt}") for attempt in range(3)] + tokens
     return [text for each in ids for text in (each.hex.upper(), str(each))]
 
 
 def position(actor: Actor) -> object:
-    """Return where an actor is and what it knows. It is stored, because it does not change while the actor pauses."""
+    """Return the position of an actor with its variables. It is cached: it does not change while the actor pauses."""
     if actor.position is None:
-        asked = actor.at.kind == "pause" and actor.asked
-        actor.position = _ended(actor) if actor.dead else (actor.at[:2], asked, _frames(actor.gr_frame))
+        asked = actor.next_step.kind == "pause" and actor.question_fate
+        actor.position = _ended(actor) if actor.dead else (actor.next_step[:2], asked, _frames(actor.gr_frame))
     return actor.position
 
 
@@ -76,7 +79,7 @@ def _ended(actor: Actor) -> object:
 def _frames(frame: FrameType | None) -> list[object]:
     found: list[object] = []
     while frame:
-        if frame.f_globals["__name__"].startswith(tuple(PROGRAM)):
+        if frame.f_globals["__name__"].startswith(tuple(PROGRAM_MODULES)):
             known = [(name, plain(value)) for name, value in sorted(frame.f_locals.items())]
             found.append((frame.f_code.co_name, frame.f_lasti, known))
         frame = frame.f_back

@@ -1,7 +1,12 @@
-"""The shop's database in a simulation: SQLite in memory, with the program's own schema and a clock that we set.
+"""The shop's database in a simulation: SQLite in memory, with the schema of the program's models and its own clock.
 
-It is saved and restored in microseconds, so that thousands of schedules can start from the same moment. The answer to
-a COMMIT can be lost.
+It is saved and restored in microseconds, so that thousands of schedules can start from the same moment. There is one
+connection, so a whole transaction is one atomic step. A transaction can fail to begin, and the answer to a COMMIT that
+has happened can be lost.
+
+It does not show: other transactions between the statements of one transaction, locks and isolation levels of
+PostgreSQL, a database that does not answer, a COMMIT that takes effect after its connection was lost, restores and
+failovers.
 """
 
 import sqlite3
@@ -20,7 +25,7 @@ import app.webhooks.models  # noqa: F401
 from app.database import Base
 from app.engines import prepare_sqlite
 
-EPOCH = datetime(2030, 1, 1)  # noqa: DTZ001 - what SQLite's own strftime answers has no zone either
+EPOCH = datetime(2030, 1, 1)  # noqa: DTZ001 - SQLite's own strftime returns no zone either
 STAMP = "%Y-%m-%d %H:%M:%S.%f"
 
 PENDING = {
@@ -30,11 +35,11 @@ PENDING = {
 """The rows that recovery is responsible for, by table."""
 
 
-class Wire(sqlite3.Connection):
+class LossyConnection(sqlite3.Connection):
     """The connection to the storage."""
 
     lose_answer = False
-    """The next COMMIT happens, but its answer is lost."""
+    """True if the next COMMIT happens but its answer is lost."""
 
     def commit(self) -> None:
         super().commit()
@@ -59,20 +64,20 @@ class Storage:
     def __init__(self, change: Callable[[str], str] = lambda sql: sql) -> None:
         self.clock = 0.0
         """Seconds since the start of the simulation."""
-        self.wire = self._open()
+        self.connection = self._open()
         for statement in filter(None, map(change, program_schema())):
-            self.wire.execute(statement)
-        self.engine = create_engine("sqlite://", creator=lambda: self.wire, poolclass=StaticPool)
+            self.connection.execute(statement)
+        self.engine = create_engine("sqlite://", creator=lambda: self.connection, poolclass=StaticPool)
         prepare_sqlite(self.engine)
 
-    def _open(self) -> Wire:
-        wire = sqlite3.connect(":memory:", factory=Wire, isolation_level=None)
+    def _open(self) -> LossyConnection:
+        wire = sqlite3.connect(":memory:", factory=LossyConnection, isolation_level=None)
         wire.execute("PRAGMA page_size = 1024")
         wire.create_function("strftime", 3, self._strftime)
         return wire
 
     def _strftime(self, _format: str, _now: str, modifier: str) -> str:
-        """Replace SQLite's strftime: return our "now" plus so many seconds, with milliseconds."""
+        """Replace SQLite's strftime: return our "now" plus the modifier's seconds, with milliseconds."""
         return self.at(self.clock + float(modifier.split()[0]))[:-3]
 
     @staticmethod
@@ -86,7 +91,7 @@ class Storage:
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """Return rows without a transaction of our own."""
-        return self.wire.execute(sql, values).fetchall()
+        return self.connection.execute(sql, values).fetchall()
 
     def until_due(self, table: str) -> None:
         """Advance the clock until recovery has something to do in this table, if it ever will."""
@@ -95,12 +100,12 @@ class Storage:
             self.clock += max(0.0, self.since(first))
 
     def save(self) -> tuple[bytes, float]:
-        return self.wire.serialize(), self.clock
+        return self.connection.serialize(), self.clock
 
     def restore(self, saved: tuple[bytes, float]) -> None:
         data, self.clock = saved
-        self.wire.deserialize(data)
+        self.connection.deserialize(data)
 
     def close(self) -> None:
         self.engine.dispose()
-        self.wire.close()
+        self.connection.close()

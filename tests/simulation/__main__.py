@@ -14,7 +14,7 @@ import argparse
 import sys
 
 from tests.simulation import random_runs
-from tests.simulation.explorer import Caught, explore, replay
+from tests.simulation.explorer import BrokenSchedule, explore, replay
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.page_mutants import PAGE_MUTANTS
 from tests.simulation.scenarios import SCENARIOS, SHORT
@@ -54,7 +54,7 @@ def _explore(names: list[str], *, soak: bool) -> int:
     try:
         for scenario in scenarios:
             print(explore(scenario), flush=True)
-    except Caught as caught:
+    except BrokenSchedule as caught:
         print(caught)
         return 1
     return 0

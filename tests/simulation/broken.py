@@ -15,9 +15,9 @@ from app.charges.states import IN_DOUBT, PROCESSING, SUCCEEDED, TRANSITIONS, WIT
 from app.database import Unreachable, from_now, reading, transaction
 from app.gateways.base import Answer, NotSent, Outcome, Payment, RefundRequest, Unknown
 from app.orders import basket, stock
-from lab.stage.steps import PROGRAM
+from lab.stage.steps import PROGRAM_MODULES
 
-PROGRAM.append(__name__)
+PROGRAM_MODULES.append(__name__)
 
 
 def without(*words: str) -> Callable[[str], str]:
@@ -57,22 +57,22 @@ def the_loser_asks_too(purchase: Purchase, gateway: Any, seconds: float) -> Char
     return protocol._ask_and_record(charge, purchase, gateway, deadline(seconds))
 
 
-honest_pay, honest_claim, honest_ask = protocol.pay, protocol.claim, protocol.ask
+real_pay, real_claim, real_ask = protocol.pay, protocol.claim, protocol.ask
 
 
 def again_until_it_wins(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
-    charge = honest_pay(purchase, gateway, seconds)
+    charge = real_pay(purchase, gateway, seconds)
     if charge.receipt_id == purchase.receipt_id or charge.status not in WITHOUT_MONEY:
         return charge
     other = replace(purchase.token, key=uuid5(purchase.token.key, "again"))
-    return honest_pay(replace(purchase, token=other), gateway, seconds)
+    return real_pay(replace(purchase, token=other), gateway, seconds)
 
 
 def no_short_cut(_token: object) -> None:
     return None
 
 
-def claim_taken_for_granted(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
+def unknown_claim_counts_as_committed(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     try:
         charge = None
         while charge is None:
@@ -100,7 +100,7 @@ def forgets_old_tokens(purchase: Purchase, gateway: Any, seconds: float) -> Char
     with transaction() as tx:
         old = "UPDATE charge SET key = substr(key, 2) || 'f' WHERE created_at < strftime('', 'now', '-86400 s')"
         tx.execute(text(old))
-    return honest_claim(purchase, gateway, seconds)
+    return real_claim(purchase, gateway, seconds)
 
 
 def asks_within_the_transaction(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
@@ -113,12 +113,12 @@ def asks_within_the_transaction(purchase: Purchase, gateway: Any, seconds: float
         return protocol.record_within(tx, charge, answer).charge
 
 
-def look_beforehand(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
+def selects_before_it_claims(purchase: Purchase, gateway: Any, seconds: float) -> ChargeSnapshot:
     with reading() as tx:
         paid = tx.execute(text("SELECT 1 FROM charge WHERE status NOT IN ('declined', 'canceled')")).first()
     if paid:
         raise same_order.OrderedBefore(None, 0, purchase.token.buyer_id)  # type: ignore[arg-type]
-    return honest_pay(purchase, gateway, seconds)
+    return real_pay(purchase, gateway, seconds)
 
 
 # Ask
@@ -137,13 +137,13 @@ def refused_is_always_nothing_sent(gateway: Any, payment: Payment, card: Any, de
 
 def no_answer_is_declined(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
     try:
-        return honest_ask(gateway, payment, card, deadline)
+        return real_ask(gateway, payment, card, deadline)
     except Unknown:
         return Answer(Outcome.DECLINED, reason="time-out")
 
 
 def another_key(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
-    return honest_ask(gateway, replace(payment, key=str(uuid5(UUID(payment.key), "other"))), card, deadline)
+    return real_ask(gateway, replace(payment, key=str(uuid5(UUID(payment.key), "other"))), card, deadline)
 
 
 def new_key_on_retry(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
@@ -191,15 +191,15 @@ def reserves_nothing(connection: Any, charge_id: int, order_id: int) -> list[sto
     return [stock.Goods(*line) for line in kept]
 
 
-honest_follow = outcomes.follow
+real_follow = outcomes.follow
 
 
-def reserves_at_last(connection: Any, charge: ChargeSnapshot) -> Recorded:
+def reserves_when_paid(connection: Any, charge: ChargeSnapshot) -> Recorded:
     if charge.status is SUCCEEDED:
         for product_id, quantity in connection.execute(stock.HELD, {"charge_id": charge.id}).all():
             if connection.execute(stock.RESERVE, {"this_product": product_id, "quantity": quantity}).rowcount != 1:
                 raise stock.SoldOut
-    return honest_follow(connection, charge)
+    return real_follow(connection, charge)
 
 
 def nothing(*_: Any, **__: Any) -> None:
@@ -215,12 +215,12 @@ def cancels_in_the_books_only(charge: ChargeSnapshot, gateway: Any, seconds: flo
 
 def no_answer_is_canceled(due: Any, gateway: Any, seconds: float) -> Answer:
     try:
-        return honest_find_out(due, gateway, seconds)
+        return real_find_out(due, gateway, seconds)
     except (NotSent, Unknown):
         return Answer(Outcome.CANCELED, reason="no answer")
 
 
-honest_find_out = recovery.find_out
+real_find_out = recovery.find_out
 
 
 def ignores_late_money(connection: Any, charge: ChargeSnapshot, to: Status) -> Recorded:

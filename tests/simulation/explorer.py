@@ -1,7 +1,17 @@
 """Explore every schedule of a scenario, shortest first, each state once.
 
-Any actor can be killed at any moment. So `at_rest` is checked for everything that was ever stored or known at the bank.
-An actor that never continues is the same as a killed one, so this covers any number of crashes at any steps.
+Any actor can be killed before any step. So `invariants.check_after_recovery` runs for everything that was ever stored
+or known at the bank. An actor that never continues is the same as a killed one, so this covers crashes at any steps, in
+any number.
+
+The program's own protocol, recovery, refunds, webhooks, audit and SQL statements run. The clock, generated ids, logging
+and the bank (or the provider behind its real library) are replaced, and each transaction is one atomic step on SQLite
+in memory. `lab.stage.stage` lists this in full.
+
+"Every schedule" means every order of these steps, with the actors and up to the number of failures that a scenario
+names. It is no proof for more actors, for single statements and locks that interleave on PostgreSQL, for a database
+that does not answer, or for restores and failovers. It also relies on `lab.stage.states`: two moments that are the same
+state there are explored once. To check this, one in REPLAY_ONE_IN states is reached by its whole schedule too.
 """
 
 from collections import deque
@@ -17,13 +27,13 @@ from lab.stage.steps import Choice
 from tests.simulation import invariants
 from tests.simulation.knowledge import Knowledge, State
 
-WHOLE = 20
-"""One in so many states is also reached by playing its whole schedule from the beginning."""
+REPLAY_ONE_IN = 20
+"""One of this many states is also reached by playing its whole schedule from the beginning."""
 
 Schedule = list[int]
 
 
-class Caught(Exception):
+class BrokenSchedule(Exception):
     """A schedule that breaks the program. Its numbers repeat it."""
 
     def __init__(self, scenario: str, schedule: Schedule, steps: list[str], why: Exception) -> None:
@@ -37,9 +47,9 @@ class Caught(Exception):
 class Report:
     """How much was explored.
 
-    `states` are different moments, `steps` the ways from one to the next. Equal steps were `played` once. `rests` are
-    the different contents of storage and bank, in each of which every actor was killed. `schedules` were played as a
-    whole. `ways` is the number of complete schedules (None: endless).
+    `states` counts different states, `steps` the steps between them. Equal steps are `played` once. `power_cuts` counts
+    the different contents of storage and bank; in each of them, every actor was killed. `schedules` counts those that
+    were played as a whole. `ways` is the number of all complete schedules, or None if they can go on without end.
     """
 
     scenario: str
@@ -47,17 +57,17 @@ class Report:
     steps: int = 0
     played: int = 0
     schedules: int = 0
-    rests: int = 0
+    power_cuts: int = 0
     seconds: float = 0.0
     ways: int | None = None
 
     def __str__(self) -> str:
         ways = f"{self.ways:.1e}" if self.ways is not None else "endless"
-        a_minute = 60 * self.states / max(self.seconds, 0.001)
+        per_minute = 60 * self.states / max(self.seconds, 0.001)
         return (
             f"{self.scenario:<36} {self.states:>8,} states {self.steps:>9,} steps ({self.played:,} played) "
-            f"{self.rests:>6,} power cuts {self.schedules:>6,} of {ways} schedules played whole "
-            f"{self.seconds:>7.1f} s, {a_minute:,.0f} states a minute"
+            f"{self.power_cuts:>6,} power cuts {self.schedules:>6,} of {ways} schedules played whole "
+            f"{self.seconds:>7.1f} s, {per_minute:,.0f} states per minute"
         )
 
 
@@ -75,7 +85,7 @@ class Explorer:
         self.checked_at_rest: set[int] = set()
 
     def run(self) -> Report:
-        """Explore everything. Raises Caught at the first schedule that breaks anything."""
+        """Explore everything. Raises BrokenSchedule at the first schedule that breaks anything."""
         began = perf_counter()
         self.stage.begin()
         first = self.known.here()
@@ -84,7 +94,7 @@ class Explorer:
         while waiting:
             waiting.extend(self._expand(waiting.popleft()))
         report = self.report
-        report.states, report.rests = len(self.graph), len(self.checked_at_rest)
+        report.states, report.power_cuts = len(self.graph), len(self.checked_at_rest)
         report.steps = sum(map(len, self.graph))
         report.ways = ways(self.graph)
         report.seconds = perf_counter() - began
@@ -94,7 +104,7 @@ class Explorer:
         """Yield the next states that are new."""
         self._check(state)
         number = self.seen[self.known.canonical(state)]
-        if number % WHOLE == 0:
+        if number % REPLAY_ONE_IN == 0:
             self._play_all(state)
         for which, choice in enumerate(self.known.choices(state)):
             after = self.known.after(state, choice) or self._play(state, which, choice)
@@ -117,23 +127,23 @@ class Explorer:
             self.known.play(state, choice)
             after = self.known.after(state, choice)
             assert after is not None
-            invariants.step(self.stage.scenario, self.known.facts[state.stored], self.known.facts[after.stored])
+            invariants.check_step(self.stage.scenario, self.known.facts[state.stored], self.known.facts[after.stored])
             if (name := self.known.same_stored(after.stored)) not in self.checked_at_rest:
                 self.checked_at_rest.add(name)
-                invariants.at_rest(self.stage)
+                invariants.check_after_recovery(self.stage)
         return after
 
     def _check(self, state: State) -> None:
-        """Everything that an actor was told must be true and stay true."""
+        """Check that everything that an actor was told is true now. It is checked again in every later state."""
         with self._catching(self._schedule(state)):
-            invariants.looked_up_once(self.stage.scenario, [self.known.stands[number] for number in state.positions])
+            invariants.check_lookups(self.stage.scenario, [self.known.situations[number] for number in state.positions])
         for number in state.positions:
-            stand = self.known.stands[number]
-            if stand.at is None and (state.stored, number) not in self.checked:
+            situation = self.known.situations[number]
+            if situation.at is None and (state.stored, number) not in self.checked:
                 self.checked.add((state.stored, number))
                 with self._catching(self._schedule(state)):
-                    invariants.answers_are_true(self.stage.scenario, stand, self.known.facts[state.stored])
-                    invariants.form_leads_to_its_charge(stand, self.known.facts[state.stored])
+                    invariants.check_told(self.stage.scenario, situation, self.known.facts[state.stored])
+                    invariants.check_own_receipt(situation, self.known.facts[state.stored])
 
     def _play_all(self, state: State) -> None:
         """Play a whole schedule with all actors together, and check that it leads to the same state as its steps."""
@@ -158,7 +168,7 @@ class Explorer:
         try:
             yield
         except Exception as why:
-            raise Caught(self.stage.scenario.name, schedule, words(self.stage, schedule), why) from why
+            raise BrokenSchedule(self.stage.scenario.name, schedule, words(self.stage, schedule), why) from why
 
 
 def ways(graph: list[list[int]]) -> int | None:
@@ -194,7 +204,7 @@ def words(stage: Stage, schedule: Schedule) -> list[str]:
 
 
 def explore(scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> Report:
-    """Explore every schedule. Raises Caught."""
+    """Explore every schedule. Raises BrokenSchedule."""
     with Stage(scenario, change_schema).open() as stage:
         return Explorer(stage).run()
 
@@ -203,6 +213,6 @@ def replay(scenario: Scenario, schedule: Schedule) -> list[str]:
     """Play one schedule again and check everything at its end. Return its steps in words. Raises what it breaks."""
     with Stage(scenario).open() as stage:
         found = words(stage, schedule)
-        invariants.now(stage)
-        invariants.at_rest(stage)
+        invariants.check_now(stage)
+        invariants.check_after_recovery(stage)
         return found

@@ -26,8 +26,8 @@ from app.gateways.stripe.gateway import StripeGateway
 from app.gateways.stripe.requests import KEY, LEAST_AHEAD, SLACK
 from app.webhooks.receive import Later, receive
 from lab.stage import actors
-from lab.stage.actors import SECONDS, WINDOW, Story
-from lab.stage.steps import PROGRAM
+from lab.stage.actors import ACTION_WINDOW, GATEWAY_DEADLINE, Script
+from lab.stage.steps import PROGRAM_MODULES
 from tests.stripe.provider import payments
 from tests.stripe.provider.requests import Fault, Request, answer, nested
 from tests.stripe.provider.state import API_KEY, APPROVES, KEY_LIFE, Object, Refusal, State
@@ -35,10 +35,10 @@ from tests.stripe.provider.state import API_KEY, APPROVES, KEY_LIFE, Object, Ref
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
-PROGRAM.append(__name__)
+PROGRAM_MODULES.append(__name__)
 
 ORIGIN = "http://provider"
-ENDS = WINDOW + LEAST_AHEAD + SLACK
+ENDS = ACTION_WINDOW + LEAST_AHEAD + SLACK
 EDGES = (ENDS - LEAST_AHEAD, ENDS - LEAST_AHEAD + SLACK, ENDS, KEY_LIFE)
 """Times in seconds at which a request can no longer be repeated, made or paid, or is forgotten."""
 
@@ -91,7 +91,7 @@ class Provider:
     """Replaces the bank of other scenarios."""
 
     books: Books
-    led: Callable[[str], bool]
+    page_known: Callable[[str], bool]
     """Return whether the address of this key's page can be known outside of the shop."""
     held: list[Question] = field(default_factory=list)
 
@@ -121,7 +121,7 @@ class Provider:
     def confirm_all(self) -> None:
         """Every shopper who was ever sent to a page pays there."""
         for session in self.books.sessions.values():
-            if self.led(session["client_reference_id"]):
+            if self.page_known(session["client_reference_id"]):
                 payments.pay(self.books, session, APPROVES)
 
     def taken(self) -> Counter[str]:
@@ -141,7 +141,7 @@ class Provider:
         return sessions, keys, sorted(self.taken().items()), sorted(self.held), [now > edge for edge in EDGES]
 
 
-class Way(httpx.BaseTransport):
+class SteppingTransport(httpx.BaseTransport):
     """The connection to the provider. Every request is a step of the schedule; `step` returns its fate."""
 
     def __init__(self, provider: Callable[[], Provider], step: Callable[[str, str], str]) -> None:
@@ -164,8 +164,8 @@ class Way(httpx.BaseTransport):
 class Gateway(StripeGateway):
     """The program's own gateway, with the one account that there is. Recovery asks for it."""
 
-    def __init__(self, way: Way) -> None:
-        super().__init__(API_KEY, window=WINDOW, api_base=ORIGIN, page_origin=ORIGIN, transport=way)
+    def __init__(self, transport: SteppingTransport) -> None:
+        super().__init__(API_KEY, window=ACTION_WINDOW, api_base=ORIGIN, page_origin=ORIGIN, transport=transport)
         self._requests: dict[UUID, Any] = {}
 
     def of(self, name: str, account: str) -> "Gateway":
@@ -192,89 +192,91 @@ class Gateway(StripeGateway):
 def provider(stage: "Stage") -> tuple[Provider, Gateway]:
     """Return provider and gateway for `Scenario.bank`."""
     books = Books(origin=ORIGIN, clock=lambda: stage.storage.clock)
-    return Provider(books, lambda key: led(stage, UUID(key))), Gateway(Way(lambda: stage.bank, stage.step))
+    return Provider(books, lambda key: page_known(stage, UUID(key))), Gateway(
+        SteppingTransport(lambda: stage.bank, stage.step)
+    )
 
 
 # Actors
 
 
-def shopper(stage: "Stage", name: str, token: Token) -> Story:
+def shopper(stage: "Stage", name: str, token: Token) -> Script:
     """Send the form of this token, which has no card."""
     purchase = Purchase(
         token=token, receipt_id="", email="ada@example.org", name="Ada", card=None, last4=None,
         order_again=False,
-        receipt_url="http://shop/receipts/1", gateway_request=stage.line.request(token),
+        receipt_url="http://shop/receipts/1", gateway_request=stage.gateway.request(token),
     )  # fmt: skip
-    return actors.sends(stage, name, purchase)
+    return actors.sender(stage, name, purchase)
 
 
-def payer(stage: "Stage", key: UUID) -> Story:
+def payer(stage: "Stage", key: UUID) -> Script:
     """Visit the provider's page as soon as we can have sent the shopper there, then the receipt."""
 
-    def story() -> object:
-        stage.when("page", lambda: led(stage, key))
+    def script() -> object:
+        stage.when("page", lambda: page_known(stage, key))
         for session in stage.bank.sessions(str(key)):
             payments.pay(stage.bank.books, session, APPROVES)
         actors.read_receipt(stage, key)
         return None
 
-    return story
+    return script
 
 
-def led(stage: "Stage", key: UUID) -> bool:
+def page_known(stage: "Stage", key: UUID) -> bool:
     """Return whether the session's address can be known outside of the shop."""
     return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ? AND gateway_reference IS NOT NULL", key.hex))
 
 
-def teller(stage: "Stage", key: UUID, times: int = 1) -> Story:
+def provider_sends_event(stage: "Stage", key: UUID, times: int = 1) -> Script:
     """Send the event that a session has ended. Send it again if it was not accepted or if there is more to report."""
 
-    def story() -> object:
+    def script() -> object:
         for _ in range(times):
             stage.when("webhook", lambda: stage.bank.ended(str(key)))
-            tell(stage, key)
+            send_event(stage, key)
         return None
 
-    return story
+    return script
 
 
-def tell(stage: "Stage", key: UUID) -> None:
+def send_event(stage: "Stage", key: UUID) -> None:
     (session,) = stage.bank.sessions(str(key))
     at = datetime.fromtimestamp(0, UTC)
     event = GatewayEvent(
         f"event {key}", "checkout", EventSubject.PAYMENT, at, key=str(key), gateway_reference=session["id"]
     )
     try:
-        receive(event, stage.line, SECONDS)
+        receive(event, stage.gateway, GATEWAY_DEADLINE)
     except (NotSent, Unknown, Unreachable, Later):
         return
 
 
-def gives_up(stage: "Stage", key: UUID) -> Story:
+def canceler(stage: "Stage", key: UUID) -> Script:
     """Press "give up" on the receipt. The provider's page can be open in another tab."""
 
-    def story() -> object:
-        stage.when("give up", lambda: led(stage, key))
+    def script() -> object:
+        stage.when("give up", lambda: page_known(stage, key))
         try:
-            charge = actors.charge_of(key)
+            charge = actors.find_charge(key)
         except Unreachable:
             return None
         if charge is not None and charge.status is Status.REQUIRES_ACTION:
-            recovery.cancel_for_shopper(charge, stage.line, SECONDS)
+            recovery.cancel_for_shopper(charge, stage.gateway, GATEWAY_DEADLINE)
         return None
 
-    return story
+    return script
 
 
-def next_day(stage: "Stage", key: UUID) -> Story:
+def next_day(stage: "Stage", key: UUID) -> Script:
     """Let a day pass once the provider may have been asked: it forgets its keys, and its sessions expire."""
 
-    def story() -> object:
+    def script() -> object:
         stage.when("a day goes by", lambda: claimed(stage, key))
         stage.storage.clock += KEY_LIFE + 1
         return None
 
-    return story
+    return script
 
 
 def claimed(stage: "Stage", key: UUID) -> bool:

@@ -12,10 +12,10 @@ from app.charges import audit, recovery
 from app.charges.audit import GRACE
 from app.charges.states import PENDING, SUCCEEDED, WITHOUT_MONEY, Status
 from lab.stage import actors
-from lab.stage.actors import SECONDS, WINDOW, LookedUp, Redirected, Refused, Turns
+from lab.stage.actors import ACTION_WINDOW, GATEWAY_DEADLINE, LookedUp, Redirected, Refused, StopAfter
 from lab.stage.forms import form
 from lab.stage.scenario import Scenario
-from lab.stage.steps import Actor, Broken, Stop
+from lab.stage.steps import Actor, Broken, NextStep
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
@@ -25,12 +25,12 @@ ROUNDS = 200
 
 
 class Row(NamedTuple):
-    """What anybody can have been told of a charge."""
+    """The parts of a charge that a shopper can have been told."""
 
     id: int
-    token: str
-    receipt: str
-    order: int
+    key: str
+    receipt_id: str
+    order_id: int
     status: Status
 
 
@@ -44,17 +44,17 @@ class Facts:
 
 
 @dataclass
-class Stand:
+class Situation:
     """Where an actor is, or (if `at` is None) what it was told in the end."""
 
-    at: Stop | None
+    at: NextStep | None
     asked: str
     result: object
     error: Exception | None
 
     @classmethod
-    def of(cls, actor: Actor) -> "Stand":
-        return cls(None if actor.dead else actor.at, actor.asked, actor.result, actor.error)
+    def of(cls, actor: Actor) -> "Situation":
+        return cls(None if actor.dead else actor.next_step, actor.question_fate, actor.result, actor.error)
 
 
 def facts(stage: "Stage") -> Facts:
@@ -66,9 +66,9 @@ def charges(stage: "Stage") -> dict[int, Row]:
     return {row[0]: Row(*row[:4], Status(row[4])) for row in found}
 
 
-def step(scenario: Scenario, before: Facts, now: Facts) -> None:
+def check_step(scenario: Scenario, before: Facts, now: Facts) -> None:
     """Check what is stored, and the step that led there."""
-    _nothing_forgotten(before.charges, now.charges)
+    _charges_are_kept(before.charges, now.charges)
     _one_live_charge(now.charges)
     _money_moved_once(scenario, now)
     live = [row for row in now.charges.values() if row.status not in WITHOUT_MONEY]
@@ -76,7 +76,7 @@ def step(scenario: Scenario, before: Facts, now: Facts) -> None:
         raise Broken(f"more than {scenario.most_live} charges are live: {live}")
 
 
-def _nothing_forgotten(before: dict[int, Row], now: dict[int, Row]) -> None:
+def _charges_are_kept(before: dict[int, Row], now: dict[int, Row]) -> None:
     """A charge stays, with its key and receipt. If it has ended, its status never changes."""
     for was in before.values():
         is_ = now.get(was.id)
@@ -87,103 +87,103 @@ def _nothing_forgotten(before: dict[int, Row], now: dict[int, Row]) -> None:
 
 
 def _one_live_charge(now: dict[int, Row]) -> None:
-    tokens = Counter(row.token for row in now.values())
-    orders = Counter(row.order for row in now.values() if row.status not in WITHOUT_MONEY)
-    for name, count in (*tokens.items(), *orders.items()):
+    keys = Counter(row.key for row in now.values())
+    orders = Counter(row.order_id for row in now.values() if row.status not in WITHOUT_MONEY)
+    for name, count in (*keys.items(), *orders.items()):
         if count > 1:
             raise Broken(f"{name} has {count} charges")
 
 
 def _money_moved_once(scenario: Scenario, now: Facts) -> None:
     """Money is only taken for a charge that was claimed before, and once for an order."""
-    order_of = {row.token: row.order for row in now.charges.values()}
+    order_of = {row.key: row.order_id for row in now.charges.values()}
     by_order: Counter[int] = Counter()
     for key, times in now.taken.items():
-        if bare(key) not in order_of:
+        if without_dashes(key) not in order_of:
             raise Broken(f"the bank took money under {key}, for which there is no charge")
-        by_order[order_of[bare(key)]] += times
+        by_order[order_of[without_dashes(key)]] += times
     for order, times in by_order.items():
         if times > 1 and scenario.truthful:
             raise Broken(f"the bank took money {times} times for order {order}")
 
 
-def bare(key: str) -> str:
-    """Return the time as the database writes it."""
+def without_dashes(key: str) -> str:
+    """Return the key as the database writes it: the hexadecimal digits without dashes."""
     return key.replace("-", "")
 
 
-def answers_are_true(scenario: Scenario, stand: Stand, now: Facts) -> None:
+def check_told(scenario: Scenario, situation: Situation, now: Facts) -> None:
     """What an actor was told in the end must be true now and at any later time."""
-    if stand.error:
-        raise Broken(f"failed: {stand.error!r}") from stand.error
-    if isinstance(stand.result, Refused):
-        _refused_for_good(scenario, stand.result, now)
-    if isinstance(stand.result, Redirected):
-        _receipt_tells_the_same(scenario, stand.result, now)
+    if situation.error:
+        raise Broken(f"failed: {situation.error!r}") from situation.error
+    if isinstance(situation.result, Refused):
+        _refusal_stays_true(scenario, situation.result, now)
+    if isinstance(situation.result, Redirected):
+        _receipt_stays_the_same(scenario, situation.result, now)
 
 
-def form_leads_to_its_charge(stand: Stand, now: Facts) -> None:
+def check_own_receipt(situation: Situation, now: Facts) -> None:
     """A form that is claimed leads to its own charge. Check this when an actor has just been redirected."""
-    told = stand.result
+    told = situation.result
     if not isinstance(told, Redirected):
         return
-    if any(row.token == told.form.hex and row.receipt != told.receipt for row in now.charges.values()):
+    if any(row.key == told.form.hex and row.receipt_id != told.receipt_id for row in now.charges.values()):
         raise Broken("redirected to a charge that is not the form's")
 
 
-def looked_up_once(scenario: Scenario, stands: list[Stand]) -> None:
+def check_lookups(scenario: Scenario, situations: list[Situation]) -> None:
     """No two workers look up the same row at the same time."""
-    rows = sum(stand.result.rows for stand in stands if isinstance(stand.result, LookedUp))
-    if scenario.most_looks is not None and rows > scenario.most_looks:
+    rows = sum(situation.result.rows for situation in situations if isinstance(situation.result, LookedUp))
+    if scenario.most_lookups is not None and rows > scenario.most_lookups:
         raise Broken(f"recovery looked up {rows} rows where one lookup is enough")
 
 
-def _refused_for_good(scenario: Scenario, told: Refused, now: Facts) -> None:
-    if told.why not in scenario.refusals:
-        raise Broken(f"refused: {told.why}")
-    if any(row.receipt == told.receipt for row in now.charges.values()):
-        raise Broken(f"told that nothing was charged ({told.why}), but there is a charge")
+def _refusal_stays_true(scenario: Scenario, told: Refused, now: Facts) -> None:
+    if told.reason not in scenario.refusals:
+        raise Broken(f"refused: {told.reason}")
+    if any(row.receipt_id == told.receipt_id for row in now.charges.values()):
+        raise Broken(f"told that nothing was charged ({told.reason}), but there is a charge")
 
 
-def _receipt_tells_the_same(scenario: Scenario, told: Redirected, now: Facts) -> None:
-    row = next((row for row in now.charges.values() if row.receipt == told.receipt), None)
+def _receipt_stays_the_same(scenario: Scenario, told: Redirected, now: Facts) -> None:
+    row = next((row for row in now.charges.values() if row.receipt_id == told.receipt_id), None)
     if row is None:
         raise Broken("redirected to a receipt that does not exist")
     if told.status in PENDING:
         return
     if row.status != told.status:
         raise Broken(f"told {told.status}, but it is {row.status}")
-    taken = row.token in map(bare, now.taken)
+    taken = row.key in map(without_dashes, now.taken)
     if taken != (told.status is SUCCEEDED) and scenario.truthful:
         raise Broken(f"told {told.status}, but the bank took {'money' if taken else 'nothing'}")
 
 
-def now(stage: "Stage") -> Facts:
+def check_now(stage: "Stage") -> Facts:
     """Check everything that does not need the state before. Return what is stored."""
     found = facts(stage)
     _one_live_charge(found.charges)
     _money_moved_once(stage.scenario, found)
     for actor in stage.actors:
         if actor.dead:
-            answers_are_true(stage.scenario, Stand.of(actor), found)
+            check_told(stage.scenario, Situation.of(actor), found)
     return found
 
 
-def at_rest(stage: "Stage") -> Facts:
+def check_after_recovery(stage: "Stage") -> Facts:
     """Check what remains if no actor continues, for example after a power cut.
 
     The bank answers, recovery runs, the network delivers what it held back, and recovery runs again. Then nothing is in
     doubt, the books agree with the bank, and nobody can pay for anything that has ended. Return what is stored then.
     The stage itself is not changed.
     """
-    saved, before = stage.save(), now(stage)
+    saved, before = stage.save(), check_now(stage)
     try:
         _recover(stage)
         stage.deliver()
         _recover(stage)
         stage.bank.confirm_all()
-        after = now(stage)
-        _nothing_forgotten(before.charges, after.charges)
+        after = check_now(stage)
+        _charges_are_kept(before.charges, after.charges)
         if doubtful := [row for row in after.charges.values() if row.status in PENDING]:
             raise Broken(f"still not known: {doubtful}")
         _audit(stage)
@@ -193,21 +193,21 @@ def at_rest(stage: "Stage") -> Facts:
 
 
 def _recover(stage: "Stage") -> None:
-    stage.storage.clock += WINDOW + 1
+    stage.storage.clock += ACTION_WINDOW + 1
     if not stage.scenario.truthful:
         stage.bank.correct_answers()
-        actors.tell(stage, form(1).key)  # A bank repeats an event until it is accepted.
+        actors.send_event(stage, form(1).key)  # A bank repeats an event until it is accepted.
     for _ in range(ROUNDS):
         stage.storage.until_due("charge")
         stage.storage.until_due("refund")
-        if recovery.run(stage.line, SECONDS, WINDOW, Turns(ROUNDS)) == 0:
+        if recovery.run(stage.gateway, GATEWAY_DEADLINE, ACTION_WINDOW, StopAfter(ROUNDS)) == 0:
             return
     raise Broken("recovery does not finish")
 
 
 def _audit(stage: "Stage") -> None:
     stage.storage.clock += 1
-    report = audit.audit(stage.bank.statement(), overdue=SECONDS + GRACE)
+    report = audit.audit(stage.bank.statement(), overdue=GATEWAY_DEADLINE + GRACE)
     if report.broken or report.open or report.foreign:
         raise Broken(f"audit: {report}")
     if report.stray and stage.scenario.truthful:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from lab.stage.stage import Saved, Stage
 from lab.stage.states import position as position_of
 from lab.stage.states import stored as stored_in
-from lab.stage.steps import Actor, Choice, Stop
-from tests.simulation.invariants import Facts, Stand, facts
+from lab.stage.steps import Actor, Choice, NextStep
+from tests.simulation.invariants import Facts, Situation, facts
 
 
 class State(NamedTuple):
@@ -38,10 +38,10 @@ class Knowledge:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.names = list(stage.scenario.cast(stage))
+        self.names = list(stage.scenario.scripts(stage))
         self.texts: list[str] = []
         self.facts: dict[int, Facts] = {}
-        self.stands: dict[int, Stand] = {}
+        self.situations: dict[int, Situation] = {}
         self.effects: dict[tuple[int, int, str], tuple[int, int]] = {}
         """What is stored after a step, and where its actor is then."""
         self.saved: dict[int, Saved] = {}
@@ -69,8 +69,8 @@ class Knowledge:
     def position(self, actor: Actor) -> int:
         """Return the number of where this actor is now."""
         number = self._number(repr(position_of(actor)))
-        if number not in self.stands:
-            self.stands[number] = Stand.of(actor)
+        if number not in self.situations:
+            self.situations[number] = Situation.of(actor)
             self.ways.setdefault(number, Way(actor.name, ()))
         return number
 
@@ -80,7 +80,7 @@ class Knowledge:
         actor = stage.begin_alone(way.actor)
         for before, fate in way.steps:
             stage.restore(self.saved[before])
-            actor.move(fate)
+            actor.resume(fate)
         stage.restore(self.saved[stored])
         if self.position(actor) != position:
             raise AssertionError(f"{way} leads elsewhere than to {self.texts[position]}")
@@ -94,13 +94,13 @@ class Knowledge:
 
     def choices(self, state: State) -> list[Choice]:
         """Return every step that can be next."""
-        waiting = [(name, n) for name, n in zip(self.names, state.positions, strict=True) if self.stands[n].at]
-        inner = [each for each in waiting if self._at(each[1]).at_once][:1]
+        waiting = [(name, n) for name, n in zip(self.names, state.positions, strict=True) if self.situations[n].at]
+        inner = [each for each in waiting if self._at(each[1]).immediate][:1]
         found = []
         for name, number in inner or waiting:
             at, ready = self._at(number), self._is_ready(state.stored, number)
             budget = state.bank_faults > 0, state.storage_faults > 0
-            fates = self.stage.scenario.fates(at, self.stands[number].asked, ready, *budget)
+            fates = self.stage.scenario.fates(at, self.situations[number].asked, ready, *budget)
             found += [Choice(name, fate) for fate in fates]
         if inner:
             return found
@@ -114,8 +114,8 @@ class Knowledge:
             self._ready[stored, number] = ready()
         return bool(ready and self._ready[stored, number])
 
-    def _at(self, number: int) -> Stop:
-        at = self.stands[number].at
+    def _at(self, number: int) -> NextStep:
+        at = self.situations[number].at
         assert at is not None
         return at
 
@@ -129,7 +129,7 @@ class Knowledge:
         if choice.actor != "network":
             who = self.names.index(choice.actor)
             at = self._at(positions[who])
-            bank, storage = bank - at.costs_bank(choice.fate), storage - at.costs_storage(choice.fate)
+            bank, storage = bank - at.uses_bank_fault(choice.fate), storage - at.uses_storage_fault(choice.fate)
             positions[who] = effect[1]
         return State(effect[0], tuple(positions), bank, storage)
 
@@ -144,15 +144,15 @@ class Knowledge:
             self.effects[cause] = self.stored(), -1
             return
         actor = self.get_to(stored, position)
-        actor.move(fate)
+        actor.resume(fate)
         way = self.ways[position]
         after = self._number(repr(position_of(actor)))
         self.ways.setdefault(after, Way(way.actor, (*way.steps, (stored, fate))))
         self.effects[cause] = self.stored(), self.position(actor)
 
     def _cause(self, state: State, choice: Choice) -> tuple[int, int, str]:
-        stands = state.positions[self.names.index(choice.actor)] if choice.actor != "network" else -1
-        return state.stored, stands, choice.fate
+        situations = state.positions[self.names.index(choice.actor)] if choice.actor != "network" else -1
+        return state.stored, situations, choice.fate
 
     def difference(self, one: State, other: State) -> list[tuple[str, str]]:
         """Return what differs between two states, as texts."""

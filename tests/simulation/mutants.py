@@ -15,7 +15,7 @@ from app.charges import arrivals, outcomes, protocol, recovery, refunds, rows, s
 from app.orders import basket, stock
 from lab.stage.scenario import Scenario
 from tests.simulation import broken
-from tests.simulation.explorer import Caught, explore
+from tests.simulation.explorer import BrokenSchedule, explore
 from tests.simulation.scenarios import SCENARIOS
 
 Patch = tuple[object, str, Any]
@@ -35,17 +35,17 @@ class Mutant:
     def broken_scenario(self) -> Scenario:
         return replace(SCENARIOS[self.scenario], **self.changes)
 
-    def caught(self) -> Caught | None:
+    def caught(self) -> BrokenSchedule | None:
         """Return the shortest schedule that shows the fault, or None if the mutant survived."""
-        with self.at_work():
+        with self.applied():
             try:
                 explore(self.broken_scenario, self.schema)
-            except Caught as caught:
+            except BrokenSchedule as caught:
                 return caught
         return None
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         with ExitStack() as stack:
             for where, name, stand_in in self.patches:
                 stack.enter_context(patch.object(where, name, stand_in))
@@ -74,7 +74,7 @@ MUTANTS = (
     Mutant("stock not given back", OTHER, ((basket, "reopen", broken.reopens_without_stock),)),
     Mutant("stock taken when it is paid, not when it is claimed", "last item",
            ((stock, "reserve", broken.reserves_nothing), (stock, "give_back", broken.nothing),
-            (outcomes, "follow", broken.reserves_at_last))),
+            (outcomes, "follow", broken.reserves_when_paid))),
     Mutant("the whole request again after a conflict", OTHER, ((protocol, "pay", broken.again_until_it_wins),)),
     Mutant("the loser asks as well", "twins, keys ignored", ((protocol, "pay", broken.the_loser_asks_too),)),
     Mutant("recovery takes no lease", "one look", ((recovery, "LEASE_CHARGE", broken.NO_LEASE),)),
@@ -86,10 +86,10 @@ MUTANTS = (
     Mutant("a refund's key not sent on when asked again", "refund twins",
            ((refunds, "_ask", broken.refunds_under_new_keys),)),
     Mutant("the same order looked up beforehand, no guard row", "devices",
-           ((protocol, "pay", broken.look_beforehand), (same_order, "guard", broken.nothing))),
+           ((protocol, "pay", broken.selects_before_it_claims), (same_order, "guard", broken.nothing))),
     Mutant("doubt frees the order", TABS, ((protocol, "record_doubt", broken.doubt_frees_the_order),)),
     Mutant("a claim without an answer is taken for granted", "workers, storage",
-           ((protocol, "claim", broken.claim_taken_for_granted),)),
+           ((protocol, "claim", broken.unknown_claim_counts_as_committed),)),
     Mutant("a claim found by its probe is asked about though recovery was there", "workers, storage",
            ((protocol, "pay", broken.asks_though_recovery_was_there),), changes={"bank_faults": inf}),
     Mutant("late money is ignored", "two-faced", ((outcomes, "ended_before", broken.ignores_late_money),)),

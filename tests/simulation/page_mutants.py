@@ -10,21 +10,21 @@ from app.gateways.stripe.gateway import StripeGateway
 from tests.simulation.broken import cancels_in_the_books_only
 from tests.simulation.mutants import Mutant
 
-honest_ask, honest_make = protocol.ask, StripeGateway._create_session
+real_ask, real_make = protocol.ask, StripeGateway._create_session
 
 
-def not_sent_in_any_case(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
+def not_sent_for_every_request(gateway: Any, payment: Payment, card: Any, deadline: Any) -> Answer:
     """Treat "not sent" as if no other process could have asked."""
-    return replace(honest_ask(gateway, payment, card, deadline), this_request_only=False)
+    return replace(real_ask(gateway, payment, card, deadline), this_request_only=False)
 
 
-def key_made_anew(self: Any, payment: Payment) -> dict[str, Any]:
+def new_key_each_time(self: Any, payment: Payment) -> dict[str, Any]:
     """Send the same request under a new key each time."""
     made = self._client.checkout.sessions.list().data
-    return honest_make(self, replace(payment, key=str(uuid5(UUID(payment.key), str(len(made))))))
+    return real_make(self, replace(payment, key=str(uuid5(UUID(payment.key), str(len(made))))))
 
 
-def ends_what_it_saw_open(self: Any, payment: Payment, timeout: float) -> Answer:
+def cancels_without_reading_the_answer(self: Any, payment: Payment, timeout: float) -> Answer:
     """Cancel without reading the provider's answer."""
     if payment.gateway_reference:
         self._expire(payment.gateway_reference)
@@ -33,11 +33,11 @@ def ends_what_it_saw_open(self: Any, payment: Payment, timeout: float) -> Answer
 
 PAGE_MUTANTS = (
     Mutant("not sent, so canceled, though recovery has asked", "page, twins",
-           ((protocol, "ask", not_sent_in_any_case),)),
+           ((protocol, "ask", not_sent_for_every_request),)),
     Mutant("given up in the books only, the page stays open", "page, given up",
            ((recovery, "cancel", cancels_in_the_books_only),), changes={"bank_faults": 0}),
     Mutant("what was ended is canceled, though it was paid", "page, given up",
-           ((StripeGateway, "cancel", ends_what_it_saw_open),), changes={"bank_faults": 0}),
+           ((StripeGateway, "cancel", cancels_without_reading_the_answer),), changes={"bank_faults": 0}),
     Mutant("a new key each time the request is repeated", "page, return",
-           ((StripeGateway, "_create_session", key_made_anew),)),
+           ((StripeGateway, "_create_session", new_key_each_time),)),
 )  # fmt: skip

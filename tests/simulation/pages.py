@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from lab.stage import actors
-from lab.stage.actors import Story
+from lab.stage.actors import Script
 from lab.stage.forms import form
 from tests.simulation import hosted
 
@@ -11,38 +11,38 @@ if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
 
-def twins(stage: "Stage") -> dict[str, Story]:
+def twins(stage: "Stage") -> dict[str, Script]:
     twins = {name: hosted.shopper(stage, name, form(1)) for name in ("A", "B")}
     return twins | {"V": hosted.payer(stage, form(1).key), "R": actors.worker(stage)}
 
 
-def tabs(stage: "Stage") -> dict[str, Story]:
+def tabs(stage: "Stage") -> dict[str, Script]:
     shoppers = {tab: hosted.shopper(stage, tab, form(1, tab)) for tab in ("A", "B")}
     payers = {"V" + tab: hosted.payer(stage, form(1, tab).key) for tab in ("A", "B")}
     return shoppers | payers | {"R": actors.worker(stage, window=0)}
 
 
-def back_from_it(stage: "Stage") -> dict[str, Story]:
+def back_from_it(stage: "Stage") -> dict[str, Script]:
     key = form(1).key
     return {
         "A": hosted.shopper(stage, "A", form(1)),
         "V": hosted.payer(stage, key),
-        "W": hosted.teller(stage, key, times=2),
+        "W": hosted.provider_sends_event(stage, key, times=2),
         "R": actors.worker(stage),
     }
 
 
-def given_up(stage: "Stage") -> dict[str, Story]:
+def given_up(stage: "Stage") -> dict[str, Script]:
     key = form(1).key
     return {
         "A": hosted.shopper(stage, "A", form(1)),
         "V": hosted.payer(stage, key),
-        "G": hosted.gives_up(stage, key),
+        "G": hosted.canceler(stage, key),
         "R": actors.worker(stage, window=0),
     }
 
 
-def forgotten(stage: "Stage") -> dict[str, Story]:
+def forgotten(stage: "Stage") -> dict[str, Script]:
     key = form(1).key
     return {
         "A": hosted.shopper(stage, "A", form(1)),

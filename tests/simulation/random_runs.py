@@ -15,33 +15,33 @@ from app.charges.tokens import Token
 from app.database import reading
 from app.orders import basket
 from lab.stage import actors
-from lab.stage.actors import Story
-from lab.stage.bank import APPROVES, ASKS, DECLINES
-from lab.stage.forms import BUYERS, FORMS
+from lab.stage.actors import Script
+from lab.stage.bank import APPROVES, DECLINES, NEEDS_CONFIRMATION
+from lab.stage.forms import BUYER_IDS, KEYS
 from lab.stage.scenario import Scenario
 from lab.stage.stage import Stage
 from lab.stage.steps import Actor, Choice
 from tests.simulation import invariants
-from tests.simulation.invariants import Facts, Stand
+from tests.simulation.invariants import Facts, Situation
 
-ORDERS, STOCK, CROWD = 12, 9, 8
+ORDERS, STOCK, MOST_ACTORS = 12, 9, 8
 """The number of buyers with a basket each, of pieces in stock, and of actors at the same time."""
 
-FAULTY, CRASHES, COMES, SLEEPS, STOCKS = 0.25, 0.02, 0.25, 0.05, 0.01
+FAULT_RATE, CRASH_RATE, ARRIVAL_RATE, JUMP_RATE, RESTOCK_RATE = 0.25, 0.02, 0.25, 0.05, 0.01
 """How likely it is, at each step, that it fails, an actor is killed, one is added, time jumps, or new stock comes."""
 
 JUMPS = (1.0, 5.0, 16.0, 30.0, 700.0, 4000.0, 90_000.0)
 """Seconds: within a deadline, past it, past a lease, past the same order's ten minutes, past ACTION_WINDOW, a day."""
 
-CARDS = (APPROVES, APPROVES, APPROVES, DECLINES, ASKS)
+CARDS = (APPROVES, APPROVES, APPROVES, DECLINES, NEEDS_CONFIRMATION)
 
 RANDOM = Scenario(
-    "random", "whoever comes, whatever happens", lambda _stage: {}, orders=ORDERS, stock=STOCK, time_passes=False,
+    "random", "many actors of every kind; every kind of failure", lambda _stage: {}, orders=ORDERS, stock=STOCK, time_passes=False,
     refusals=frozenset({"SoldOut", "OrderChanged", "OrderedBefore", "Busy"}), bank_faults=1e9, storage_faults=1e9,
 )  # fmt: skip
 
 
-class Lost(Exception):
+class BrokenRun(Exception):
     """A random run that broke the program. Its seed repeats it."""
 
     def __init__(self, seed: int, step: int, last: list[str], why: Exception) -> None:
@@ -55,7 +55,7 @@ class Tally:
 
     seed: int
     steps: int = 0
-    came: int = 0
+    arrived: int = 0
     crashes: int = 0
     faults: int = 0
     charges: Counter[str] = field(default_factory=Counter)
@@ -64,8 +64,8 @@ class Tally:
     def __str__(self) -> str:
         ended = ", ".join(f"{count} {status}" for status, count in sorted(self.charges.items()))
         return (
-            f"seed {self.seed}: {self.steps:,} steps, {self.came} came, {self.crashes} crashes, {self.faults} faults; "
-            f"charges: {ended}; {self.steps / max(self.seconds, 0.001):,.0f} steps a second"
+            f"seed {self.seed}: {self.steps:,} steps, {self.arrived} actors, {self.crashes} crashes, "
+            f"{self.faults} faults; charges: {ended}; {self.steps / max(self.seconds, 0.001):,.0f} steps per second"
         )
 
 
@@ -77,12 +77,12 @@ class Run:
         self.tally = Tally(seed)
         self.last: list[str] = []
         self.forms: list[Token] = []
-        self.told: list[Stand] = []
-        """What actors were told. It must stay true for ever. `new` are those of this step."""
-        self.new: list[Stand] = []
+        self.told: list[Situation] = []
+        """What actors were told. It must stay true. `new` are those of this step."""
+        self.new: list[Situation] = []
 
     def play(self, steps: int) -> Tally:
-        """Take so many steps and check everything after each. Then let recovery finish and audit. Raises Lost."""
+        """Take so many steps and check everything after each. Then let recovery finish and audit. Raises BrokenRun."""
         began = perf_counter()
         self.stage.begin()
         before = invariants.facts(self.stage)
@@ -91,23 +91,23 @@ class Run:
                 self._step()
                 before = self._check(before)
             self.stage.clear()
-            rest = invariants.at_rest(self.stage)
+            rest = invariants.check_after_recovery(self.stage)
             self._still_true(self.told, rest)
             self.tally.charges = Counter(row.status for row in rest.charges.values())
         except Exception as why:
-            raise Lost(self.tally.seed, self.tally.steps, self.last, why) from why
+            raise BrokenRun(self.tally.seed, self.tally.steps, self.last, why) from why
         self.tally.seconds = perf_counter() - began
         return self.tally
 
     def _step(self) -> None:
         stage, random = self.stage, self.random
-        if random.random() < SLEEPS:
+        if random.random() < JUMP_RATE:
             stage.storage.clock += random.choice(JUMPS)
-        if random.random() < STOCKS:
+        if random.random() < RESTOCK_RATE:
             stage.storage.rows("UPDATE product SET stock = stock + 3, stocked = stocked + 3")
-        if len(stage.actors) < CROWD and random.random() < COMES:
-            self._somebody_comes()
-        if stage.actors and random.random() < CRASHES:
+        if len(stage.actors) < MOST_ACTORS and random.random() < ARRIVAL_RATE:
+            self._add_actor()
+        if stage.actors and random.random() < CRASH_RATE:
             self.tally.crashes += 1
             self._leave(random.choice(stage.actors))
         choices = stage.choices()
@@ -120,7 +120,7 @@ class Run:
         """Choose an actor's step, which usually does not fail."""
         who = self.random.choice(sorted({choice.actor for choice in choices}))
         fates = [choice for choice in choices if choice.actor == who]
-        if fates[0].fate == "ok" and self.random.random() > FAULTY:
+        if fates[0].fate == "ok" and self.random.random() > FAULT_RATE:
             return fates[0]
         return self.random.choice(fates)
 
@@ -131,17 +131,17 @@ class Run:
 
     def _leave(self, actor: Actor) -> None:
         if actor.dead:
-            self.new.append(Stand.of(actor))
+            self.new.append(Situation.of(actor))
         actor.kill()
         self.stage.actors.remove(actor)
 
-    def _somebody_comes(self) -> None:
-        self.tally.came += 1
+    def _add_actor(self) -> None:
+        self.tally.arrived += 1
         kinds = (self._shopper, self._basket, self._worker, self._page, self._refund, self._webhook)
-        name, story = self.random.choices(kinds, weights=(8, 3, 2, 2, 1, 1))[0]()
-        self.stage.enter(f"{name} {self.tally.came}", story)
+        name, script = self.random.choices(kinds, weights=(8, 3, 2, 2, 1, 1))[0]()
+        self.stage.enter(f"{name} {self.tally.arrived}", script)
 
-    def _shopper(self) -> tuple[str, Story]:
+    def _shopper(self) -> tuple[str, Script]:
         """Add a shopper with a new form of some order, or with one that was sent before."""
         token = self.random.choice(self.forms) if self.forms and self.random.random() < 0.4 else self._new_form()
         # Two buyers share an e-mail address: the same order from two devices.
@@ -149,43 +149,43 @@ class Run:
         again = self.random.random() < 0.5
         card = self.random.choice(CARDS)
         name = f"shopper of {token.order_random_id}"
-        story = actors.shopper(self.stage, f"{name} {self.tally.came}", token, card, email=email, again=again)
-        return name, story
+        script = actors.shopper(self.stage, f"{name} {self.tally.arrived}", token, card, email=email, again=again)
+        return name, script
 
     def _new_form(self) -> Token:
-        buyer = uuid5(BUYERS, str(self.random.randint(1, ORDERS)))
+        buyer = uuid5(BUYER_IDS, str(self.random.randint(1, ORDERS)))
         with reading() as tx:
             order = basket.newest(tx, buyer)
             assert order is not None
-            key = uuid5(FORMS, f"random {len(self.forms)}")
+            key = uuid5(KEYS, f"random {len(self.forms)}")
             token = Token(key, order.random_id, order.version, buyer, order.total, "EUR", issued=0)
         self.forms.append(token)
         return token
 
-    def _worker(self) -> tuple[str, Story]:
+    def _worker(self) -> tuple[str, Script]:
         return "recovery", actors.worker(self.stage, turns=4)
 
-    def _refund(self) -> tuple[str, Story]:
+    def _refund(self) -> tuple[str, Script]:
         paid = self._form_in("succeeded")
         if paid is None:
             return self._worker()
         amount = self.random.choice((100, 1200, 2400))
-        return "refund", actors.refunder(self.stage, paid, amount, uuid5(FORMS, f"refund {paid.key} {amount}"))
+        return "refund", actors.refunder(self.stage, paid, amount, uuid5(KEYS, f"refund {paid.key} {amount}"))
 
-    def _basket(self) -> tuple[str, Story]:
-        buyer = uuid5(BUYERS, str(self.random.randint(1, ORDERS)))
-        return "basket", actors.fills_basket(buyer, self.random.choice((1, 1, 2)))
+    def _basket(self) -> tuple[str, Script]:
+        buyer = uuid5(BUYER_IDS, str(self.random.randint(1, ORDERS)))
+        return "basket", actors.basket_filler(buyer, self.random.choice((1, 1, 2)))
 
-    def _webhook(self) -> tuple[str, Story]:
+    def _webhook(self) -> tuple[str, Script]:
         token = self.random.choice(self.forms) if self.forms else self._new_form()
-        return "webhook", actors.bank_tells(self.stage, token.key)
+        return "webhook", actors.bank_sends_event(self.stage, token.key)
 
-    def _page(self) -> tuple[str, Story]:
+    def _page(self) -> tuple[str, Script]:
         waiting = self._form_in("requires_action")
         if waiting is None:
             return self._worker()
         if self.random.random() < 0.2:
-            return "gives up", actors.gives_up(self.stage, waiting.key)
+            return "gives up", actors.canceler(self.stage, waiting.key)
         return "page", actors.visitor(self.stage, waiting.key, confirm=self.random.random() < 0.7)
 
     def _form_in(self, status: str) -> Token | None:
@@ -197,27 +197,27 @@ class Run:
     def _check(self, before: Facts) -> Facts:
         """Check what is stored, everything that was told in this step, and a sample of what was told before."""
         now = invariants.facts(self.stage)
-        invariants.step(self.stage.scenario, before, now)
-        for stand in self.new:
-            invariants.form_leads_to_its_charge(stand, now)
+        invariants.check_step(self.stage.scenario, before, now)
+        for situation in self.new:
+            invariants.check_own_receipt(situation, now)
         self._still_true([*self.new, *self.random.sample(self.told, min(3, len(self.told)))], now)
         self.told += self.new
         self.new = []
         return now
 
-    def _still_true(self, stands: list[Stand], now: Facts) -> None:
-        for stand in stands:
-            invariants.answers_are_true(self.stage.scenario, stand, now)
+    def _still_true(self, situations: list[Situation], now: Facts) -> None:
+        for situation in situations:
+            invariants.check_told(self.stage.scenario, situation, now)
 
 
 def run(seed: int, steps: int) -> Tally:
-    """Raises Lost."""
+    """Raises BrokenRun."""
     with Stage(RANDOM).open() as stage:
         return Run(stage, seed).play(steps)
 
 
 def run_for(seconds: float, steps: int, seed: int, say: Callable[[str], None]) -> list[Tally]:
-    """Run one seed after the other for this time. Raises Lost."""
+    """Run one seed after the other for this time. Raises BrokenRun."""
     until, tallies = perf_counter() + seconds, []
     while perf_counter() < until:
         tallies.append(run(seed + len(tallies), steps))

@@ -1,5 +1,9 @@
 """The scenarios that are explored: their actors, what exists at the start, and what can go wrong.
 
+A scenario proves something only for the actors and failures that it names: two to five actors, and a few failures or
+any number, as `bank_faults` and `storage_faults` say. The program's own protocol, recovery, refunds, webhooks and SQL
+statements run in it. `lab.stage.stage` says what is replaced and what this can't show. `random_runs` tries more actors.
+
 A bank that ignores keys takes money each time it is asked. No program can be correct with it after a lost answer, so
 these scenarios do not ask again within the request if the answer was lost or late. They still contain crashes,
 recovery's lookups and fences, refused connections, 500s before anything was done, and every other request. Refunds are
@@ -12,9 +16,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid5
 
 from lab.stage import actors
-from lab.stage.actors import Story
-from lab.stage.bank import APPROVES, ASKS, DECLINES, TWO_FACED
-from lab.stage.forms import FORMS, PRICE, form
+from lab.stage.actors import Script
+from lab.stage.bank import APPROVES, DECLINES, NEEDS_CONFIRMATION, UNTRUE_DECLINE
+from lab.stage.forms import KEYS, PRICE, form
 from lab.stage.scenario import Scenario
 from tests.simulation import hosted, pages
 
@@ -22,32 +26,32 @@ if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
 
-def twins(stage: "Stage") -> dict[str, Story]:
+def twins(stage: "Stage") -> dict[str, Script]:
     return {name: actors.shopper(stage, name, form(1)) for name in ("A", "B")} | {"R": actors.worker(stage)}
 
 
-def tabs(stage: "Stage") -> dict[str, Story]:
+def tabs(stage: "Stage") -> dict[str, Script]:
     return {tab: actors.shopper(stage, tab, form(1, tab)) for tab in ("A", "B")} | {"R": actors.worker(stage)}
 
 
-def two_workers(stage: "Stage") -> dict[str, Story]:
+def two_workers(stage: "Stage") -> dict[str, Script]:
     workers = {name: actors.worker(stage) for name in ("R", "S")}
     return {"A": actors.shopper(stage, "A", form(1)), **workers}
 
 
-def twin_workers(stage: "Stage") -> dict[str, Story]:
+def twin_workers(stage: "Stage") -> dict[str, Script]:
     return {"B": actors.shopper(stage, "B", form(1)), **two_workers(stage)}
 
 
-def triplets(stage: "Stage") -> dict[str, Story]:
+def triplets(stage: "Stage") -> dict[str, Script]:
     return {"C": actors.shopper(stage, "C", form(1)), **twins(stage)}
 
 
-def three_tabs(stage: "Stage") -> dict[str, Story]:
+def three_tabs(stage: "Stage") -> dict[str, Script]:
     return {"C": actors.shopper(stage, "C", form(1, "C")), **tabs(stage)}
 
 
-def back_with_another_card(stage: "Stage") -> dict[str, Story]:
+def back_with_another_card(stage: "Stage") -> dict[str, Script]:
     return {
         "A": actors.shopper(stage, "A", form(1), DECLINES),
         "B": actors.shopper(stage, "B", form(1), APPROVES),
@@ -55,89 +59,89 @@ def back_with_another_card(stage: "Stage") -> dict[str, Story]:
     }
 
 
-def much_later(stage: "Stage") -> dict[str, Story]:
-    later = actors.much_later(stage, actors.shopper(stage, "B", form(1)), form(1).key)
+def much_later(stage: "Stage") -> dict[str, Script]:
+    later = actors.two_days_later(stage, actors.shopper(stage, "B", form(1)), form(1).key)
     return {"A": actors.shopper(stage, "A", form(1), DECLINES), "B": later}
 
 
-def only_workers(stage: "Stage") -> dict[str, Story]:
+def only_workers(stage: "Stage") -> dict[str, Script]:
     return {name: actors.worker(stage) for name in ("R", "S")}
 
 
-def refusal(stage: "Stage") -> dict[str, Story]:
+def refusal(stage: "Stage") -> dict[str, Script]:
     return {
         "A": actors.shopper(stage, "A", form(1), DECLINES),
         "N": actors.shopper(stage, "N", form(1, "N")),
-        "W": actors.bank_tells(stage, form(1).key),
+        "W": actors.bank_sends_event(stage, form(1).key),
         "R": actors.worker(stage),
     }
 
 
-def late_success(stage: "Stage") -> dict[str, Story]:
+def late_success(stage: "Stage") -> dict[str, Script]:
     return {
         "A": actors.shopper(stage, "A", form(1)),
-        "W": actors.bank_tells(stage, form(1).key, times=2),
+        "W": actors.bank_sends_event(stage, form(1).key, times=2),
         "R": actors.worker(stage),
     }
 
 
-def two_faced(stage: "Stage") -> dict[str, Story]:
-    def owns_up() -> object:
-        stage.when("bank owns up", lambda: str(form(1).key) in stage.bank.outcomes)
+def two_faced(stage: "Stage") -> dict[str, Script]:
+    def corrects_answer() -> object:
+        stage.when("the bank corrects its answer", lambda: str(form(1).key) in stage.bank.outcomes)
         stage.bank.correct_answers()
-        return actors.tell(stage, form(1).key)
+        return actors.send_event(stage, form(1).key)
 
     return {
-        "A": actors.shopper(stage, "A", form(1), TWO_FACED),
-        "W": owns_up,
+        "A": actors.shopper(stage, "A", form(1), UNTRUE_DECLINE),
+        "W": corrects_answer,
         "R": actors.worker(stage, turns=2),
         "S": actors.worker(stage, turns=2),
     }
 
 
-def secure(stage: "Stage") -> dict[str, Story]:
+def secure(stage: "Stage") -> dict[str, Script]:
     return {
-        "A": actors.shopper(stage, "A", form(1), ASKS),
+        "A": actors.shopper(stage, "A", form(1), NEEDS_CONFIRMATION),
         "V": actors.visitor(stage, form(1).key, confirm=True),
-        "G": actors.gives_up(stage, form(1).key),
+        "G": actors.canceler(stage, form(1).key),
         "R": actors.worker(stage, window=0),
     }
 
 
-def secure_tabs(stage: "Stage") -> dict[str, Story]:
-    shoppers = {tab: actors.shopper(stage, tab, form(1, tab), ASKS) for tab in ("A", "B")}
+def secure_tabs(stage: "Stage") -> dict[str, Script]:
+    shoppers = {tab: actors.shopper(stage, tab, form(1, tab), NEEDS_CONFIRMATION) for tab in ("A", "B")}
     visitors = {"V" + tab: actors.visitor(stage, form(1, tab).key, confirm=True) for tab in ("A", "B")}
     return shoppers | visitors | {"R": actors.worker(stage, window=0)}
 
 
-def two_shoppers(stage: "Stage") -> dict[str, Story]:
+def two_shoppers(stage: "Stage") -> dict[str, Script]:
     emails = {1: "ada@example.org", 2: "bob@example.org"}
     shoppers = {f"A{n}": actors.shopper(stage, f"A{n}", form(n), email=email) for n, email in emails.items()}
     return shoppers | {"R": actors.worker(stage)}
 
 
-def two_devices(stage: "Stage") -> dict[str, Story]:
+def two_devices(stage: "Stage") -> dict[str, Script]:
     emails = {1: "ada@example.org", 2: " ADA@example.org"}
     return {f"A{n}": actors.shopper(stage, f"A{n}", form(n), email=email) for n, email in emails.items()}
 
 
-def other_basket(stage: "Stage") -> dict[str, Story]:
+def other_basket(stage: "Stage") -> dict[str, Script]:
     return {
         "A": actors.shopper(stage, "A", form(1)),
-        "C": actors.changes_mind(form(1), 2),
+        "C": actors.changes_basket(form(1), 2),
         "R": actors.worker(stage),
     }
 
 
-def refund_twins(stage: "Stage") -> dict[str, Story]:
-    key = uuid5(FORMS, "refund")
+def refund_twins(stage: "Stage") -> dict[str, Script]:
+    key = uuid5(KEYS, "refund")
     refunders = {name: actors.refunder(stage, form(1), PRICE, key) for name in ("A", "B")}
     return refunders | {"R": actors.worker(stage, turns=2)}
 
 
-def refund_rivals(stage: "Stage") -> dict[str, Story]:
+def refund_rivals(stage: "Stage") -> dict[str, Script]:
     amounts = {"A": PRICE, "B": 1000}
-    refunders = {n: actors.refunder(stage, form(1), sum_, uuid5(FORMS, f"refund {n}")) for n, sum_ in amounts.items()}
+    refunders = {n: actors.refunder(stage, form(1), sum_, uuid5(KEYS, f"refund {n}")) for n, sum_ in amounts.items()}
     return refunders | {"R": actors.worker(stage, turns=2)}
 
 
@@ -156,7 +160,7 @@ WITH_KEYS = (
     Scenario("devices", "the same order from two devices at once", two_devices, orders=2, refusals=BEFORE, most_live=1),
     Scenario("much later", "declined; the same form again two days later", much_later),
     Scenario("one look", "two workers, one abandoned charge, all within one moment", only_workers, abandoned=True,
-             time_passes=False, most_looks=1, symmetric=RS),
+             time_passes=False, most_lookups=1, symmetric=RS),
     Scenario("basket", "a request, another tab changes the basket, recovery", other_basket, refusals=CHANGED),
     Scenario("confirm", "3-D Secure: confirmed, given up and expired at once", secure, bank_faults=1),
     Scenario("confirm tabs", "3-D Secure in two tabs, both confirmed, recovery", secure_tabs, bank_faults=1),

@@ -7,7 +7,7 @@ import pytest
 from lab.stage import states
 from lab.stage.scenario import Scenario
 from lab.stage.stage import Stage
-from tests.simulation.explorer import Caught, explore, replay, ways
+from tests.simulation.explorer import BrokenSchedule, explore, replay, ways
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scenarios import SCENARIOS, SHORT
 
@@ -19,7 +19,7 @@ def test_every_schedule_keeps_every_promise(scenario: Scenario) -> None:
     report = explore(scenario)
     print(report)
     assert report.states > 10
-    assert report.rests > 1
+    assert report.power_cuts > 1
 
 
 def test_the_actors_all_get_to_their_ends() -> None:
@@ -30,7 +30,7 @@ def test_the_actors_all_get_to_their_ends() -> None:
             stage.take(choices[0])
         told = {actor.name: actor.result for actor in stage.actors}
         assert told["A"].status == "succeeded"
-        assert told["B"].receipt == told["A"].receipt
+        assert told["B"].receipt_id == told["A"].receipt_id
         assert list(stage.bank.taken().values()) == [1]
 
 
@@ -50,14 +50,14 @@ def test_a_schedule_that_was_caught_is_played_again_by_its_numbers() -> None:
     caught = mutant.caught()
     assert caught is not None
     assert "--replay" in str(caught)
-    with mutant.at_work(), pytest.raises(type(caught.why), match="declined"):
+    with mutant.applied(), pytest.raises(type(caught.why), match="declined"):
         replay(mutant.broken_scenario, caught.schedule)
     assert replay(SCENARIOS[caught.scenario], caught.schedule)[:4] == caught.steps[:4]
 
 
 def test_a_step_that_does_not_do_what_was_foreseen_is_noticed() -> None:
     """The explorer plays a step once for all states that it depends on. This shows whether it depends on more."""
-    with patch.object(states, "_frames", lambda _frame: []), pytest.raises((AssertionError, Caught)):
+    with patch.object(states, "_frames", lambda _frame: []), pytest.raises((AssertionError, BrokenSchedule)):
         explore(SCENARIOS["twins, storage"])
 
 

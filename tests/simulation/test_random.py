@@ -17,4 +17,4 @@ def test_a_random_run_keeps_every_promise(seed: int) -> None:
 
 def test_a_seed_always_plays_the_same() -> None:
     one, other = run(99, steps=200), run(99, steps=200)
-    assert (one.came, one.charges, one.faults) == (other.came, other.charges, other.faults)
+    assert (one.arrived, one.charges, one.faults) == (other.arrived, other.charges, other.faults)
