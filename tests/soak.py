@@ -1,8 +1,8 @@
 """python -m tests.soak: run the long tests one after the other, or only those that are named.
 
-It prints each failure at once.
+It stops at the first failure.
 
-simulation   every interleaving, also of the scenarios that are too long for `make test`
+simulation   every order of the simulated steps, also of the scenarios that are too long for `make test`
 random       random runs for --minutes, starting with --seed
 faults       real faults on real processes, ten times as many as in `make test`
 audit        the duration of the audit of a million payments on PostgreSQL
@@ -21,25 +21,28 @@ from tests.simulation.scenarios import SCENARIOS
 
 
 def simulation(given: argparse.Namespace) -> None:
-    """Raises BrokenSchedule."""
+    """Explore every scenario. Raises BrokenSchedule."""
     for scenario in SCENARIOS.values():
         print(explore(scenario), flush=True)
 
 
 def random(given: argparse.Namespace) -> None:
-    """Raises BrokenRun."""
+    """Run random runs. Raises BrokenRun."""
     tallies = random_runs.run_for(60 * given.minutes, steps=3000, seed=given.seed, say=print)
     print(f"{len(tallies)} random runs, {sum(tally.steps for tally in tallies):,} steps, nothing broken")
 
 
 def faults(given: argparse.Namespace) -> None:
-    """Raises CalledProcessError. The figures go to standard output; the shops' own logs are dropped."""
+    """Run the tests with real faults. Raises CalledProcessError.
+
+    The figures go to standard output. The logs of the shops, on standard error, are dropped.
+    """
     command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", "tests/faults"]
     subprocess.run(command, env=os.environ | {"FAULTS_TIMES": "10"}, stderr=subprocess.DEVNULL, check=True)
 
 
 def audit(given: argparse.Namespace) -> None:
-    """Raises CalledProcessError."""
+    """Audit a million payments. Raises CalledProcessError."""
     subprocess.run([sys.executable, "-m", "tests.faults.million"], check=True)
 
 
