@@ -1,0 +1,58 @@
+"""The bank of the isolation tests. It replaces a real gateway: what is tested here is the database."""
+
+from collections import Counter
+from collections.abc import Mapping
+from threading import current_thread
+from typing import Any
+
+from app.gateways.base import Answer, Card, GatewayEvent, GatewayRefund, Outcome, Payment, RefundRequest
+from tests.charges.gateways import APPROVED, Told
+
+CANCELED = Answer(Outcome.CANCELED)
+
+
+class Bank(Told):
+    """A scripted bank that keeps its word: one key has one outcome, and a canceled key never takes money.
+
+    `asked_by` tells which actor asked for money under which key. `known` holds the outcomes of keys from earlier.
+    """
+
+    def __init__(self, *script: Any, known: Mapping[str, Answer] | None = None) -> None:
+        super().__init__(*script)
+        self.outcomes: dict[str, Answer] = dict(known or {})
+        self.asked_by: list[tuple[str, str]] = []
+        self.refunded: Counter[str] = Counter()
+        self.refund_outcomes: dict[str, Answer] = {}
+        self.by_hand: list[GatewayRefund] = []
+
+    def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
+        self.asked_by.append((current_thread().name, payment.key))
+        if payment.key not in self.outcomes:
+            self.outcomes[payment.key] = super().charge(payment, card, timeout)
+        return self.outcomes[payment.key]
+
+    def lookup(self, payment: Payment, timeout: float) -> Answer | None:
+        return self.outcomes.get(payment.key)
+
+    def cancel(self, payment: Payment, timeout: float) -> Answer:
+        return self.outcomes.setdefault(payment.key, CANCELED)
+
+    def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
+        self.refunded[refund_request.payment.key] += refund_request.amount * (
+            refund_request.key not in self.refund_outcomes
+        )
+        return self.refund_outcomes.setdefault(refund_request.key, APPROVED)
+
+    def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
+        return self.refund_outcomes.get(refund_request.key)
+
+    def key_of(self, event: GatewayEvent, timeout: float) -> str | None:
+        return event.key
+
+    def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
+        return self.by_hand
+
+    @property
+    def paid(self) -> set[str]:
+        """Return the keys under which money was taken."""
+        return {key for key, answer in self.outcomes.items() if answer.outcome is Outcome.SUCCEEDED}

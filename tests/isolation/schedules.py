@@ -1,0 +1,187 @@
+"""Explore every schedule of a pair of actors, up to a number of preemptions.
+
+A schedule is a list of actor numbers, one for each statement. A preemption takes the turn from an actor that could go
+on. Nearly all mistakes of this kind show with two of them; three find the rest in bearable time (`make soak`).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from app.charges import recovery
+from app.charges.rows import ChargeSnapshot
+from app.gateways.base import Gateways
+from tests.isolation import invariants
+from tests.isolation.bank import Bank
+from tests.isolation.stage import Broken, Cut, Stage, Step
+
+
+SEEDED = "seeded"
+"""The name under which the stage keeps the seeded products, with no order and no charge."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """What one actor does. `receipt_id` is that of its Purchase if it presses Pay."""
+
+    call: Callable[[Bank], Any]
+    receipt_id: str | None = None
+
+
+@dataclass
+class Start:
+    """How a schedule begins: the actors, a fresh bank for each schedule, and whether all is over at its end."""
+
+    acts: list[Act]
+    bank: Callable[[], Bank] = Bank
+    settled: bool = True
+
+
+Prepare = Callable[[], Start]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two or more actors. `ends` are all the ways in which they may end, and each must happen in some schedule.
+
+    `preemptions` is the bound in `make test`.
+    """
+
+    name: str
+    prepare: Prepare
+    ends: frozenset[tuple[str, ...]]
+    preemptions: int = 1
+
+
+@dataclass
+class Report:
+    """What was explored: schedules, statements, seconds, and how often each end was seen."""
+
+    name: str
+    preemptions: int
+    schedules: int = 0
+    steps: int = 0
+    cuts: int = 0
+    seconds: float = 0.0
+    ends: Counter[tuple[str, ...]] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        cuts = f", {self.cuts} with a cut connection" if self.cuts else ""
+        ends = "; ".join(f"{times} × {' | '.join(end)}" for end, times in self.ends.most_common())
+        return (
+            f"{self.name}, {self.preemptions} preemptions: {self.schedules} schedules{cuts}, "
+            f"{self.steps} steps, {self.seconds:.1f} s: {ends}"
+        )
+
+
+def explore(stage: Stage, pair: Pair, preemptions: int | None = None) -> Report:
+    """Run every schedule of the pair. Raises Broken with the first one that breaks a promise."""
+    bound = pair.preemptions if preemptions is None else preemptions
+    start, report = _begin(stage, pair), Report(pair.name, bound)
+    began = monotonic()
+    _every_schedule(stage, start, report, None)
+    report.seconds = monotonic() - began
+    if pair.ends and (unexpected := set(report.ends) - pair.ends):
+        raise Broken(f"{pair.name}: ended as it must not: {unexpected}")
+    return report
+
+
+def explore_cuts(stage: Stage, pair: Pair, actors: tuple[int, ...] = (0, 1), preemptions: int = 0) -> Report:
+    """Cut the connection of one actor at each of its steps, in every schedule; then run recovery to its end."""
+    start, report = _begin(stage, pair), Report(pair.name, preemptions)
+    began = monotonic()
+    for actor in actors:
+        step, happened = 0, True
+        while happened:
+            happened = _every_schedule(stage, start, report, Cut(actor, step))
+            _every_schedule(stage, start, report, Cut(actor, step, after=True))
+            step += 1
+    report.seconds = monotonic() - began
+    return report
+
+
+def _begin(stage: Stage, pair: Pair) -> Start:
+    stage.restore(SEEDED)
+    with stage.app.app_context():
+        start = pair.prepare()
+    stage.save("start")
+    return start
+
+
+def _every_schedule(stage: Stage, start: Start, report: Report, cut: Cut | None) -> bool:
+    """Return whether the cut happened in any schedule."""
+    todo: list[list[int]] = [[]]
+    any_cut = False
+    while todo:
+        choices = todo.pop()
+        steps = _run(stage, start, choices, report, cut)
+        any_cut = any_cut or stage.cut_happened
+        if cut is None or stage.cut_happened:
+            todo += _branches(steps, len(choices), report.preemptions)
+    return any_cut
+
+
+def _branches(steps: list[Step], fixed: int, bound: int) -> list[list[int]]:
+    """Return the schedules that leave this one at a later step. Each schedule is returned once in an exploration."""
+    taken = [step.taken for step in steps]
+    used = [0]
+    for step in steps:
+        used.append(used[-1] + step.preempts(step.taken))
+    return [
+        [*taken[:at], other]
+        for at in range(fixed, len(steps))
+        for other in steps[at].runnable
+        if other != taken[at] and used[at] + steps[at].preempts(other) <= bound
+    ]
+
+
+def _run(stage: Stage, start: Start, choices: list[int], report: Report, cut: Cut | None) -> list[Step]:
+    """Run one schedule and check it."""
+    stage.restore("start")
+    bank = start.bank()
+    steps = stage.run([lambda act=act: act.call(bank) for act in start.acts], choices, cut)
+    receipts = [act.receipt_id for act in start.acts]
+    report.schedules += 1
+    report.steps += len(steps)
+    report.cuts += stage.cut_happened
+    report.ends[tuple(_end(result, act) for result, act in zip(stage.results, start.acts, strict=True))] += 1
+    try:
+        if cut is None:
+            invariants.check(stage, bank, receipts, settled=start.settled)
+        else:
+            invariants.check(stage, bank, receipts, settled=False)
+            _recover(stage, bank)
+            invariants.check(stage, bank, receipts, settled=True)
+    except Broken as broken:
+        raise Broken(f"{report.name}: {broken}\n{_told(stage, steps, cut)}") from broken
+    return steps
+
+
+def _recover(stage: Stage, bank: Bank) -> None:
+    """Let the time pass after which recovery takes over, and run it until nothing is due."""
+    gateways = Gateways(bank, (bank,))
+    for _ in range(3):
+        stage.sql("UPDATE charge SET ask_at = now() - interval '1 s' WHERE ended_at IS NULL")
+        stage.sql("UPDATE refund SET ask_at = now() - interval '1 s' WHERE ended_at IS NULL")
+        with stage.app.app_context():
+            if not recovery.run(gateways, 3.0, 600.0):
+                return
+    raise Broken("recovery finds no end")
+
+
+def _end(result: object, act: Act) -> str:
+    """Return in a few words how an actor ended."""
+    if isinstance(result, ChargeSnapshot):
+        whose = "" if act.receipt_id is None else "own " if result.receipt_id == act.receipt_id else "the other's "
+        return f"{whose}{result.status}"
+    return type(result).__name__ if isinstance(result, Exception) else str(result)
+
+
+def _told(stage: Stage, steps: list[Step], cut: Cut | None) -> str:
+    lines = [f"  {step.taken}: {step.what}" for step in steps]
+    return "\n".join(
+        [f"schedule: {[step.taken for step in steps]}", *([str(cut)] if cut else []), *lines]
+        + [f"actor {number} ended with {result!r}" for number, result in enumerate(stage.results)]
+    )
