@@ -13,7 +13,7 @@ from tests.factories import SECRET
 from tests.isolation.schedules import SEEDED
 from tests.isolation.stage import Stage, on_stage
 
-# A deadlock shows at once, as 40P01 and not as a lock timeout. No planner or vacuum works in between.
+# A deadlock shows at once, as 40P01 and not as a lock timeout.
 DATABASE = {"deadlock_timeout": "10ms", "lock_timeout": "6s"}
 
 
@@ -29,6 +29,8 @@ def opened(server: Any) -> Iterator[Stage]:
         role = server.execute("SELECT current_user")[0][0]
         server.execute(f"""ALTER ROLE "{role}" IN DATABASE "{name}" SET lock_timeout = '6s'""")
         with on_stage(create_app(Settings(secret_key=SECRET, database_url=url)), url) as stage:
+            for (table,) in stage.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+                stage.sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
             stage.save(SEEDED)
             yield stage
     finally:

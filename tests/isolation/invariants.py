@@ -50,6 +50,8 @@ BROKEN_ROWS = " UNION ALL ".join(f"SELECT '{name}' WHERE EXISTS ({query})" for n
     (name.replace("'", "''"), query) for name, query in ROWS.items()
 ))  # fmt: skip
 
+REFUNDS = "SELECT key::text, amount FROM refund WHERE status = 'succeeded' AND reason IS DISTINCT FROM 'at_the_gateway'"
+
 CHARGES = """
 SELECT replace(key::text, '-', ''), order_id, receipt_id, status,
        EXISTS (SELECT FROM refund WHERE charge_id = charge.id AND stray) FROM charge
@@ -70,6 +72,7 @@ def check(stage: Stage, bank: Bank, receipts: list[str | None], *, settled: bool
     _led_to_receipts(stage, rows, receipts)
     if settled:
         _agrees_with_the_bank(bank, rows)
+        _refunds_agree(stage, bank)
 
 
 def _asked_once(bank: Bank, rows: dict[UUID, list[object]], receipts: list[str | None]) -> None:
@@ -105,3 +108,11 @@ def _agrees_with_the_bank(bank: Bank, rows: dict[UUID, list[object]]) -> None:
         orders[order] += key in paid and not stray
     if any(times > 1 for times in orders.values()):
         raise Broken("the bank took money twice for one order and nothing is owed back")
+
+
+def _refunds_agree(stage: Stage, bank: Bank) -> None:
+    """Each refund that succeeded moved its money at the bank, and no other did. Waiting stray refunds have not yet."""
+    here = {str(UUID(key)): amount for key, amount in stage.sql(REFUNDS)}
+    there = {key: amount for key, amount in bank.refunds_taken.items() if amount}
+    if here != there:
+        raise Broken(f"refunds are {here}, but at the bank {there}")

@@ -17,7 +17,7 @@ from app.gateways.base import Answer, EventSubject, GatewayEvent, GatewayRefund,
 from app.orders import basket
 from app.webhooks.receive import receive
 from tests.charges.gateways import APPROVED, DECLINED
-from tests.factories import BOWL, MUG, order, purchase, show_again
+from tests.factories import BOWL, MUG, order, product, purchase, show_again
 from tests.isolation.bank import Bank
 from tests.isolation.schedules import Act, Pair, Start
 
@@ -198,17 +198,37 @@ def success_and_recovery() -> Start:
     return Start([records(charge, APPROVED), recovers()], knows((charge, APPROVED)))
 
 
-def pay_and_recovery() -> Start:
-    """The recovery of a charge whose request has not asked the bank yet: it fences the key."""
-    token = order()
-    press = purchase(token)
+def asks(press: Purchase, charge: ChargeSnapshot) -> Act:
+    """Ask and record, as `pay` does after its claim."""
+    return Act(lambda bank: protocol._ask_and_record(charge, press, bank, SECONDS), press.receipt_id)
+
+
+def ask_and_recovery() -> Start:
+    """A worker finds the charge before its request has asked the bank: one of them is told what the other did."""
+    press = purchase(order())
     charge = protocol.claim(press, Bank(), SECONDS)
     due()
+    return Start([asks(press, charge), recovers()])
 
-    def ask_and_record(bank: Bank) -> ChargeSnapshot:
-        return protocol._ask_and_record(charge, press, bank, SECONDS)
 
-    return Start([Act(ask_and_record, press.receipt_id), recovers()])
+def cancels(charge: ChargeSnapshot) -> Act:
+    """Give up, as the shopper does on the receipt."""
+    return Act(lambda bank: recovery.cancel_for_shopper(charge, Gateways(bank, (bank,)), SECONDS))
+
+
+def ask_and_cancel() -> Start:
+    """The shopper gives up in another tab. The bank tells both what won."""
+    press = purchase(order())
+    charge = protocol.claim(press, Bank(), SECONDS)
+    return Start([asks(press, charge), cancels(charge)])
+
+
+def ask_cancel_and_new_claim() -> Start:
+    """The shopper gives up, and pays the reopened order in a new tab, while the first request is still asking."""
+    token = order({MUG: 1, BOWL: 1})
+    press = purchase(token)
+    charge = protocol.claim(press, Bank(), SECONDS)
+    return Start([asks(press, charge), cancels(charge), pays(purchase(show_again(token.buyer_id)))])
 
 
 def two_workers() -> Start:
@@ -220,11 +240,7 @@ def two_workers() -> Start:
 def cancel_and_success() -> Start:
     """The shopper gives up while the success is being recorded. The bank tells what won."""
     charge = claimed(order())
-
-    def cancel(bank: Bank) -> bool:
-        return recovery.cancel_for_shopper(charge, Gateways(bank, (bank,)), SECONDS)
-
-    return Start([Act(cancel), records(charge, APPROVED)], knows((charge, APPROVED)))
+    return Start([cancels(charge), records(charge, APPROVED)], knows((charge, APPROVED)))
 
 
 def event_and_success() -> Start:
@@ -309,40 +325,116 @@ def late_event_and_refund() -> Start:
     return Start([hears(an_event(charge)), hears(an_event(charge, EventSubject.REFUND))], bank)
 
 
-def _pair(prepare: Callable[[], Start], *ends: str, preemptions: int = 3) -> Pair:
+def _pair(prepare: Callable[[], Start], *ends: str, preemptions: int = 2) -> Pair:
     return Pair(prepare.__name__, prepare, frozenset(tuple(end.split(" | ")) for end in ends), preemptions)
 
 
+def either(one: str, other: str) -> tuple[str, str]:
+    """Return both ends of a pair whose actors are alike."""
+    return f"{one} | {other}", f"{other} | {one}"
+
+
+LEADS_TO_PROCESSING = either("own succeeded", "the other's processing")
+
 PAIRS = (
-    _pair(same_form, preemptions=3),
-    _pair(same_form_declined),
-    _pair(two_tabs, preemptions=3),
-    _pair(two_tabs_declined, preemptions=3),
-    _pair(reverse_baskets, preemptions=3),
-    _pair(reverse_baskets_declined),
-    _pair(last_piece),
-    _pair(same_fingerprint, preemptions=3),
-    _pair(claim_and_put, preemptions=3),
-    _pair(claim_and_success, preemptions=3),
-    _pair(claim_and_decline, preemptions=3),
-    _pair(claim_and_others_decline),
-    _pair(stray_and_claim, preemptions=3),
-    _pair(claim_and_prune),
-    _pair(success_twice),
-    _pair(decline_twice),
-    _pair(success_and_decline),
-    _pair(declines_of_two),
-    _pair(success_and_recovery),
-    _pair(pay_and_recovery),
-    _pair(two_workers),
-    _pair(cancel_and_success),
-    _pair(event_and_success),
-    _pair(event_twice),
-    _pair(two_refunds),
-    _pair(same_refund),
-    _pair(refund_and_recovery),
-    _pair(declined_refund_and_refund),
-    _pair(refund_and_event),
-    _pair(strays_twice),
-    _pair(late_event_and_refund),
-)
+    _pair(same_form, *either("own succeeded", "the other's succeeded"), *LEADS_TO_PROCESSING),
+    _pair(
+        same_form_declined,
+        *either("own declined", "the other's declined"), *either("own declined", "the other's processing"),
+    ),
+    _pair(two_tabs, *either("own succeeded", "the other's succeeded"), *LEADS_TO_PROCESSING),
+    # The second tab may pay the order once the first one was declined.
+    _pair(
+        two_tabs_declined,
+        *either("own declined", "own succeeded"), *either("own declined", "the other's processing"),
+    ),
+    _pair(reverse_baskets, "own succeeded | own succeeded"),
+    _pair(reverse_baskets_declined, "own declined | own declined"),
+    _pair(last_piece, *either("own succeeded", "SoldOut")),
+    _pair(same_fingerprint, *either("own succeeded", "OrderedBefore")),
+    _pair(claim_and_put, "own succeeded | OrderPlaced", "OrderChanged | None"),
+    _pair(claim_and_success, "the other's processing | succeeded", "the other's succeeded | succeeded"),
+    _pair(claim_and_decline, "the other's processing | declined", "own succeeded | declined"),
+    _pair(claim_and_others_decline, "own succeeded | declined"),
+    _pair(stray_and_claim, "own succeeded | declined"),
+    _pair(claim_and_prune, "own succeeded | 1", "own succeeded | 2"),
+    _pair(success_twice, "succeeded | succeeded"),
+    _pair(decline_twice, "declined | declined"),
+    _pair(success_and_decline, "succeeded | succeeded", "declined | declined"),
+    _pair(declines_of_two, "declined | declined"),
+    _pair(success_and_recovery, "succeeded | 0", "succeeded | 1"),
+    _pair(ask_and_recovery, "own succeeded | 0", "own succeeded | 1", "own canceled | 1"),
+    _pair(ask_and_cancel, "own succeeded | True", "own canceled | True"),
+    _pair(two_workers, *either("0", "1")),
+    _pair(cancel_and_success, "True | succeeded"),
+    _pair(event_and_success, "recorded | succeeded"),
+    _pair(event_twice, "recorded | recorded"),
+    _pair(two_refunds, *either("succeeded", "NotRefundable")),
+    _pair(same_refund, "succeeded | succeeded"),
+    _pair(refund_and_recovery, "succeeded | 0", "succeeded | 1"),
+    _pair(declined_refund_and_refund, "declined | NotRefundable", "declined | succeeded"),
+    _pair(refund_and_event, "succeeded | noted", "succeeded | Later", "NotRefundable | recorded"),
+    _pair(strays_twice, "declined | declined"),
+    _pair(late_event_and_refund, "recorded | recorded"),
+)  # fmt: skip
+
+
+# Three actors, for `make soak`
+
+
+def three_tabs() -> Start:
+    token = order()
+    tabs = [token, show_again(token.buyer_id), show_again(token.buyer_id)]
+    return Start([pays(purchase(tab)) for tab in tabs], lambda: Bank(DECLINED, APPROVED))
+
+
+def three_forms() -> Start:
+    token = order()
+    return Start([pays(purchase(token)) for _ in range(3)])
+
+
+def ring_of_baskets() -> Start:
+    """Each order shares one product with each of the others."""
+    third = product()
+    baskets = ({MUG: 1, BOWL: 1}, {BOWL: 1, third: 1}, {third: 1, MUG: 1})
+    return Start([pays(purchase(order(goods))) for goods in baskets])
+
+
+def tabs_and_decline() -> Start:
+    """An earlier charge is declined while two new tabs try to pay the order."""
+    token = order({MUG: 1, BOWL: 1})
+    charge = claimed(token)
+    tabs = [pays(purchase(show_again(token.buyer_id))) for _ in range(2)]
+    return Start([*tabs, records(charge, DECLINED)], knows((charge, DECLINED)))
+
+
+def record_recovery_and_event() -> Start:
+    charge = claimed(order())
+    due()
+    acts = [records(charge, APPROVED), recovers(), hears(an_event(charge))]
+    return Start(acts, knows((charge, APPROVED)))
+
+
+def three_of_one_fingerprint() -> Start:
+    return Start([pays(purchase(order(), email="ada@example.org")) for _ in range(3)])
+
+
+def refunds_and_recovery() -> Start:
+    """Two thirds are being refunded by a request and by a worker, while another two thirds are claimed."""
+    charge = ended(claimed(order({MUG: 3})), APPROVED)
+    part = charge.amount * 2 // 3
+    refund = refunds.claim(charge, part, new_key(), SECONDS)
+    due()
+    settle = Act(lambda bank: refunds.settle(refund, charge, bank, SECONDS))
+    return Start([settle, recovers(), refunds_(charge, part)], knows((charge, APPROVED)))
+
+
+TRIPLES = tuple(
+    _pair(prepare)
+    for prepare in (
+        three_tabs, three_forms, ring_of_baskets, tabs_and_decline, record_recovery_and_event,
+        three_of_one_fingerprint, refunds_and_recovery, ask_cancel_and_new_claim,
+    )
+)  # fmt: skip
+
+BY_NAME = {pair.name: pair for pair in (*PAIRS, *TRIPLES)}

@@ -1,11 +1,11 @@
 """A stage on which actors run the program's own code against PostgreSQL, one statement at a time.
 
-Each actor is a thread with an app context and connections of its own. It stops before every statement, every COMMIT
-and every ROLLBACK, and goes on when the schedule says so. An actor that waits for a lock of another one is found by
+Each actor is a thread with an app context and connections of its own. It stops before every statement, every COMMIT,
+every ROLLBACK and every question to the bank, and goes on when the schedule says so. An actor that waits for a lock of another one is found by
 `pg_blocking_pids`, never by a fixed time. Nothing of the program and nothing of the database is replaced; only the
 bank is (see `bank`).
 
-`Book.post` inserts two rows by one `executemany`, which counts as one statement.
+`book.post` inserts two rows by one `executemany`, which counts as one statement.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,11 @@ PATIENCE = 8.0
 """Seconds after which an actor that neither stops nor is blocked means that the test is broken."""
 
 DEADLOCK = "40P01"
-BLOCKED = "SELECT pid FROM unnest(%s::int[]) AS pid WHERE cardinality(pg_blocking_pids(pid)) > 0"
+BLOCKED = "SELECT pid FROM unnest(%(pids)s::int[]) AS pid WHERE pg_blocking_pids(pid) && %(pids)s::int[]"
+"""Actors that wait for a lock of another actor. Waiting for anybody else, such as a vacuum, ends by itself."""
+
+VACUUM_EVERY = 50
+"""Schedules after which the rows that they left behind are vacuumed."""
 
 
 class Broken(Exception):
@@ -91,9 +95,11 @@ class Stage:
     """The threads, the gates in front of each statement, and two connections that look on."""
 
     def __init__(self, app: Flask, url: str) -> None:
-        self.app, self.deadlocks, self.cut_happened = app, 0, False
+        self.app, self.deadlocks = app, 0
+        self.cut_at: str | None = None
         self._actors: dict[int, Actor] = {}
         self._saved: dict[str, str] = {}
+        self._restored = 0
         self._news: SimpleQueue[Actor] = SimpleQueue()
         self._dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._watcher, self._changer = self._connect(), self._connect()
@@ -138,6 +144,9 @@ class Stage:
     def restore(self, name: str) -> None:
         """Bring back the rows and sequences that `save` kept."""
         self.sql(self._saved[name])
+        self._restored += 1
+        if self._restored % VACUUM_EVERY == 0:
+            self.sql("VACUUM")
 
     # One schedule
 
@@ -146,8 +155,15 @@ class Stage:
 
         The results are in `results`.
         """
-        self.deadlocks, self.cut_happened = 0, False
+        self.deadlocks, self.cut_at = 0, None
         actors = [Actor(number, call) for number, call in enumerate(calls)]
+        try:
+            return self._play(actors, choices, cut)
+        except BaseException:
+            self._abandon(actors)
+            raise
+
+    def _play(self, actors: list[Actor], choices: Sequence[int], cut: Cut | None) -> list[Step]:
         for actor in actors:  # One after the other: they are as far as their first statement, which no lock holds up.
             Thread(target=self._act, args=(actor,), name=f"actor {actor.number}", daemon=True).start()
             self._settle([actor])
@@ -162,6 +178,12 @@ class Stage:
         self.results = [actor.result for actor in actors]
         return steps
 
+    def _abandon(self, actors: list[Actor]) -> None:
+        """Break the actors' connections and let their threads end, so that the next exploration can begin."""
+        self.sql("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [actor.pid for actor in actors])
+        for actor in actors:
+            actor.go.release(1000)
+
     def _take(self, actors: list[Actor], actor: Actor, cut: Cut | None) -> None:
         if cut and (cut.actor, cut.step) == (actor.number, actor.taken):
             self._cut(actor, after=cut.after)
@@ -174,9 +196,9 @@ class Stage:
         self._settle(actors)
 
     def _cut(self, actor: Actor, *, after: bool) -> None:
-        if after and actor.stands_before != "COMMIT":
+        if actor.pid == 0 or (after and actor.stands_before != "COMMIT"):
             return
-        self.cut_happened = True
+        self.cut_at = actor.stands_before
         if after:
             actor.lose_commit = True
         else:
@@ -190,7 +212,7 @@ class Stage:
                 self._hear(self._news.get(timeout=POLL))
                 continue
             except Empty:
-                blocked = self._blocked([actor.pid for actor in running if actor.pid])
+                blocked = self._blocked([actor.pid for actor in actors if actor.pid])
             if self._news.empty():
                 for actor in running:
                     actor.state = State.BLOCKED if actor.pid in blocked else State.RUNS
@@ -205,7 +227,7 @@ class Stage:
 
     def _blocked(self, pids: list[int]) -> set[int]:
         with self._watcher.cursor() as cursor:
-            cursor.execute(BLOCKED, (pids,))
+            cursor.execute(BLOCKED, {"pids": pids})
             return {pid for (pid,) in cursor.fetchall()}
 
     # In the actors' threads
@@ -221,6 +243,13 @@ class Stage:
             del self._actors[get_ident()]
             actor.stands_before, actor.pid = "", 0
             self._news.put(actor)
+
+    def before_question(self, what: str) -> None:
+        """Stop before a question to the bank. No connection is held."""
+        if actor := self._actors.get(get_ident()):
+            actor.pid, actor.stands_before = 0, what
+            self._news.put(actor)
+            actor.go.acquire()
 
     def _gate(self, connection: Connection, what: str) -> None:
         actor = self._actors.get(get_ident())
@@ -242,7 +271,7 @@ class Stage:
         self._gate(connection, "COMMIT")
 
     def _before_rollback(self, connection: Connection) -> None:
-        driver: Any = connection.connection.dbapi_connection
+        driver: Any = None if connection.invalidated else connection.connection.dbapi_connection
         if driver and not driver.closed and driver.info.transaction_status != TRANSACTION_STATUS_IDLE:
             self._gate(connection, "ROLLBACK")
 

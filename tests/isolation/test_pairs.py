@@ -11,3 +11,4 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.xdist_group("i
 def test_every_schedule_keeps_every_promise(stage: Stage, pair: Pair) -> None:
     report = explore(stage, pair)
     print(report)
+    assert set(report.ends) == pair.ends
