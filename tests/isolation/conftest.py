@@ -1,40 +1,10 @@
-"""The stage: a database with a short deadlock timeout, and the program on it."""
-
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from app import create_app
-from app.settings import Settings
-from tests.conftest import migrate
-from tests.factories import SECRET
-from tests.isolation.schedules import SEEDED
-from tests.isolation.stage import Stage, on_stage
-
-# A deadlock shows at once, as 40P01 and not as a lock timeout.
-DATABASE = {"deadlock_timeout": "10ms", "lock_timeout": "6s"}
-
-
-@contextmanager
-def opened(server: Any) -> Iterator[Stage]:
-    """Yield a stage over a new database of this server."""
-    name = server.create()
-    try:
-        for setting, value in DATABASE.items():
-            server.execute(f"""ALTER DATABASE "{name}" SET {setting} = '{value}'""")
-        url = server.url(name)
-        migrate(url)
-        role = server.execute("SELECT current_user")[0][0]
-        server.execute(f"""ALTER ROLE "{role}" IN DATABASE "{name}" SET lock_timeout = '6s'""")
-        with on_stage(create_app(Settings(secret_key=SECRET, database_url=url)), url) as stage:
-            for (table,) in stage.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-                stage.sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
-            stage.save(SEEDED)
-            yield stage
-    finally:
-        server.drop(name)
+from tests.isolation.database import opened
+from tests.isolation.stage import Stage
 
 
 @pytest.fixture(scope="module")

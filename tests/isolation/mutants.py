@@ -20,18 +20,16 @@ charges, refund_rows, lines, orders = rows.charges, refunds.refunds, stock.order
 
 ALWAYS = bindparam("seen", type_=StatusType).is_not(None)
 ANY_STATUS = update(charges).where(charges.c.id == bindparam("charge_id"), ALWAYS)
-ANY_STATUS = ANY_STATUS.values({column: value for column, value in rows.COMPARE_AND_SET._values.items()})
+ANY_STATUS = ANY_STATUS.values(dict(rows.COMPARE_AND_SET._values))
 
 ANY_REFUND_STATUS = (
     update(refund_rows)
     .where(refund_rows.c.id == bindparam("refund_id"), bindparam("seen", type_=RefundStatusType).is_not(None))
-    .values({column: value for column, value in refunds.COMPARE_AND_SET._values.items()})
+    .values(dict(refunds.COMPARE_AND_SET._values))
 )
 
 IN_BASKET_ORDER = (
-    select(lines.c.product_id, lines.c.quantity)
-    .where(lines.c.order_id == bindparam("order_id"))
-    .order_by(lines.c.id)
+    select(lines.c.product_id, lines.c.quantity).where(lines.c.order_id == bindparam("order_id")).order_by(lines.c.id)
 )
 
 FREEZE_ANY_STATE = (
@@ -51,7 +49,11 @@ LEASE_WITHOUT_LOCK = (
     update(charges)
     .where(
         charges.c.id
-        == select(charges.c.id).where(charges.c.ended_at.is_(None)).order_by(charges.c.ask_at).limit(1).scalar_subquery()
+        == select(charges.c.id)
+        .where(charges.c.ended_at.is_(None))
+        .order_by(charges.c.ask_at)
+        .limit(1)
+        .scalar_subquery()
     )
     .values(ask_at=from_now(bindparam("lease")), times_asked=charges.c.times_asked + 1)
     .returning(

@@ -7,12 +7,11 @@ from uuid import uuid4
 
 from sqlalchemy import text
 
-from app.charges import protocol, recovery, refunds, rows, same_order
+from app.charges import protocol, recovery, refunds, same_order
 from app.charges.protocol import Purchase
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import Status
 from app.charges.tokens import Token, new_key
-from app.database import confirmed, transaction
+from app.database import transaction
 from app.gateways.base import Answer, EventSubject, GatewayEvent, GatewayRefund, Gateways
 from app.orders import basket
 from app.webhooks.receive import receive
@@ -325,8 +324,8 @@ def late_event_and_refund() -> Start:
     return Start([hears(an_event(charge)), hears(an_event(charge, EventSubject.REFUND))], bank)
 
 
-def _pair(prepare: Callable[[], Start], *ends: str, preemptions: int = 2) -> Pair:
-    return Pair(prepare.__name__, prepare, frozenset(tuple(end.split(" | ")) for end in ends), preemptions)
+def _pair(prepare: Callable[[], Start], *ends: str) -> Pair:
+    return Pair(prepare.__name__, prepare, frozenset(tuple(end.split(" | ")) for end in ends))
 
 
 def either(one: str, other: str) -> tuple[str, str]:
@@ -436,5 +435,11 @@ TRIPLES = tuple(
         three_of_one_fingerprint, refunds_and_recovery, ask_cancel_and_new_claim,
     )
 )  # fmt: skip
+
+WITH_CUTS = (
+    same_form, two_tabs_declined, claim_and_decline, ask_and_recovery, two_refunds, refund_and_recovery,
+    event_and_success,
+)  # fmt: skip
+"""The pairs in which connections are cut."""
 
 BY_NAME = {pair.name: pair for pair in (*PAIRS, *TRIPLES)}

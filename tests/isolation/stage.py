@@ -1,9 +1,9 @@
 """A stage on which actors run the program's own code against PostgreSQL, one statement at a time.
 
 Each actor is a thread with an app context and connections of its own. It stops before every statement, every COMMIT,
-every ROLLBACK and every question to the bank, and goes on when the schedule says so. An actor that waits for a lock of another one is found by
-`pg_blocking_pids`, never by a fixed time. Nothing of the program and nothing of the database is replaced; only the
-bank is (see `bank`).
+every ROLLBACK and every question to the bank, and goes on when the schedule says so. An actor that waits for a lock of
+another one is found by `pg_blocking_pids`, never by a fixed time. Nothing of the program and nothing of the database is
+replaced; only the bank is (see `bank`).
 
 `book.post` inserts two rows by one `executemany`, which counts as one statement.
 """
@@ -54,11 +54,15 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Cut:
-    """Cut the connection of `actor` at its step number `step`: before it, or (`after`) when its COMMIT has happened."""
+    """Cut the connection of `actor` at its step number `step`: before it, or (`after`) when its COMMIT has happened.
+
+    With `lasting`, every later connection of this actor is cut as well, as if the database were away for it.
+    """
 
     actor: int
     step: int
     after: bool = False
+    lasting: bool = False
 
 
 @dataclass
@@ -97,6 +101,7 @@ class Stage:
     def __init__(self, app: Flask, url: str) -> None:
         self.app, self.deadlocks = app, 0
         self.cut_at: str | None = None
+        self.diverged = False
         self._actors: dict[int, Actor] = {}
         self._saved: dict[str, str] = {}
         self._restored = 0
@@ -131,7 +136,9 @@ class Stage:
 
     def save(self, name: str) -> None:
         """Keep every row under this name, so that `restore` can bring it back."""
-        found = self.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'")
+        found = self.sql(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        )
         tables = [table for (table,) in found]
         copies = "".join(f"CREATE TABLE {name}.{table} AS TABLE public.{table};" for table in tables)
         self.sql(f"DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}; {copies}")
@@ -155,7 +162,7 @@ class Stage:
 
         The results are in `results`.
         """
-        self.deadlocks, self.cut_at = 0, None
+        self.deadlocks, self.cut_at, self.diverged = 0, None, False
         actors = [Actor(number, call) for number, call in enumerate(calls)]
         try:
             return self._play(actors, choices, cut)
@@ -171,8 +178,9 @@ class Stage:
         while runnable := tuple(actor.number for actor in actors if actor.state is State.STANDS):
             before = steps[-1].taken if steps else None
             chosen = choices[len(steps)] if len(steps) < len(choices) else before if before in runnable else runnable[0]
-            if chosen not in runnable:
-                raise RuntimeError(f"actor {chosen} can't go on: the schedule is not reproducible after {steps}")
+            if chosen not in runnable:  # Of two actors that one step releases, PostgreSQL chooses.
+                self.diverged, choices = True, choices[: len(steps)]
+                chosen = before if before in runnable else runnable[0]
             steps.append(Step(runnable, chosen, before, actors[chosen].stands_before))
             self._take(actors, actors[chosen], cut)
         self.results = [actor.result for actor in actors]
@@ -185,8 +193,11 @@ class Stage:
             actor.go.release(1000)
 
     def _take(self, actors: list[Actor], actor: Actor, cut: Cut | None) -> None:
-        if cut and (cut.actor, cut.step) == (actor.number, actor.taken):
-            self._cut(actor, after=cut.after)
+        if cut and cut.actor == actor.number:
+            if cut.step == actor.taken:
+                self._cut(actor, after=cut.after)
+            elif cut.lasting and cut.step < actor.taken:
+                self._cut(actor, after=False)
         actor.taken += 1
         for each in actors:
             if each.state is State.BLOCKED:
@@ -198,7 +209,7 @@ class Stage:
     def _cut(self, actor: Actor, *, after: bool) -> None:
         if actor.pid == 0 or (after and actor.stands_before != "COMMIT"):
             return
-        self.cut_at = actor.stands_before
+        self.cut_at = self.cut_at or actor.stands_before
         if after:
             actor.lose_commit = True
         else:

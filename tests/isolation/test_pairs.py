@@ -1,3 +1,5 @@
+"""Every schedule of statements with at most two preemptions, on PostgreSQL. `make soak` goes further."""
+
 import pytest
 
 from tests.isolation.pairs import PAIRS
@@ -12,3 +14,4 @@ def test_every_schedule_keeps_every_promise(stage: Stage, pair: Pair) -> None:
     report = explore(stage, pair)
     print(report)
     assert set(report.ends) == pair.ends
+    assert report.diverged == 0
