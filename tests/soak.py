@@ -3,6 +3,7 @@
 simulation   every interleaving, also of the scenarios that `make test` has no time for
 random       random runs for so many minutes (--minutes), from a seed (--seed) on
 faults       real faults on real processes, ten times as often as in `make test`
+isolation    every interleaving of statements on PostgreSQL, with more preemptions and three actors
 audit        how long the audit takes for a million payments on PostgreSQL
 """
 
@@ -36,13 +37,18 @@ def faults(given: argparse.Namespace) -> None:
     subprocess.run(command, env=os.environ | {"FAULTS_TIMES": "10"}, stderr=subprocess.DEVNULL, check=True)
 
 
+def isolation(given: argparse.Namespace) -> None:
+    """Raises CalledProcessError. The shop's logs go nowhere."""
+    subprocess.run([sys.executable, "-m", "tests.isolation.soak"], stderr=subprocess.DEVNULL, check=True)
+
+
 def audit(given: argparse.Namespace) -> None:
     """Raises CalledProcessError."""
     subprocess.run([sys.executable, "-m", "tests.faults.million"], check=True)
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "simulation": simulation, "random": random, "faults": faults, "audit": audit,
+    "simulation": simulation, "random": random, "faults": faults, "isolation": isolation, "audit": audit,
 }  # fmt: skip
 
 

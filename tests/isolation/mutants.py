@@ -61,6 +61,9 @@ LEASE_WITHOUT_LOCK = (
     )
 )
 
+# The foreign key of an event or a refund locks its charge FOR KEY SHARE, which FOR UPDATE waits for.
+LOCK_TOO_MUCH = select(*rows.COLUMNS).where(charges.c.id == bindparam("charge_id")).with_for_update()
+
 LIVE_INDEX = "uq_charge_one_live_per_order"
 
 
@@ -120,6 +123,8 @@ MUTANTS = (
     ),
     Mutant("products locked in the order of the basket", "reverse_baskets", "deadlock",
            ((stock, "WANTED", IN_BASKET_ORDER),)),
+    Mutant("a charge locked FOR UPDATE", "two_late_events", "deadlock",
+           ((rows, "LOCK_BY_ID", LOCK_TOO_MUCH),)),
     Mutant("a decline written whatever the status is", "decline_twice", "IntegrityError",
            ((rows, "COMPARE_AND_SET", ANY_STATUS),)),
     Mutant("a success written whatever the status is", "success_twice", "IntegrityError",

@@ -14,7 +14,7 @@ from app.charges.tokens import Token, new_key
 from app.database import transaction
 from app.gateways.base import Answer, EventSubject, GatewayEvent, GatewayRefund, Gateways
 from app.orders import basket
-from app.webhooks.receive import receive
+from app.webhooks import receive as webhooks
 from tests.charges.gateways import APPROVED, DECLINED
 from tests.factories import BOWL, MUG, order, product, purchase, show_again
 from tests.isolation.bank import Bank
@@ -55,7 +55,7 @@ def refunds_(charge: ChargeSnapshot, amount: int) -> Act:
 
 def hears(event: GatewayEvent) -> Act:
     """Receive a webhook of the bank."""
-    return Act(lambda bank: receive(event, bank, SECONDS))
+    return Act(lambda bank: webhooks.receive(event, bank, SECONDS))
 
 
 def an_event(charge: ChargeSnapshot, subject: EventSubject = EventSubject.PAYMENT) -> GatewayEvent:
@@ -253,6 +253,20 @@ def event_twice() -> Start:
     return Start([hears(event), hears(event)], knows((charge, APPROVED)))
 
 
+def two_late_events() -> Start:
+    """Two webhooks of one payment, such as Stripe's charge.succeeded and payment_intent.succeeded.
+
+    Both have read the charge before the request that asked the bank recorded its success.
+    """
+    charge = claimed(order())
+    ended(charge, APPROVED)
+
+    def follows(event: GatewayEvent) -> Act:
+        return Act(lambda bank: webhooks._record(event, bank, charge, webhooks.Facts(APPROVED, [])))
+
+    return Start([follows(an_event(charge)), follows(an_event(charge))], knows((charge, APPROVED)))
+
+
 # Refunds
 
 
@@ -368,6 +382,7 @@ PAIRS = (
     _pair(cancel_and_success, "True | succeeded"),
     _pair(event_and_success, "recorded | succeeded"),
     _pair(event_twice, "recorded | recorded"),
+    _pair(two_late_events, "recorded | recorded"),
     _pair(two_refunds, *either("succeeded", "NotRefundable")),
     _pair(same_refund, "succeeded | succeeded"),
     _pair(refund_and_recovery, "succeeded | 0", "succeeded | 1"),
@@ -414,6 +429,29 @@ def record_recovery_and_event() -> Start:
     return Start(acts, knows((charge, APPROVED)))
 
 
+def tab_record_and_event() -> Start:
+    """The losing tab locks the charge while a request records its success and a webhook brings the same news."""
+    token = order()
+    charge = claimed(token)
+    acts = [pays(purchase(show_again(token.buyer_id))), records(charge, APPROVED), hears(an_event(charge))]
+    return Start(acts, knows((charge, APPROVED)))
+
+
+def refund_event_and_late_record() -> Start:
+    """A late copy of the first outcome arrives while a refund is claimed here and another one was made by hand."""
+    charge = claimed(order({MUG: 3}))
+    paid = ended(charge, APPROVED)
+    by_hand = GatewayRefund(str(uuid4()), charge.amount // 3, "re_1", ours=False)
+
+    def bank() -> Bank:
+        made = knows((charge, APPROVED))()
+        made.by_hand.append(by_hand)
+        return made
+
+    acts = [refunds_(paid, charge.amount // 3), hears(an_event(charge, EventSubject.REFUND)), records(charge, APPROVED)]
+    return Start(acts, bank)
+
+
 def three_of_one_fingerprint() -> Start:
     return Start([pays(purchase(order(), email="ada@example.org")) for _ in range(3)])
 
@@ -432,6 +470,7 @@ TRIPLES = tuple(
     _pair(prepare)
     for prepare in (
         three_tabs, three_forms, ring_of_baskets, tabs_and_decline, record_recovery_and_event,
+        tab_record_and_event, refund_event_and_late_record,
         three_of_one_fingerprint, refunds_and_recovery, ask_cancel_and_new_claim,
     )
 )  # fmt: skip

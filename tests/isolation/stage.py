@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
 from threading import Semaphore, Thread, get_ident
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import psycopg2
@@ -213,7 +213,9 @@ class Stage:
         if after:
             actor.lose_commit = True
         else:
-            self.sql("SELECT pg_terminate_backend(%s, 5000)", actor.pid)
+            self.sql("SELECT pg_terminate_backend(%s)", actor.pid)
+            while self.sql("SELECT FROM pg_stat_activity WHERE pid = %s", actor.pid):
+                sleep(POLL)  # It leaves this view after it has released its locks.
 
     def _settle(self, actors: list[Actor]) -> None:
         """Wait until every actor stands before its next step, has ended or is blocked by another one."""
