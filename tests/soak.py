@@ -5,6 +5,7 @@ It stops at the first failure.
 simulation   every order of the simulated steps, also of the scenarios that are too long for `make test`
 random       random runs for --minutes, starting with --seed
 faults       real faults on real processes, ten times as many as in `make test`
+isolation    every order of statements on PostgreSQL, with more preemptions and three actors
 audit        the duration of the audit of a million payments on PostgreSQL
 """
 
@@ -41,13 +42,18 @@ def faults(given: argparse.Namespace) -> None:
     subprocess.run(command, env=os.environ | {"FAULTS_TIMES": "10"}, stderr=subprocess.DEVNULL, check=True)
 
 
+def isolation(given: argparse.Namespace) -> None:
+    """Raises CalledProcessError. The shop's logs go nowhere."""
+    subprocess.run([sys.executable, "-m", "tests.isolation.soak"], stderr=subprocess.DEVNULL, check=True)
+
+
 def audit(given: argparse.Namespace) -> None:
     """Audit a million payments. Raises CalledProcessError."""
     subprocess.run([sys.executable, "-m", "tests.faults.million"], check=True)
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "simulation": simulation, "random": random, "faults": faults, "audit": audit,
+    "simulation": simulation, "random": random, "faults": faults, "isolation": isolation, "audit": audit,
 }  # fmt: skip
 
 

@@ -92,8 +92,10 @@ BY_KEY_OR_ORDER = select(*COLUMNS).where(
         (charges.c.order_id == LIVE_OF_ORDER) & charges.c.status.in_(_constants(LIVE)),
     )
 )
-LOCK_BY_KEY_OR_ORDER = BY_KEY_OR_ORDER.with_for_update(of=charges)
-LOCK_BY_ID = select(*COLUMNS).where(charges.c.id == bindparam("charge_id")).with_for_update()
+# FOR NO KEY UPDATE (`key_share`): the foreign keys of events and refunds lock their charge FOR KEY SHARE, and two
+# transactions that hold that lock and then ask for FOR UPDATE would deadlock.
+LOCK_BY_KEY_OR_ORDER = BY_KEY_OR_ORDER.with_for_update(of=charges, key_share=True)
+LOCK_BY_ID = select(*COLUMNS).where(charges.c.id == bindparam("charge_id")).with_for_update(key_share=True)
 
 BY_RECEIPT = select(*COLUMNS).where(charges.c.receipt_id == bindparam("receipt_id"))
 

@@ -1,0 +1,232 @@
+"""Explore every schedule of a pair of actors, up to a number of preemptions.
+
+A schedule is a list of actor numbers, one for each statement. A preemption takes the turn from an actor that could go
+on. Nearly all mistakes of this kind show with two of them; three find the rest in bearable time (`make soak`).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from app.charges import recovery
+from app.charges.rows import ChargeSnapshot
+from app.gateways.base import Gateways
+from tests.isolation import invariants
+from tests.isolation.bank import Bank
+from tests.isolation.stage import Broken, Cut, Stage, Step
+
+SEEDED = "seeded"
+"""The name under which the stage keeps the seeded products, with no order and no charge."""
+
+
+REFUSALS = {"OrderedBefore", "NotRefundable", "True", "False"}
+"""How actors may end that are no charges, if a scenario does not list its ends."""
+
+NOTHING = "nothing"
+"""What is cut at a step that holds no connection."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """What one actor does. `receipt_id` is that of its Purchase if it presses Pay."""
+
+    call: Callable[[Bank], Any]
+    receipt_id: str | None = None
+
+
+@dataclass
+class Start:
+    """How a schedule begins: the actors, and a fresh bank for each schedule."""
+
+    acts: list[Act]
+    bank: Callable[[], Bank] = Bank
+
+
+Prepare = Callable[[], Start]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two or more actors. `ends` are all the ways in which they may end, and each must happen in some schedule;
+    empty if they are not listed.
+
+    `preemptions` is the bound in `make test`.
+    """
+
+    name: str
+    prepare: Prepare
+    ends: frozenset[tuple[str, ...]]
+    preemptions: int = 2
+
+
+@dataclass
+class Report:
+    """What was explored: schedules, statements, seconds, and how often each end was seen."""
+
+    name: str
+    preemptions: int
+    schedules: int = 0
+    steps: int = 0
+    cuts: int = 0
+    diverged: int = 0
+    """Schedules that went another way, because PostgreSQL chose between two actors that were released at once."""
+    seconds: float = 0.0
+    ends: Counter[tuple[str, ...]] = field(default_factory=Counter)
+
+    def count(self, steps: list[Step], end: tuple[str, ...], *, cut: bool, diverged: bool) -> None:
+        """Count one schedule."""
+        self.schedules += 1
+        self.steps += len(steps)
+        self.cuts += cut
+        self.diverged += diverged
+        self.ends[end] += 1
+
+    def __str__(self) -> str:
+        cuts = f", {self.cuts} with a cut connection" if self.cuts else ""
+        cuts += f", {self.diverged} diverged" if self.diverged else ""
+        ends = "; ".join(f"{times} × {' | '.join(end)}" for end, times in self.ends.most_common())
+        return (
+            f"{self.name}, {self.preemptions} preemptions: {self.schedules} schedules{cuts}, "
+            f"{self.steps} steps, {self.seconds:.1f} s: {ends}"
+        )
+
+
+def explore(stage: Stage, pair: Pair, preemptions: int | None = None) -> Report:
+    """Run every schedule of the pair. Raises Broken with the first one that breaks a promise."""
+    bound = pair.preemptions if preemptions is None else preemptions
+    start, report = _begin(stage, pair), Report(pair.name, bound)
+    began = monotonic()
+    _every_schedule(stage, pair, start, report, None)
+    report.seconds = monotonic() - began
+    return report
+
+
+def explore_cuts(stage: Stage, pair: Pair, preemptions: int = 0) -> Report:
+    """Cut the connection of one actor at each of its steps, in every schedule; then run recovery to its end.
+
+    A cut before a statement or COMMIT undoes the transaction. After COMMIT, only its answer is lost. Each is done once,
+    and once so that the actor never gets a connection again.
+    """
+    start, report = _begin(stage, pair), Report(pair.name, preemptions)
+    began = monotonic()
+    for actor in range(len(start.acts)):
+        step = 0
+        while cut_at := _every_schedule(stage, pair, start, report, Cut(actor, step)):
+            _every_schedule(stage, pair, start, report, Cut(actor, step, lasting=True))
+            if "COMMIT" in cut_at:
+                _every_schedule(stage, pair, start, report, Cut(actor, step, after=True))
+                _every_schedule(stage, pair, start, report, Cut(actor, step, after=True, lasting=True))
+            step += 1
+    report.seconds = monotonic() - began
+    return report
+
+
+def _begin(stage: Stage, pair: Pair) -> Start:
+    stage.restore(SEEDED)
+    with stage.app.app_context():
+        start = pair.prepare()
+    stage.save("start")
+    return start
+
+
+def _every_schedule(stage: Stage, pair: Pair, start: Start, report: Report, cut: Cut | None) -> set[str]:
+    """Run all schedules. Return the kinds of steps at which the connection was cut."""
+    todo: list[list[int]] = [[]]
+    cut_at: set[str] = set()
+    while todo:
+        choices = todo.pop()
+        steps = _run(stage, pair, start, choices, report, cut)
+        todo += _branches(steps, len(choices), report.preemptions)
+        cut_at |= {stage.cut_at} if stage.cut_at else {NOTHING} if _reached(steps, cut) else set()
+    return cut_at
+
+
+def _reached(steps: list[Step], cut: Cut | None) -> bool:
+    """Return whether the actor came to the step at which to cut, even if it held no connection there."""
+    return cut is not None and sum(step.taken == cut.actor for step in steps) > cut.step
+
+
+def _branches(steps: list[Step], fixed: int, bound: int) -> list[list[int]]:
+    """Return the schedules that leave this one at a later step. Each schedule is returned once in an exploration."""
+    taken = [step.taken for step in steps]
+    used = [0]
+    for step in steps:
+        used.append(used[-1] + step.preempts(step.taken))
+    return [
+        [*taken[:at], other]
+        for at in range(fixed, len(steps))
+        for other in steps[at].runnable
+        if other != taken[at] and used[at] + steps[at].preempts(other) <= bound
+    ]
+
+
+def _run(stage: Stage, pair: Pair, start: Start, choices: list[int], report: Report, cut: Cut | None) -> list[Step]:
+    """Run one schedule and check it."""
+    stage.restore("start")
+    bank = start.bank()
+    bank.gate = stage.before_question
+    steps = stage.run([partial(act.call, bank) for act in start.acts], choices, cut)
+    end = tuple(_end(result, act) for result, act in zip(stage.results, start.acts, strict=True))
+    report.count(steps, end, cut=stage.cut_at is not None, diverged=stage.diverged)
+    try:
+        _check(stage, bank, start, after_cut=cut is not None)
+        if stage.cut_at is None:
+            _check_end(pair, end)
+        else:
+            _check_errors(stage, pair)
+    except Broken as broken:
+        raise Broken(f"{report.name}: {broken}\n{_told(stage, steps, cut)}") from broken
+    return steps
+
+
+def _check(stage: Stage, bank: Bank, start: Start, *, after_cut: bool) -> None:
+    receipts = [act.receipt_id for act in start.acts]
+    invariants.check(stage, bank, receipts, settled=not after_cut)
+    if after_cut:
+        _recover(stage, bank)
+        invariants.check(stage, bank, receipts, settled=True)
+
+
+def _check_end(pair: Pair, end: tuple[str, ...]) -> None:
+    allowed = end in pair.ends if pair.ends else not {word for word in end if word[0].isupper()} - REFUSALS
+    if not allowed:
+        raise Broken(f"ended as it must not: {' | '.join(end)}")
+
+
+def _check_errors(stage: Stage, pair: Pair) -> None:
+    """After a cut an actor may say that the database was away, or what it says without a cut; nothing else."""
+    expected = {word for end in pair.ends for word in end} | {"Unreachable", "ClaimUnknown"}
+    for result in stage.results:
+        if isinstance(result, Exception) and type(result).__name__ not in expected:
+            raise Broken(f"ended as it must not: {result!r}")
+
+
+def _recover(stage: Stage, bank: Bank) -> None:
+    """Let the time pass after which recovery takes over, and run it until nothing is due."""
+    gateways = Gateways(bank, (bank,))
+    for _ in range(3):
+        stage.sql("UPDATE charge SET ask_at = now() - interval '1 s' WHERE ended_at IS NULL")
+        stage.sql("UPDATE refund SET ask_at = now() - interval '1 s' WHERE ended_at IS NULL")
+        with stage.app.app_context():
+            if not recovery.run(gateways, 3.0, 600.0):
+                return
+    raise Broken("recovery finds no end")
+
+
+def _end(result: object, act: Act) -> str:
+    """Return in a few words how an actor ended."""
+    if isinstance(result, ChargeSnapshot):
+        whose = "" if act.receipt_id is None else "own " if result.receipt_id == act.receipt_id else "the other's "
+        return f"{whose}{result.status}"
+    return type(result).__name__ if isinstance(result, Exception) else str(result)
+
+
+def _told(stage: Stage, steps: list[Step], cut: Cut | None) -> str:
+    lines = [f"  {step.taken}: {step.what}" for step in steps]
+    return "\n".join(
+        [f"schedule: {[step.taken for step in steps]}", *([str(cut)] if cut else []), *lines]
+        + [f"actor {number} ended with {result!r}" for number, result in enumerate(stage.results)]
+    )

@@ -1,0 +1,311 @@
+"""A stage on which actors run the program's own code against PostgreSQL, one statement at a time.
+
+Each actor is a thread with an app context and connections of its own. It stops before every statement, every COMMIT,
+every ROLLBACK and every question to the bank, and goes on when the schedule says so. An actor that waits for a lock of
+another one is found by `pg_blocking_pids`, never by a fixed time. Nothing of the program and nothing of the database is
+replaced; only the bank is (see `bank`).
+
+`book.post` inserts two rows by one `executemany`, which counts as one statement.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from queue import Empty, SimpleQueue
+from threading import Semaphore, Thread, get_ident
+from time import monotonic, sleep
+from typing import Any
+
+import psycopg2
+from flask import Flask
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, ExceptionContext, make_url
+
+from app.database import db
+
+POLL = 0.001
+"""Seconds without news after which PostgreSQL is asked who is blocked."""
+
+PATIENCE = 8.0
+"""Seconds after which an actor that neither stops nor is blocked means that the test is broken."""
+
+DEADLOCK = "40P01"
+BLOCKED = "SELECT pid FROM unnest(%(pids)s::int[]) AS pid WHERE pg_blocking_pids(pid) && %(pids)s::int[]"
+"""Actors that wait for a lock of another actor. Waiting for anybody else, such as a vacuum, ends by itself."""
+
+VACUUM_EVERY = 50
+"""Schedules after which the rows that they left behind are vacuumed."""
+
+
+class Broken(Exception):
+    """A promise was broken. The text tells which one, and the schedule that did it."""
+
+
+class State(Enum):
+    """Where an actor is. Only one that stands before a statement can be told to go on."""
+
+    STANDS = auto()
+    RUNS = auto()
+    BLOCKED = auto()
+    ENDED = auto()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Cut the connection of `actor` at its step number `step`: before it, or (`after`) when its COMMIT has happened.
+
+    With `lasting`, every later connection of this actor is cut as well, as if the database were away for it.
+    """
+
+    actor: int
+    step: int
+    after: bool = False
+    lasting: bool = False
+
+
+@dataclass
+class Actor:
+    """One thread. `result` is what its code returned, or the exception that it raised."""
+
+    number: int
+    call: Callable[[], Any]
+    state: State = State.RUNS
+    pid: int = 0
+    stands_before: str = ""
+    taken: int = 0
+    result: Any = None
+    go: Semaphore = field(default_factory=lambda: Semaphore(0))
+    driver: Any = None
+    lose_commit: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One choice of the schedule: who could go on, who did, who had gone before, and what was done."""
+
+    runnable: tuple[int, ...]
+    taken: int
+    before: int | None
+    what: str
+
+    def preempts(self, actor: int) -> bool:
+        """Return whether choosing this actor here takes the turn from one that could go on."""
+        return self.before in self.runnable and actor != self.before
+
+
+class Stage:
+    """The threads, the gates in front of each statement, and two connections that look on."""
+
+    def __init__(self, app: Flask, url: str) -> None:
+        self.app, self.deadlocks = app, 0
+        self.cut_at: str | None = None
+        self.diverged = False
+        self._actors: dict[int, Actor] = {}
+        self._saved: dict[str, str] = {}
+        self._restored = 0
+        self._news: SimpleQueue[Actor] = SimpleQueue()
+        self._dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        self._watcher, self._changer = self._connect(), self._connect()
+        with app.app_context():
+            self.engine = db.engine
+        event.listen(self.engine, "before_cursor_execute", self._before_statement)
+        event.listen(self.engine, "commit", self._before_commit)
+        event.listen(self.engine, "rollback", self._before_rollback)
+        event.listen(self.engine, "handle_error", self._note_deadlock)
+
+    def _connect(self) -> Any:
+        connection = psycopg2.connect(self._dsn)
+        connection.autocommit = True
+        return connection
+
+    def close(self) -> None:
+        """Close every connection, so that the database can be dropped."""
+        self.engine.dispose()
+        self._watcher.close()
+        self._changer.close()
+
+    # What the database holds
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run SQL outside of every transaction, without the program."""
+        with self._changer.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def save(self, name: str) -> None:
+        """Keep every row under this name, so that `restore` can bring it back."""
+        found = self.sql(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        )
+        tables = [table for (table,) in found]
+        copies = "".join(f"CREATE TABLE {name}.{table} AS TABLE public.{table};" for table in tables)
+        self.sql(f"DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}; {copies}")
+        sequences = self.sql("SELECT sequencename, coalesce(last_value, 0) FROM pg_sequences")
+        reset = "".join(f"SELECT setval('{sequence}', {last + 1}, false);" for sequence, last in sequences)
+        refill = "".join(f"DELETE FROM {table}; INSERT INTO {table} SELECT * FROM {name}.{table};" for table in tables)
+        # As a replica, so that no trigger refuses it. For a few rows, DELETE is faster than TRUNCATE.
+        self._saved[name] = f"SET session_replication_role = replica; {refill} {reset} RESET session_replication_role"
+
+    def restore(self, name: str) -> None:
+        """Bring back the rows and sequences that `save` kept."""
+        self.sql(self._saved[name])
+        self._restored += 1
+        if self._restored % VACUUM_EVERY == 0:
+            self.sql("VACUUM")
+
+    # One schedule
+
+    def run(self, calls: Sequence[Callable[[], Any]], choices: Sequence[int], cut: Cut | None = None) -> list[Step]:
+        """Run the calls, one actor each: first by `choices`, then each as far as it gets. Return the steps taken.
+
+        The results are in `results`.
+        """
+        self.deadlocks, self.cut_at, self.diverged = 0, None, False
+        actors = [Actor(number, call) for number, call in enumerate(calls)]
+        try:
+            return self._play(actors, choices, cut)
+        except BaseException:
+            self._abandon(actors)
+            raise
+
+    def _play(self, actors: list[Actor], choices: Sequence[int], cut: Cut | None) -> list[Step]:
+        for actor in actors:  # One after the other: they are as far as their first statement, which no lock holds up.
+            Thread(target=self._act, args=(actor,), name=f"actor {actor.number}", daemon=True).start()
+            self._settle([actor])
+        steps: list[Step] = []
+        while runnable := tuple(actor.number for actor in actors if actor.state is State.STANDS):
+            before = steps[-1].taken if steps else None
+            chosen = choices[len(steps)] if len(steps) < len(choices) else before if before in runnable else runnable[0]
+            if chosen not in runnable:  # Of two actors that one step releases, PostgreSQL chooses.
+                self.diverged, choices = True, choices[: len(steps)]
+                chosen = before if before in runnable else runnable[0]
+            steps.append(Step(runnable, chosen, before, actors[chosen].stands_before))
+            self._take(actors, actors[chosen], cut)
+        self.results = [actor.result for actor in actors]
+        return steps
+
+    def _abandon(self, actors: list[Actor]) -> None:
+        """Break the actors' connections and let their threads end, so that the next exploration can begin."""
+        self.sql("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [actor.pid for actor in actors])
+        for actor in actors:
+            actor.go.release(1000)
+
+    def _take(self, actors: list[Actor], actor: Actor, cut: Cut | None) -> None:
+        if cut and cut.actor == actor.number:
+            if cut.step == actor.taken:
+                self._cut(actor, after=cut.after)
+            elif cut.lasting and cut.step < actor.taken:
+                self._cut(actor, after=False)
+        actor.taken += 1
+        for each in actors:
+            if each.state is State.BLOCKED:
+                each.state = State.RUNS  # Perhaps this step releases it.
+        actor.state = State.RUNS
+        actor.go.release()
+        self._settle(actors)
+
+    def _cut(self, actor: Actor, *, after: bool) -> None:
+        if actor.pid == 0 or (after and actor.stands_before != "COMMIT"):
+            return
+        self.cut_at = self.cut_at or actor.stands_before
+        if after:
+            actor.lose_commit = True
+        else:
+            self.sql("SELECT pg_terminate_backend(%s)", actor.pid)
+            while self.sql("SELECT FROM pg_stat_activity WHERE pid = %s", actor.pid):
+                sleep(POLL)  # It leaves this view after it has released its locks.
+
+    def _settle(self, actors: list[Actor]) -> None:
+        """Wait until every actor stands before its next step, has ended or is blocked by another one."""
+        give_up = monotonic() + PATIENCE
+        while running := [actor for actor in actors if actor.state in (State.RUNS, State.BLOCKED)]:
+            try:
+                self._hear(self._news.get(timeout=POLL))
+                continue
+            except Empty:
+                blocked = self._blocked([actor.pid for actor in actors if actor.pid])
+            if self._news.empty():
+                for actor in running:
+                    actor.state = State.BLOCKED if actor.pid in blocked else State.RUNS
+                runs = any(actor.state is State.RUNS for actor in running)
+                if not runs and any(actor.state is State.STANDS for actor in actors):
+                    return  # Otherwise it is a deadlock, which PostgreSQL is about to end.
+            if monotonic() > give_up:
+                raise RuntimeError(f"no progress: {[(each.number, each.state, each.stands_before) for each in actors]}")
+
+    def _hear(self, actor: Actor) -> None:
+        actor.state = State.ENDED if actor.stands_before == "" else State.STANDS
+
+    def _blocked(self, pids: list[int]) -> set[int]:
+        with self._watcher.cursor() as cursor:
+            cursor.execute(BLOCKED, {"pids": pids})
+            return {pid for (pid,) in cursor.fetchall()}
+
+    # In the actors' threads
+
+    def _act(self, actor: Actor) -> None:
+        self._actors[get_ident()] = actor
+        try:
+            with self.app.app_context():
+                actor.result = actor.call()
+        except Exception as error:
+            actor.result = error
+        finally:
+            del self._actors[get_ident()]
+            actor.stands_before, actor.pid = "", 0
+            self._news.put(actor)
+
+    def before_question(self, what: str) -> None:
+        """Stop before a question to the bank. No connection is held."""
+        if actor := self._actors.get(get_ident()):
+            actor.pid, actor.stands_before = 0, what
+            self._news.put(actor)
+            actor.go.acquire()
+
+    def _gate(self, connection: Connection, what: str) -> None:
+        actor = self._actors.get(get_ident())
+        if actor is None:
+            return
+        actor.driver = connection.connection.dbapi_connection
+        actor.pid, actor.stands_before = actor.driver.info.backend_pid, what
+        self._news.put(actor)
+        actor.go.acquire()
+        if actor.lose_commit:
+            actor.lose_commit = False
+            actor.driver.commit()
+            actor.driver.close()  # SQLAlchemy's COMMIT now fails: that of the server has happened.
+
+    def _before_statement(self, connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+        self._gate(connection, _short(statement))
+
+    def _before_commit(self, connection: Connection) -> None:
+        self._gate(connection, "COMMIT")
+
+    def _before_rollback(self, connection: Connection) -> None:
+        driver: Any = None if connection.invalidated else connection.connection.dbapi_connection
+        if driver and not driver.closed and driver.info.transaction_status != TRANSACTION_STATUS_IDLE:
+            self._gate(connection, "ROLLBACK")
+
+    def _note_deadlock(self, context: ExceptionContext) -> None:
+        self.deadlocks += getattr(context.original_exception, "pgcode", None) == DEADLOCK
+
+
+def _short(statement: str) -> str:
+    """Return the first words and the table of a statement, for reports."""
+    words = statement.split()
+    if words[0] == "SELECT":
+        words = ["SELECT", words[words.index("FROM") + 1] if "FROM" in words else words[1]]
+        return " ".join(words) + (" FOR UPDATE" if "FOR UPDATE" in statement else "")
+    return " ".join(words[: 2 if words[0] == "UPDATE" else 3])
+
+
+@contextmanager
+def on_stage(app: Flask, url: str) -> Iterator[Stage]:
+    """Yield a stage over a database that nobody else uses."""
+    stage = Stage(app, url)
+    try:
+        yield stage
+    finally:
+        stage.close()

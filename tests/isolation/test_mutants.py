@@ -1,0 +1,15 @@
+"""What the exploration is able to find: each defence that is taken away is missed in some schedule."""
+
+import pytest
+
+from tests.isolation.mutants import MUTANTS, Mutant
+from tests.isolation.stage import Stage
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.xdist_group("isolation")]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_each_mutant_is_caught(stage: Stage, mutant: Mutant) -> None:
+    caught = mutant.caught(stage)
+    print(caught)
+    assert mutant.says in caught.splitlines()[0] if caught else False, caught or "it survived"
