@@ -1,9 +1,9 @@
 """A small bank for simulations. It can ignore keys, and its connection can fail.
 
 It replaces the bank and the HTTP client of the program's gateway, so it proves nothing about either: there are no
-sockets, no time-outs in real time, and no requests in the bank's own format. What it does is what the program expects
-from a gateway: `tests/gateways/test_contract.py` tests the real gateways for it. It answers each question at once and
-completely, or as its fate says.
+sockets, no time-outs in real time, and no requests in the bank's own format. It behaves as the program expects
+of a gateway; `tests/gateways/test_contract.py` tests that of the real gateways. A webhook is a finished event here, so
+its signature and its parsing are not tested either.
 
 The schedule decides what happens to each question (its *fate*):
 
@@ -207,7 +207,7 @@ class SimulatedGateway:
 
 
 def event(key: str, answer: Answer) -> GatewayEvent:
-    """Return the event that the bank sender by itself when something has happened under this key."""
+    """Return the event that the bank sends after something has happened under this key."""
     return GatewayEvent(
         f"event {key} {answer.outcome}", "payment", EventSubject.PAYMENT, datetime(2030, 1, 1, tzinfo=UTC), key=key
     )

@@ -8,7 +8,7 @@ A step is atomic: a transaction that has begun is committed or rolled back befor
 BEGIN IMMEDIATE allows nothing else. A crash needs no step of its own: a process that is killed before a step is an
 actor that never continues, and a process that is killed within a transaction leaves nothing behind.
 
-What runs here is the program's own code of `app.charges` (protocol, recovery, refunds), `app.orders`, `app.ledger`,
+The stage runs the program's own code of `app.charges` (protocol, recovery, refunds), `app.orders`, `app.ledger`,
 the outbox of `app.mail` and `app.webhooks.receive`, with its own SQL statements and schema. In the scenarios with a
 payment page, the real gateway to the provider runs too.
 
@@ -17,8 +17,10 @@ ids, the bank or the provider, the database (SQLite in memory, one whole transac
 forms, HTTP and the signatures of tokens and webhooks are not part of it.
 
 So the stage can't show what happens if single statements and locks of PostgreSQL interleave, if a database does not
-answer at all, if a COMMIT takes effect after its connection was lost, or after a restore or a failover. Other tests
-cover these.
+answer at all, if a COMMIT takes effect after its connection was lost, or after a restore or a failover.
+
+`tests/isolation` interleaves the statements of a few actors on PostgreSQL. `tests/faults` tries lost commits and a
+silent standby on real servers.
 """
 
 import sys

@@ -36,7 +36,7 @@ PENDING = {
 
 
 class LossyConnection(sqlite3.Connection):
-    """The connection to the storage."""
+    """A connection that can lose the answer to a COMMIT."""
 
     lose_answer = False
     """True if the next COMMIT happens but its answer is lost."""
@@ -71,10 +71,10 @@ class Storage:
         prepare_sqlite(self.engine)
 
     def _open(self) -> LossyConnection:
-        wire = sqlite3.connect(":memory:", factory=LossyConnection, isolation_level=None)
-        wire.execute("PRAGMA page_size = 1024")
-        wire.create_function("strftime", 3, self._strftime)
-        return wire
+        connection = sqlite3.connect(":memory:", factory=LossyConnection, isolation_level=None)
+        connection.execute("PRAGMA page_size = 1024")
+        connection.create_function("strftime", 3, self._strftime)
+        return connection
 
     def _strftime(self, _format: str, _now: str, modifier: str) -> str:
         """Replace SQLite's strftime: return our "now" plus the modifier's seconds, with milliseconds."""

@@ -82,10 +82,10 @@ class Explorer:
         self.seen: dict[Any, int] = {}
         self.graph: list[list[int]] = []
         self.checked: set[tuple[int, int]] = set()
-        self.checked_at_rest: set[int] = set()
+        self.checked_after_recovery: set[int] = set()
 
     def run(self) -> Report:
-        """Explore everything. Raises BrokenSchedule at the first schedule that breaks anything."""
+        """Explore everything. Raises BrokenSchedule at the first schedule that breaks an invariant."""
         began = perf_counter()
         self.stage.begin()
         first = self.known.here()
@@ -94,7 +94,7 @@ class Explorer:
         while waiting:
             waiting.extend(self._expand(waiting.popleft()))
         report = self.report
-        report.states, report.power_cuts = len(self.graph), len(self.checked_at_rest)
+        report.states, report.power_cuts = len(self.graph), len(self.checked_after_recovery)
         report.steps = sum(map(len, self.graph))
         report.ways = ways(self.graph)
         report.seconds = perf_counter() - began
@@ -128,8 +128,8 @@ class Explorer:
             after = self.known.after(state, choice)
             assert after is not None
             invariants.check_step(self.stage.scenario, self.known.facts[state.stored], self.known.facts[after.stored])
-            if (name := self.known.same_stored(after.stored)) not in self.checked_at_rest:
-                self.checked_at_rest.add(name)
+            if (name := self.known.same_stored(after.stored)) not in self.checked_after_recovery:
+                self.checked_after_recovery.add(name)
                 invariants.check_after_recovery(self.stage)
         return after
 
@@ -153,7 +153,7 @@ class Explorer:
         self.report.schedules += 1
         if self.known.here() != state:
             differs = self.known.difference(state, self.known.here())
-            raise AssertionError(f"{self._schedule(state)} leads to another state than was foreseen: {differs}")
+            raise AssertionError(f"{self._schedule(state)} does not lead to the expected state: {differs}")
 
     def _schedule(self, state: State) -> Schedule:
         found: Schedule = []
@@ -172,7 +172,7 @@ class Explorer:
 
 
 def ways(graph: list[list[int]]) -> int | None:
-    """Return how many ways lead from the first state to an end, or None if there is a circle."""
+    """Return the number of paths from the first state to an end, or None if there is a cycle."""
     counts: list[int | None] = [None] * len(graph)
     entered, path = [False] * len(graph), [0]
     while path:

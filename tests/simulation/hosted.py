@@ -1,8 +1,9 @@
 """A provider with its own payment page, in a simulation.
 
-The program's own gateway uses the provider's real library. Our stand-in for the provider answers it without sockets.
-Every request is a step with the same fates as a question to the bank. If a request fails before anything was done
-(`before`), the provider stores that answer under its key, as the real one does.
+The program's own gateway runs with the provider's real library. A stand-in of ours replaces the provider, and there are
+no sockets. So this shows nothing about the provider itself. Every request is a step with the same fates as a question
+to the bank. If a request fails before anything was done (`before`), the provider stores that answer under its key, as
+the real one does.
 """
 
 from bisect import insort
@@ -63,7 +64,7 @@ class Question(NamedTuple):
 
 @dataclass
 class Books(State):
-    """What the provider stores, with our clock. The same schedule always gets the same names."""
+    """The records of the provider, with our clock. The same schedule always gets the same ids."""
 
     clock: Callable[[], float] = lambda: 0.0
     named: int = 0

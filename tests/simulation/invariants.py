@@ -36,7 +36,10 @@ class Row(NamedTuple):
 
 @dataclass
 class Facts:
-    """What is stored, as far as it is checked. `taken` counts how often money was taken, by key."""
+    """The stored rows that are checked, and the bank's records.
+
+    `taken` counts how often money was taken, by key. `held` is the number of questions that the network holds back.
+    """
 
     charges: dict[int, Row]
     taken: Counter[str]
@@ -45,7 +48,7 @@ class Facts:
 
 @dataclass
 class Situation:
-    """Where an actor is, or (if `at` is None) what it was told in the end."""
+    """The position of an actor, or its result if it has ended (then `at` is None)."""
 
     at: NextStep | None
     asked: str
@@ -77,7 +80,7 @@ def check_step(scenario: Scenario, before: Facts, now: Facts) -> None:
 
 
 def _charges_are_kept(before: dict[int, Row], now: dict[int, Row]) -> None:
-    """A charge stays, with its key and receipt. If it has ended, its status never changes."""
+    """Check that each charge still exists, with its key and receipt id, and that an ended one has the same status."""
     for was in before.values():
         is_ = now.get(was.id)
         if is_ is None or is_[:4] != was[:4]:
@@ -95,7 +98,7 @@ def _one_live_charge(now: dict[int, Row]) -> None:
 
 
 def _money_moved_once(scenario: Scenario, now: Facts) -> None:
-    """Money is only taken for a charge that was claimed before, and once for an order."""
+    """Check that money was taken only for claimed charges, and at most once per order."""
     order_of = {row.key: row.order_id for row in now.charges.values()}
     by_order: Counter[int] = Counter()
     for key, times in now.taken.items():
@@ -113,7 +116,7 @@ def without_dashes(key: str) -> str:
 
 
 def check_told(scenario: Scenario, situation: Situation, now: Facts) -> None:
-    """What an actor was told in the end must be true now and at any later time."""
+    """Check that the result of an actor that has ended is true now. The caller repeats this in later states."""
     if situation.error:
         raise Broken(f"failed: {situation.error!r}") from situation.error
     if isinstance(situation.result, Refused):
@@ -123,7 +126,7 @@ def check_told(scenario: Scenario, situation: Situation, now: Facts) -> None:
 
 
 def check_own_receipt(situation: Situation, now: Facts) -> None:
-    """A form that is claimed leads to its own charge. Check this when an actor has just been redirected."""
+    """Check that a claimed form leads to its own charge. Call this when the actor has just been redirected."""
     told = situation.result
     if not isinstance(told, Redirected):
         return
@@ -132,7 +135,7 @@ def check_own_receipt(situation: Situation, now: Facts) -> None:
 
 
 def check_lookups(scenario: Scenario, situations: list[Situation]) -> None:
-    """No two workers look up the same row at the same time."""
+    """Check that no two workers look up the same row at the same time."""
     rows = sum(situation.result.rows for situation in situations if isinstance(situation.result, LookedUp))
     if scenario.most_lookups is not None and rows > scenario.most_lookups:
         raise Broken(f"recovery looked up {rows} rows where one lookup is enough")

@@ -1,10 +1,10 @@
-"""What is known of a scenario so far: the states that it can reach, and what each step does.
+"""The knowledge about a scenario so far: the states that it can reach, and the effect of each step.
 
-A state consists of what is stored (with the bank's books), where each actor is, and how often things can still fail.
-What a step does depends only on what is stored and on where its actor is. So each such pair is played once, however
-many states share it. To play it, the storage is restored, and the actor takes its own earlier steps again, each from
-what was stored at that time. If that leads to another place than expected, the state lacks something, which is an
-error.
+A state consists of the stored rows (with the bank's records), the position of each actor, and how many more failures
+are allowed. The effect of a step depends only on the stored rows and on the position of its actor. So each such pair is
+played once, however many states share it. To play it, the storage is restored, and the actor takes its own earlier
+steps again, each with the rows that were stored at that time. If the actor does not reach the expected position, the
+state lacks something. Then AssertionError is raised.
 """
 
 from itertools import permutations
@@ -18,7 +18,7 @@ from tests.simulation.invariants import Facts, Situation, facts
 
 
 class State(NamedTuple):
-    """One moment, as numbers that Knowledge gives. `positions` has the order of the scenario's actors."""
+    """A state, as numbers that Knowledge gives. `positions` has the order of the scenario's actors."""
 
     stored: int
     positions: tuple[int, ...]
@@ -27,14 +27,14 @@ class State(NamedTuple):
 
 
 class Way(NamedTuple):
-    """The steps that lead an actor to where it is: what was stored before each, and its fate."""
+    """The steps that lead an actor to its position: the number of the rows stored before each, and its fate."""
 
     actor: str
     steps: tuple[tuple[int, str], ...]
 
 
 class Knowledge:
-    """Numbers for texts, and what else is known of each."""
+    """Gives each text (stored rows, or an actor's position) a number, and keeps what is known about it."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -43,7 +43,7 @@ class Knowledge:
         self.facts: dict[int, Facts] = {}
         self.situations: dict[int, Situation] = {}
         self.effects: dict[tuple[int, int, str], tuple[int, int]] = {}
-        """What is stored after a step, and where its actor is then."""
+        """By cause of a step: the numbers of the rows stored after it, and of its actor's position."""
         self.saved: dict[int, Saved] = {}
         """By number: the saved storage, to continue from."""
         self.ways: dict[int, Way] = {}
@@ -59,7 +59,7 @@ class Knowledge:
         return State(self.stored(), positions, self.stage.bank_faults, self.stage.storage_faults)
 
     def stored(self) -> int:
-        """Return the number of what is stored now."""
+        """Return the number of the rows that are stored now."""
         number = self._number(stored_in(self.stage))
         if number not in self.facts:
             self.facts[number] = facts(self.stage)
@@ -67,7 +67,7 @@ class Knowledge:
         return number
 
     def position(self, actor: Actor) -> int:
-        """Return the number of where this actor is now."""
+        """Return the number of this actor's position."""
         number = self._number(repr(position_of(actor)))
         if number not in self.situations:
             self.situations[number] = Situation.of(actor)
@@ -75,7 +75,7 @@ class Knowledge:
         return number
 
     def get_to(self, stored: int, position: int) -> Actor:
-        """Bring one actor, alone on the stage, to where it was, with this stored."""
+        """Bring one actor, alone on the stage, to this position, with these stored rows."""
         stage, way = self.stage, self.ways[position]
         actor = stage.begin_alone(way.actor)
         for before, fate in way.steps:
@@ -83,7 +83,7 @@ class Knowledge:
             actor.resume(fate)
         stage.restore(self.saved[stored])
         if self.position(actor) != position:
-            raise AssertionError(f"{way} leads elsewhere than to {self.texts[position]}")
+            raise AssertionError(f"{way} does not lead to {self.texts[position]}")
         return actor
 
     def _number(self, text: str) -> int:
@@ -127,14 +127,14 @@ class Knowledge:
         positions = list(state.positions)
         bank, storage = state.bank_faults, state.storage_faults
         if choice.actor != "network":
-            who = self.names.index(choice.actor)
-            at = self._at(positions[who])
+            index = self.names.index(choice.actor)
+            at = self._at(positions[index])
             bank, storage = bank - at.uses_bank_fault(choice.fate), storage - at.uses_storage_fault(choice.fate)
-            positions[who] = effect[1]
+            positions[index] = effect[1]
         return State(effect[0], tuple(positions), bank, storage)
 
     def play(self, state: State, choice: Choice) -> None:
-        """Play a new step and record what it does."""
+        """Play a new step and record its effect."""
         cause = self._cause(state, choice)
         stored, position, fate = cause
         if choice.actor == "network":
@@ -151,8 +151,8 @@ class Knowledge:
         self.effects[cause] = self.stored(), self.position(actor)
 
     def _cause(self, state: State, choice: Choice) -> tuple[int, int, str]:
-        situations = state.positions[self.names.index(choice.actor)] if choice.actor != "network" else -1
-        return state.stored, situations, choice.fate
+        position = state.positions[self.names.index(choice.actor)] if choice.actor != "network" else -1
+        return state.stored, position, choice.fate
 
     def difference(self, one: State, other: State) -> list[tuple[str, str]]:
         """Return what differs between two states, as texts."""

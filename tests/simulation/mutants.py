@@ -23,7 +23,11 @@ Patch = tuple[object, str, Any]
 
 @dataclass(frozen=True)
 class Mutant:
-    """`scenario` is the one that catches it. `schema` changes a statement of the schema, or removes it ("")."""
+    """A broken version of the program.
+
+    `scenario` is the name of the scenario that catches it. `schema` changes each statement of the schema, or removes it
+    by returning "". `changes` changes fields of the scenario.
+    """
 
     name: str
     scenario: str
@@ -46,9 +50,10 @@ class Mutant:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
+        """Break the program until the block ends."""
         with ExitStack() as stack:
-            for where, name, stand_in in self.patches:
-                stack.enter_context(patch.object(where, name, stand_in))
+            for owner, name, replacement in self.patches:
+                stack.enter_context(patch.object(owner, name, replacement))
             yield
 
 
@@ -57,17 +62,18 @@ WORKERS, TWINS, TABS, OTHER = "workers", "twins", "tabs", "other card"
 MUTANTS = (
     Mutant("claims only after it has asked", TABS, ((protocol, "pay", broken.ask_then_claim),)),
     Mutant("token not unique", OTHER, schema=broken.without(", \n\tCONSTRAINT uq_charge_key UNIQUE (\"key\")")),
-    Mutant("no index of one live charge an order", TABS, schema=broken.without("uq_charge_one_live_per_order")),
+    Mutant("no index of one live charge per order", TABS, schema=broken.without("uq_charge_one_live_per_order")),
     Mutant("compare-and-set dropped", WORKERS, ((rows, "COMPARE_AND_SET", broken.CAS_DROPPED),)),
     Mutant("compare-and-set and triggers dropped", WORKERS, ((rows, "COMPARE_AND_SET", broken.CAS_DROPPED),),
            schema=broken.without(broken.NO_TRIGGERS)),
     Mutant("a refused connection on a retry means nothing was sent", WORKERS,
            ((protocol, "ask", broken.refused_is_always_nothing_sent),)),
     Mutant("no answer means declined", WORKERS, ((protocol, "ask", broken.no_answer_is_declined),)),
-    Mutant("the bank's cancel is no tombstone", WORKERS, changes={"fences": False}),
+    Mutant("the bank's cancel does not fence the key", WORKERS, changes={"fences": False}),
     Mutant("recovery cancels in the books only", WORKERS, ((recovery, "cancel", broken.cancels_in_the_books_only),)),
-    Mutant("recovery takes no answer for no charge", WORKERS, ((recovery, "find_out", broken.no_answer_is_canceled),)),
-    Mutant("expired and given up in the books only", "confirm",
+    Mutant("recovery takes a missing answer for no charge", WORKERS,
+           ((recovery, "find_out", broken.no_answer_is_canceled),)),
+    Mutant("expired and given up payments are canceled in the books only", "confirm",
            ((recovery, "cancel", broken.cancels_in_the_books_only),), changes={"bank_faults": 0}),
     Mutant("the key is not sent on", WORKERS, ((protocol, "ask", broken.another_key),)),
     Mutant("a new key on retry", WORKERS, ((protocol, "ask", broken.new_key_on_retry),)),
@@ -75,8 +81,8 @@ MUTANTS = (
     Mutant("stock taken when it is paid, not when it is claimed", "last item",
            ((stock, "reserve", broken.reserves_nothing), (stock, "give_back", broken.nothing),
             (outcomes, "follow", broken.reserves_when_paid))),
-    Mutant("the whole request again after a conflict", OTHER, ((protocol, "pay", broken.again_until_it_wins),)),
-    Mutant("the loser asks as well", "twins, keys ignored", ((protocol, "pay", broken.the_loser_asks_too),)),
+    Mutant("the whole request is repeated after a conflict", OTHER, ((protocol, "pay", broken.again_until_it_wins),)),
+    Mutant("the losing request asks too", "twins, keys ignored", ((protocol, "pay", broken.the_loser_asks_too),)),
     Mutant("recovery takes no lease", "one look", ((recovery, "LEASE_CHARGE", broken.NO_LEASE),)),
     Mutant("token forgotten after a day", "much later",
            ((protocol, "claim", broken.forgets_old_tokens), (arrivals, "record_repeat", broken.no_short_cut)),
@@ -90,7 +96,7 @@ MUTANTS = (
     Mutant("doubt frees the order", TABS, ((protocol, "record_doubt", broken.doubt_frees_the_order),)),
     Mutant("a claim without an answer is taken for granted", "workers, storage",
            ((protocol, "claim", broken.unknown_claim_counts_as_committed),)),
-    Mutant("a claim found by its probe is asked about though recovery was there", "workers, storage",
+    Mutant("a claim is asked for although recovery has handled it", "workers, storage",
            ((protocol, "pay", broken.asks_though_recovery_was_there),), changes={"bank_faults": inf}),
     Mutant("late money is ignored", "two-faced", ((outcomes, "ended_before", broken.ignores_late_money),)),
     Mutant("what has ended is recorded again", "refusal", ((protocol, "record_within", broken.records_onto_anything),),

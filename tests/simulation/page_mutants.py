@@ -1,4 +1,7 @@
-"""Broken versions of the gateway to a provider with its own page, and of the protocol where only that page shows it."""
+"""Broken versions of the gateway to a provider with its own page.
+
+Some break the protocol in a way that shows only with such a page.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -32,11 +35,11 @@ def cancels_without_reading_the_answer(self: Any, payment: Payment, timeout: flo
 
 
 PAGE_MUTANTS = (
-    Mutant("not sent, so canceled, though recovery has asked", "page, twins",
+    Mutant("not sent, so canceled, although recovery has asked", "page, twins",
            ((protocol, "ask", not_sent_for_every_request),)),
-    Mutant("given up in the books only, the page stays open", "page, given up",
+    Mutant("given up in the books only; the page stays open", "page, given up",
            ((recovery, "cancel", cancels_in_the_books_only),), changes={"bank_faults": 0}),
-    Mutant("what was ended is canceled, though it was paid", "page, given up",
+    Mutant("an ended session counts as canceled although it was paid", "page, given up",
            ((StripeGateway, "cancel", cancels_without_reading_the_answer),), changes={"bank_faults": 0}),
     Mutant("a new key each time the request is repeated", "page, return",
            ((StripeGateway, "_create_session", new_key_each_time),)),

@@ -1,7 +1,8 @@
 """Long random runs from a seed: many shoppers, orders, cards, crashes and clock jumps; bank and storage fail.
 
-The explorer tries every order of the steps of a few actors. This tries some orders of many. The clock runs, leases may
-run out, shoppers return a day later with an old form, and the stock gets low.
+The explorer tries every order of the steps of a few actors. This tries a random sample of the orders of up to
+MOST_ACTORS actors, so it can find faults but proves nothing. The clock jumps, leases may expire, shoppers return a day
+later with an old form, and the stock gets low. It runs and replaces the same as the explorer.
 """
 
 from collections import Counter
@@ -25,18 +26,20 @@ from tests.simulation import invariants
 from tests.simulation.invariants import Facts, Situation
 
 ORDERS, STOCK, MOST_ACTORS = 12, 9, 8
-"""The number of buyers with a basket each, of pieces in stock, and of actors at the same time."""
+"""The number of buyers with one basket each, the number of items in stock, and the most actors at the same time."""
 
 FAULT_RATE, CRASH_RATE, ARRIVAL_RATE, JUMP_RATE, RESTOCK_RATE = 0.25, 0.02, 0.25, 0.05, 0.01
-"""How likely it is, at each step, that it fails, an actor is killed, one is added, time jumps, or new stock comes."""
+"""The probability, per step, that it fails, an actor is killed, one is added, the clock jumps, or new stock arrives."""
 
 JUMPS = (1.0, 5.0, 16.0, 30.0, 700.0, 4000.0, 90_000.0)
-"""Seconds: within a deadline, past it, past a lease, past the same order's ten minutes, past ACTION_WINDOW, a day."""
+"""Clock jumps in seconds: within a deadline, past it, past a lease, past the ten minutes of `same_order`, past
+ACTION_WINDOW, and past a day."""
 
 CARDS = (APPROVES, APPROVES, APPROVES, DECLINES, NEEDS_CONFIRMATION)
 
 RANDOM = Scenario(
-    "random", "many actors of every kind; every kind of failure", lambda _stage: {}, orders=ORDERS, stock=STOCK, time_passes=False,
+    "random", "many actors of every kind; every kind of failure", lambda _stage: {},
+    orders=ORDERS, stock=STOCK, time_passes=False,
     refusals=frozenset({"SoldOut", "OrderChanged", "OrderedBefore", "Busy"}), bank_faults=1e9, storage_faults=1e9,
 )  # fmt: skip
 
@@ -51,7 +54,7 @@ class BrokenRun(Exception):
 
 @dataclass
 class Tally:
-    """What happened in a run."""
+    """Counts of the events in a run."""
 
     seed: int
     steps: int = 0
@@ -78,11 +81,11 @@ class Run:
         self.last: list[str] = []
         self.forms: list[Token] = []
         self.told: list[Situation] = []
-        """What actors were told. It must stay true. `new` are those of this step."""
+        """The results of actors, which must stay true. `new` are those of this step."""
         self.new: list[Situation] = []
 
     def play(self, steps: int) -> Tally:
-        """Take so many steps and check everything after each. Then let recovery finish and audit. Raises BrokenRun."""
+        """Take `steps` steps and check everything after each. Then let recovery finish, and audit. Raises BrokenRun."""
         began = perf_counter()
         self.stage.begin()
         before = invariants.facts(self.stage)
@@ -118,8 +121,8 @@ class Run:
 
     def _chosen(self, choices: list[Choice]) -> Choice:
         """Choose an actor's step, which usually does not fail."""
-        who = self.random.choice(sorted({choice.actor for choice in choices}))
-        fates = [choice for choice in choices if choice.actor == who]
+        name = self.random.choice(sorted({choice.actor for choice in choices}))
+        fates = [choice for choice in choices if choice.actor == name]
         if fates[0].fate == "ok" and self.random.random() > FAULT_RATE:
             return fates[0]
         return self.random.choice(fates)
@@ -211,13 +214,13 @@ class Run:
 
 
 def run(seed: int, steps: int) -> Tally:
-    """Raises BrokenRun."""
+    """Run one seed. Raises BrokenRun if the program breaks an invariant."""
     with Stage(RANDOM).open() as stage:
         return Run(stage, seed).play(steps)
 
 
 def run_for(seconds: float, steps: int, seed: int, say: Callable[[str], None]) -> list[Tally]:
-    """Run one seed after the other for this time. Raises BrokenRun."""
+    """Run one seed after the other for `seconds`. Raises BrokenRun if the program breaks an invariant."""
     until, tallies = perf_counter() + seconds, []
     while perf_counter() < until:
         tallies.append(run(seed + len(tallies), steps))

@@ -89,7 +89,8 @@ def two_faced(stage: "Stage") -> dict[str, Script]:
     def corrects_answer() -> object:
         stage.when("the bank corrects its answer", lambda: str(form(1).key) in stage.bank.outcomes)
         stage.bank.correct_answers()
-        return actors.send_event(stage, form(1).key)
+        actors.send_event(stage, form(1).key)
+        return None
 
     return {
         "A": actors.shopper(stage, "A", form(1), UNTRUE_DECLINE),
@@ -152,7 +153,7 @@ WITH_KEYS = (
     Scenario("twins", "one form sent twice at once, recovery", twins, symmetric=AB),
     Scenario("tabs", "two tabs of one order, the last item in stock, recovery", tabs, stock=1, symmetric=AB),
     Scenario("workers", "a request and two recovery workers", two_workers, symmetric=RS),
-    Scenario("other card", "declined; Back, the same form with another card, recovery", back_with_another_card),
+    Scenario("other card", "declined; the same form again with another card, recovery", back_with_another_card),
     Scenario("refusal", "a refusal, its webhook, another tab that pays, recovery", refusal, bank_faults=1),
     Scenario("late success", "a request, the same webhook twice, recovery", late_success),
     Scenario("last item", "two shoppers, one last item, recovery", two_shoppers, orders=2, stock=1, refusals=SOLD_OUT,
@@ -168,22 +169,22 @@ WITH_KEYS = (
 """Each of these runs with a bank that honours keys and with one that ignores them."""
 
 ONLY_WITH_KEYS = (
-    Scenario("two-faced", "the bank takes what it called declined; two workers", two_faced, truthful=False,
+    Scenario("two-faced", "the bank says declined but takes the money; two workers", two_faced, truthful=False,
              symmetric=RS, bank_faults=1),
-    Scenario("refund twins", "one refund asked for twice at once, recovery", refund_twins, paid=True, symmetric=AB),
+    Scenario("refund twins", "one refund requested twice at once, recovery", refund_twins, paid=True, symmetric=AB),
     Scenario("refund rivals", "two refunds that exceed the charge, recovery", refund_rivals, paid=True),
 )  # fmt: skip
 
 PAGES = (
     Scenario("page, twins", "one form sent twice at once, the provider's page, recovery", pages.twins, symmetric=AB),
-    Scenario("page, return", "the way back, the webhook twice, recovery", pages.back_from_it),
+    Scenario("page, return", "the return from the page, the webhook twice, recovery", pages.back_from_it),
     Scenario("page, given up", "given up and expired while it is paid on the page", pages.given_up, bank_faults=1),
-    Scenario("page, forgotten", "a day goes by: only the list knows the session", pages.forgotten, bank_faults=1),
-    Scenario("page, tabs", "two tabs, both pay on the page they are led to, recovery", pages.tabs, bank_faults=1,
+    Scenario("page, forgotten", "a day passes: only the list shows the session", pages.forgotten, bank_faults=1),
+    Scenario("page, tabs", "two tabs, both pay on their page, recovery", pages.tabs, bank_faults=1,
              long=True),
 )  # fmt: skip
 HOSTED = tuple(replace(scenario, bank=hosted.provider) for scenario in PAGES)
-"""Use the real gateway to a provider with its own payment page. The provider honours keys for a limited time."""
+"""The program's own gateway to a provider with a payment page. The provider honours keys for a limited time."""
 
 SOAK = (
     Scenario("triplets", "one form sent three times, recovery", triplets, symmetric=("A", "B", "C"), long=True),
@@ -194,10 +195,10 @@ SOAK = (
 
 
 def variants(scenario: Scenario, *, keyless: bool) -> list[Scenario]:
-    """Return the scenarios with a connection that fails and with a storage that fails once.
+    """Return the scenario with a bank connection that fails, and with a storage that fails once.
 
-    The connection fails any number of times unless the scenario sets a limit. `make soak` also has both together, and
-    no limit.
+    The connection fails any number of times unless the scenario sets a limit. For `make soak`, also return it with both
+    kinds of failure, and without a limit. If `keyless`, return all of these with a bank that ignores keys too.
     """
     found = []
     for honours in (True, False) if keyless else (True,):

@@ -15,14 +15,14 @@ from tests.simulation.scenarios import SCENARIOS, SHORT
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("scenario", SHORT, ids=lambda scenario: scenario.name)
-def test_every_schedule_keeps_every_promise(scenario: Scenario) -> None:
+def test_every_schedule_keeps_all_invariants(scenario: Scenario) -> None:
     report = explore(scenario)
     print(report)
     assert report.states > 10
     assert report.power_cuts > 1
 
 
-def test_the_actors_all_get_to_their_ends() -> None:
+def test_a_schedule_without_failures_ends_with_one_payment() -> None:
     """A scenario in which every request is refused at once would prove nothing."""
     with Stage(SCENARIOS["tabs, storage"]).open() as stage:
         stage.begin()
@@ -34,7 +34,7 @@ def test_the_actors_all_get_to_their_ends() -> None:
         assert list(stage.bank.taken().values()) == [1]
 
 
-def test_on_the_providers_page_they_get_there_too() -> None:
+def test_a_schedule_with_the_providers_page_ends_with_one_payment() -> None:
     with Stage(SCENARIOS["page, return"]).open() as stage:
         stage.begin()
         while choices := stage.choices():
@@ -45,7 +45,7 @@ def test_on_the_providers_page_they_get_there_too() -> None:
         assert list(stage.bank.taken().values()) == [1]
 
 
-def test_a_schedule_that_was_caught_is_played_again_by_its_numbers() -> None:
+def test_a_caught_schedule_can_be_replayed_by_its_numbers() -> None:
     mutant = next(mutant for mutant in MUTANTS if mutant.name == "no answer means declined")
     caught = mutant.caught()
     assert caught is not None
@@ -55,12 +55,12 @@ def test_a_schedule_that_was_caught_is_played_again_by_its_numbers() -> None:
     assert replay(SCENARIOS[caught.scenario], caught.schedule)[:4] == caught.steps[:4]
 
 
-def test_a_step_that_does_not_do_what_was_foreseen_is_noticed() -> None:
-    """The explorer plays a step once for all states that it depends on. This shows whether it depends on more."""
+def test_a_state_that_lacks_something_is_detected() -> None:
+    """The explorer plays a step once for all equal states. Without the actors' variables, unequal states look equal."""
     with patch.object(states, "_frames", lambda _frame: []), pytest.raises((AssertionError, BrokenSchedule)):
         explore(SCENARIOS["twins, storage"])
 
 
-def test_ways_are_counted_and_circles_seen() -> None:
+def test_schedules_are_counted_and_cycles_are_detected() -> None:
     assert ways([[1, 2], [3], [3], []]) == 2
     assert ways([[1], [0, 2], []]) is None

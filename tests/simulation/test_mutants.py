@@ -15,5 +15,5 @@ def test_a_broken_program_is_caught(mutant: Mutant) -> None:
     print(caught)
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_at_least_twelve_mutants() -> None:
     assert len({mutant.name for mutant in MUTANTS}) >= 12
