@@ -1,4 +1,4 @@
-"""The nine attacks: things that shoppers, browsers, networks and machines do to a payment form.
+"""The attacks: things that shoppers, browsers, networks and machines do to a payment form.
 
 Requests that must be simultaneous meet at a barrier, so that no attack depends on luck. Each attack returns the pages
 that the shopper's windows show in the end.

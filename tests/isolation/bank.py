@@ -5,12 +5,12 @@ from threading import current_thread
 from typing import Any
 
 from app.gateways.base import Answer, Card, GatewayEvent, GatewayRefund, Outcome, Payment, RefundRequest
-from tests.charges.gateways import APPROVED, Told
+from tests.charges.gateways import APPROVED, ScriptedGateway
 
 CANCELED = Answer(Outcome.CANCELED)
 
 
-class Bank(Told):
+class Bank(ScriptedGateway):
     """A scripted bank that keeps its word: one key has one outcome, and a canceled key never takes money.
 
     `asked_by` tells which actor asked for money under which key. `known` holds the outcomes of keys from earlier.
