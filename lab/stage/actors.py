@@ -1,4 +1,8 @@
-"""The actors. Each is a script: it calls the program as a view or a command would, and returns what it was told."""
+"""The scripts of the actors. Each calls the program as a view or a command would, and returns what it was told.
+
+The functions return scripts; their docstrings say what the script does. A script begins below the page: the form is
+already a `Purchase`, and the webhook is already a verified event.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -33,7 +37,7 @@ class Redirected(NamedTuple):
 
     receipt_id: str
     status: Status
-    form: UUID
+    key: UUID
     """The key of the form that was sent."""
 
 
@@ -49,20 +53,20 @@ class Unanswered(NamedTuple):
 
 
 class RefundTold(NamedTuple):
-    """The status of a refund that the merchant was told."""
+    """The merchant was told this status of the refund."""
 
     status: str
 
 
 class LookedUp(NamedTuple):
-    """The number of rows that a worker has looked up."""
+    """A worker has looked up this number of rows."""
 
     rows: int
 
 
 @dataclass
 class StopAfter:
-    """Tells a worker to stop when it has asked `left` times."""
+    """Tells a worker to stop when it has asked for a row `left` times."""
 
     left: int
 
@@ -82,7 +86,7 @@ def shopper(stage: "Stage", name: str, token: Token, card: str = APPROVES, *,
 
 
 def sender(stage: "Stage", name: str, purchase: Purchase, attempts: int = 2) -> Script:
-    """Send any form. `purchase` has no receipt id yet."""
+    """Send any form, at most `attempts` times until the outcome is known. `purchase` has no receipt id yet."""
 
     def script() -> object:
         told: object = Unanswered()
@@ -121,7 +125,7 @@ def post(stage: "Stage", purchase: Purchase) -> object:
 
 
 def worker(stage: "Stage", turns: int = 1, window: float = ACTION_WINDOW) -> Script:
-    """Return a recovery worker that asks `turns` times for a row to look up, and then stops.
+    """Recover charges and refunds like a worker that asks `turns` times for a row and then stops.
 
     `window` is the number of seconds that a shopper has to confirm.
     """
@@ -135,8 +139,8 @@ def worker(stage: "Stage", turns: int = 1, window: float = ACTION_WINDOW) -> Scr
     return script
 
 
-def bank_sends_event(stage: "Stage", key: UUID, times: int = 1) -> Script:
-    """Send the bank's event `times` times, each at any moment after the bank knows the key."""
+def bank_webhook(stage: "Stage", key: UUID, times: int = 1) -> Script:
+    """Deliver the bank's event `times` times, each at any moment after the bank knows the key."""
 
     def script() -> object:
         for _ in range(times):
@@ -217,7 +221,7 @@ def refunder(stage: "Stage", token: Token, amount: int, key: UUID) -> Script:
     return script
 
 
-def changes_basket(token: Token, quantity: int) -> Script:
+def basket_changer(token: Token, quantity: int) -> Script:
     """Change the quantity in the basket from another tab."""
 
     def script() -> object:
@@ -232,7 +236,7 @@ def changes_basket(token: Token, quantity: int) -> Script:
 
 
 def basket_filler(buyer: UUID, quantity: int) -> Script:
-    """Continue shopping. After a paid order, this begins a new one."""
+    """Put the product into the basket. After a paid order, this begins a new one."""
 
     def script() -> object:
         try:

@@ -1,9 +1,10 @@
 """A small bank for simulations. It can ignore keys, and its connection can fail.
 
-It replaces the bank and the HTTP client of the program's gateway, so it proves nothing about either: there are no
-sockets, no time-outs in real time, and no requests in the bank's own format. It behaves as the program expects
-of a gateway; `tests/gateways/test_contract.py` tests that of the real gateways. A webhook is a finished event here, so
-its signature and its parsing are not tested either.
+Above it, the program's own protocol, recovery, refunds, webhooks and audit run; the audit reads this bank's statement.
+The bank replaces the sandbox bank and the program's HTTP client, so it proves nothing about either: there are no
+sockets, no time-outs in real time, and no requests in the bank's own format. A question is one step, so two questions
+never overlap at the bank. It behaves as the program expects of a gateway. `tests/gateways/test_contract.py` checks that
+the real gateways behave in the same way. A webhook is a finished event here, so its signature and parsing do not run.
 
 The schedule decides what happens to each question (its *fate*):
 

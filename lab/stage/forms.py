@@ -5,14 +5,15 @@ from uuid import UUID, uuid5
 from app.charges.tokens import Token
 
 PRICE = 2400
-KEYS, BUYER_IDS, ORDERS = UUID(int=1), UUID(int=2), UUID(int=6)
+KEYS, BUYER_IDS, ORDER_IDS = UUID(int=1), UUID(int=2), UUID(int=6)
+"""Namespaces of generated ids, so that the same schedule always gets the same ids."""
 
 
 def form(order: int, tab: str = "") -> Token:
     """Return the token of one copy of this order's form, with one of the product in the basket."""
     return Token(
         uuid5(KEYS, f"{order}{tab}"),
-        uuid5(ORDERS, str(order)),
+        uuid5(ORDER_IDS, str(order)),
         2 * order,
         uuid5(BUYER_IDS, str(order)),
         PRICE,

@@ -66,7 +66,7 @@ class Scenario:
     """True if only `make soak` explores it."""
 
     def fates(self, at: NextStep, asked: str, ready: bool, bank_fails: bool, storage_fails: bool) -> tuple[str, ...]:
-        """Return the possible fates of the step that an actor pauses before. If there are none, it has to wait.
+        """Return the possible fates of an actor's next step. If there are none, the actor has to wait.
 
         `asked` is the fate of its last question to the bank.
         """
@@ -78,7 +78,7 @@ class Scenario:
         if at.kind in {"tx", "read"}:
             failing: tuple[str, ...] = () if at.immediate else ("failed",) if at.kind == "read" else ("lost", "failed")
             return ("ok", *(failing if storage_fails else ()))
-        # For a lookup, every missing answer is the same. For anything but a charge, a refusal is a missing answer too.
+        # All missing answers to a lookup are equal. A refused connection differs from a 500 only for a charge.
         failing = {"lookup": ("lost",), "charge": BANK}.get(at.label, BANK[:3])
         return ("ok", *(failing if bank_fails else ()))
 

@@ -8,16 +8,18 @@ A step is atomic: a transaction that has begun is committed or rolled back befor
 BEGIN IMMEDIATE allows nothing else. A crash needs no step of its own: a process that is killed before a step is an
 actor that never continues, and a process that is killed within a transaction leaves nothing behind.
 
-The stage runs the program's own code of `app.charges` (protocol, recovery, refunds), `app.orders`, `app.ledger`,
-the outbox of `app.mail` and `app.webhooks.receive`, with its own SQL statements and schema. In the scenarios with a
-payment page, the real gateway to the provider runs too.
+The stage runs the program's own code of `app.charges` (protocol, recovery, refunds and the audit of the bank's
+statement), `app.orders`, `app.ledger`, the outbox of `app.mail` and `app.webhooks.receive`, with its own SQL statements
+and schema. In the scenarios with a payment page, the real gateway to the provider runs too.
 
 `stand_ins` and `Storage` list what is replaced: the clock, the deadline of one request, random numbers and generated
 ids, the bank or the provider, the database (SQLite in memory, one whole transaction per step) and logging. Views,
-forms, HTTP and the signatures of tokens and webhooks are not part of it.
+forms, HTTP, sending e-mails, and the signatures of tokens and webhooks are not part of it. The claim's own deadline
+runs on the real clock, so it never passes here.
 
 So the stage can't show what happens if single statements and locks of PostgreSQL interleave, if a database does not
-answer at all, if a COMMIT takes effect after its connection was lost, or after a restore or a failover.
+answer at all, if a COMMIT takes effect after its connection was lost, or after a restore or a failover. It also shows
+nothing about more actors than those of a scenario.
 
 `tests/isolation` interleaves the statements of a few actors on PostgreSQL. `tests/faults` tries lost commits and a
 silent standby on real servers.
@@ -42,13 +44,13 @@ from app.mail import outbox
 from app.orders import basket
 from app.webhooks import receive
 from lab.stage.actors import Script
-from lab.stage.forms import ORDERS, form
+from lab.stage.forms import ORDER_IDS, form
 from lab.stage.scenario import Scenario
 from lab.stage.states import spellings
 from lab.stage.steps import Actor, Broken, Choice, NextStep, step_name
 from lab.stage.storage import Storage
 
-NAMES = UUID(int=4)
+NEW_KEYS = UUID(int=4)
 Saved = tuple[tuple[bytes, float], Any]
 
 
@@ -64,7 +66,7 @@ class Stage:
 
     @contextmanager
     def open(self) -> Iterator["Stage"]:
-        """Let the program use this stage, and nothing else, until the block ends."""
+        """Let the program use this stage instead of its own surroundings until the block ends."""
         with ExitStack() as stack:
             stack.callback(self.storage.close)
             stack.callback(self.clear)
@@ -83,22 +85,24 @@ class Stage:
         self.storage.restore(storage)
         self.bank = bank.copy()
 
-    def name(self) -> UUID:
-        """Return a unique name for the next row. The same schedule always gets the same names."""
-        return uuid5(NAMES, repr(self.storage.rows("SELECT (SELECT count(*) FROM refund), count(*) FROM outbox_email")))
+    def new_key(self) -> UUID:
+        """Return a unique id for the next row. The same schedule always gets the same ids."""
+        return uuid5(
+            NEW_KEYS, repr(self.storage.rows("SELECT (SELECT count(*) FROM refund), count(*) FROM outbox_email"))
+        )
 
     def order_random_id(self) -> UUID:
         """Return the random id for an order that is about to begin."""
-        return uuid5(ORDERS, str(self.storage.rows("SELECT count(*) FROM orders")[0][0] + 1))
+        return uuid5(ORDER_IDS, str(self.storage.rows("SELECT count(*) FROM orders")[0][0] + 1))
 
     def order_version(self) -> int:
-        """Return a version that no order has had."""
+        """Return a version that no order has."""
         return int(self.storage.rows("SELECT coalesce(max(version), 0) + 1 FROM orders")[0][0])
 
     # For actors
 
     def step(self, kind: str, label: str, ready: Callable[[], bool] | None = None) -> str:
-        """Pause until the schedule chooses this actor, and return the step's fate. Outside of actors, do not pause."""
+        """Pause until the schedule chooses this actor, and return the step's fate. Outside of actors, return "ok"."""
         if self.storage.connection.in_transaction:
             raise Broken(f"{label}: a step while a transaction is open")
         actor = getcurrent()
@@ -221,9 +225,9 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
     yield app.leases, "uniform", lambda _least, most: most
     yield protocol, "Deadline", Deadline
     yield requests, "time", lambda: stage.storage.clock
-    yield strays, "new_key", stage.name
+    yield strays, "new_key", stage.new_key
     yield basket, "uuid4", stage.order_random_id
     yield basket, "_new_version", stage.order_version
-    yield outbox, "uuid4", stage.name
+    yield outbox, "uuid4", stage.new_key
     for module in (arrivals, outcomes, protocol, recovery, refunds, receive):
         yield module, "log", quiet

@@ -91,7 +91,7 @@ def plain(value: object) -> object:
     if isinstance(value, ChargeSnapshot):
         value = value._replace(arrivals=0, other_arrivals=0)  # Nothing depends on these.
     if isinstance(value, Due):
-        value = value._replace(times_asked=0)  # It decides only how long to wait, which is nothing if there is one row.
+        value = value._replace(times_asked=0)  # Only the time until the next question depends on it, see `_waiting`.
     if isinstance(value, (tuple, list)):
         return [plain(each) for each in value]
     if isinstance(value, Exception):

@@ -10,8 +10,10 @@ PROGRAM_MODULES = ["app.charges", "app.gateways", "app.orders", "app.webhooks", 
 """Modules whose functions can take a step. A module with actors of its own appends its name."""
 
 BANK = ("lost", "late", "before", "refused")
+"""Fates of a question that fails. `lab.stage.bank` defines them."""
+
 UNSURE = ("lost", "late")
-"""Fates of a question after which money may have been taken, or may still be."""
+"""Fates of a question after which the bank may have taken money, or may still take it."""
 
 
 class Broken(Exception):
@@ -21,7 +23,9 @@ class Broken(Exception):
 class NextStep(NamedTuple):
     """The point at which an actor pauses.
 
-    `kind` is tx, read, bank, look, pause or when. `label` is the function or the question.
+    `kind` is "tx" or "read" (a transaction that writes, or only reads), "bank" or "look" (a question that may change
+    something at the bank, or a lookup), "pause" (before the same question is asked again) or "when" (until `ready`
+    returns true). `label` is the name of the program's function or of the question.
     """
 
     kind: str

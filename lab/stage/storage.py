@@ -1,12 +1,13 @@
-"""The shop's database in a simulation: SQLite in memory, with the schema of the program's models and its own clock.
+"""The shop's database in a simulation: SQLite in memory, with a clock that the simulation sets.
 
-It is saved and restored in microseconds, so that thousands of schedules can start from the same moment. There is one
-connection, so a whole transaction is one atomic step. A transaction can fail to begin, and the answer to a COMMIT that
-has happened can be lost.
+The schema is that of the program's models, with its constraints and triggers. The program's own transactions and SQL
+statements run on it, in SQLite's dialect. The database is saved and restored in microseconds, so that thousands of
+schedules can start from the same moment. There is one connection, so a whole transaction is one atomic step. A
+transaction can fail to begin, and the answer to a COMMIT that has happened can be lost.
 
 It does not show: other transactions between the statements of one transaction, locks and isolation levels of
-PostgreSQL, a database that does not answer, a COMMIT that takes effect after its connection was lost, restores and
-failovers.
+PostgreSQL, a database that does not answer, a COMMIT that takes effect after its connection was lost, restores,
+failovers and migrations.
 """
 
 import sqlite3
@@ -90,11 +91,11 @@ class Storage:
         return (datetime.strptime(stamp, STAMP) - EPOCH).total_seconds() - self.clock  # noqa: DTZ007
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
-        """Return rows without a transaction of our own."""
+        """Run a statement outside of the program, which is no step, and return its rows."""
         return self.connection.execute(sql, values).fetchall()
 
     def until_due(self, table: str) -> None:
-        """Advance the clock until recovery has something to do in this table, if it ever will."""
+        """Advance the clock until recovery can ask about a row of this table. Do nothing if no row is pending."""
         (first,) = self.rows(f"SELECT min(ask_at) FROM {table} WHERE {PENDING[table]}")[0]
         if first is not None:
             self.clock += max(0.0, self.since(first))
