@@ -29,7 +29,7 @@ def simulation(given: argparse.Namespace) -> None:
 
 def random(given: argparse.Namespace) -> None:
     """Run random runs. Raises BrokenRun."""
-    tallies = random_runs.run_for(60 * given.minutes, steps=3000, seed=given.seed, say=print)
+    tallies = random_runs.run_for(60 * given.minutes, steps=3000, seed=given.seed, report=print)
     print(f"{len(tallies)} random runs, {sum(tally.steps for tally in tallies):,} steps, nothing broken")
 
 
@@ -43,7 +43,7 @@ def faults(given: argparse.Namespace) -> None:
 
 
 def isolation(given: argparse.Namespace) -> None:
-    """Raises CalledProcessError. The shop's logs go nowhere."""
+    """Run the long isolation tests. Raises CalledProcessError. The logs of the shop, on standard error, are dropped."""
     subprocess.run([sys.executable, "-m", "tests.isolation.soak"], stderr=subprocess.DEVNULL, check=True)
 
 

@@ -4,14 +4,14 @@ Any actor can be killed before any step. So `invariants.check_after_recovery` ru
 or known at the bank. An actor that never continues is the same as a killed one, so this covers crashes at any steps, in
 any number.
 
-The program's own protocol, recovery, refunds, webhooks, audit and SQL statements run. The clock, generated ids, logging
-and the bank (or the provider behind its real library) are replaced, and each transaction is one atomic step on SQLite
-in memory. `lab.stage.stage` lists this in full.
+The program's own protocol, recovery, refunds, webhooks, audit of the bank's statement, and SQL statements run. The
+clock, generated ids, logging and the bank (or the provider behind its real library) are replaced, and each transaction
+is one atomic step on SQLite in memory. `lab.stage.stage` lists this in full.
 
 "Every schedule" means every order of these steps, with the actors and up to the number of failures that a scenario
 names. It is no proof for more actors, for single statements and locks that interleave on PostgreSQL, for a database
-that does not answer, or for restores and failovers. It also relies on `lab.stage.states`: two moments that are the same
-state there are explored once. To check this, one in REPLAY_ONE_IN states is reached by its whole schedule too.
+that does not answer, or for restores and failovers. It also relies on `lab.stage.states`: equal states are explored
+once. To check that nothing is missing from a state, one in REPLAY_ONE_IN is also reached by its whole schedule.
 """
 
 from collections import deque
@@ -44,12 +44,12 @@ class BrokenSchedule(Exception):
 
 
 @dataclass
-class Report:
+class Exploration:
     """How much was explored.
 
     `states` counts different states, `steps` the steps between them. Equal steps are `played` once. `power_cuts` counts
     the different contents of storage and bank; in each of them, every actor was killed. `schedules` counts those that
-    were played as a whole. `ways` is the number of all complete schedules, or None if they can go on without end.
+    were played as a whole. `possible` is the number of all complete schedules, or None if they can go on without end.
     """
 
     scenario: str
@@ -59,14 +59,14 @@ class Report:
     schedules: int = 0
     power_cuts: int = 0
     seconds: float = 0.0
-    ways: int | None = None
+    possible: int | None = None
 
     def __str__(self) -> str:
-        ways = f"{self.ways:.1e}" if self.ways is not None else "endless"
+        possible = f"{self.possible:.1e}" if self.possible is not None else "unlimited"
         per_minute = 60 * self.states / max(self.seconds, 0.001)
         return (
             f"{self.scenario:<36} {self.states:>8,} states {self.steps:>9,} steps ({self.played:,} played) "
-            f"{self.power_cuts:>6,} power cuts {self.schedules:>6,} of {ways} schedules played whole "
+            f"{self.power_cuts:>6,} power cuts {self.schedules:>6,} of {possible} schedules played as a whole "
             f"{self.seconds:>7.1f} s, {per_minute:,.0f} states per minute"
         )
 
@@ -76,7 +76,7 @@ class Explorer:
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.known = stage, Knowledge(stage)
-        self.report = Report(stage.scenario.name)
+        self.report = Exploration(stage.scenario.name)
         self.reached_from: dict[State, tuple[State, int] | None] = {}
         """How each state was first reached: from which state, by which of its choices."""
         self.seen: dict[Any, int] = {}
@@ -84,7 +84,7 @@ class Explorer:
         self.checked: set[tuple[int, int]] = set()
         self.checked_after_recovery: set[int] = set()
 
-    def run(self) -> Report:
+    def run(self) -> Exploration:
         """Explore everything. Raises BrokenSchedule at the first schedule that breaks an invariant."""
         began = perf_counter()
         self.stage.begin()
@@ -96,7 +96,7 @@ class Explorer:
         report = self.report
         report.states, report.power_cuts = len(self.graph), len(self.checked_after_recovery)
         report.steps = sum(map(len, self.graph))
-        report.ways = ways(self.graph)
+        report.possible = count_schedules(self.graph)
         report.seconds = perf_counter() - began
         return report
 
@@ -114,8 +114,8 @@ class Explorer:
                 yield after
             self.graph[number].append(self.seen[name])
 
-    def _new(self, state: State, way: tuple[State, int] | None) -> None:
-        self.reached_from[state] = way
+    def _new(self, state: State, origin: tuple[State, int] | None) -> None:
+        self.reached_from[state] = origin
         self.seen[self.known.canonical(state)] = len(self.graph)
         self.graph.append([])
 
@@ -127,7 +127,9 @@ class Explorer:
             self.known.play(state, choice)
             after = self.known.after(state, choice)
             assert after is not None
-            invariants.check_step(self.stage.scenario, self.known.facts[state.stored], self.known.facts[after.stored])
+            invariants.check_step(
+                self.stage.scenario, self.known.records[state.stored], self.known.records[after.stored]
+            )
             if (name := self.known.same_stored(after.stored)) not in self.checked_after_recovery:
                 self.checked_after_recovery.add(name)
                 invariants.check_after_recovery(self.stage)
@@ -142,8 +144,8 @@ class Explorer:
             if situation.at is None and (state.stored, number) not in self.checked:
                 self.checked.add((state.stored, number))
                 with self._catching(self._schedule(state)):
-                    invariants.check_told(self.stage.scenario, situation, self.known.facts[state.stored])
-                    invariants.check_own_receipt(situation, self.known.facts[state.stored])
+                    invariants.check_told(self.stage.scenario, situation, self.known.records[state.stored])
+                    invariants.check_own_receipt(situation, self.known.records[state.stored])
 
     def _play_all(self, state: State) -> None:
         """Play a whole schedule with all actors together, and check that it leads to the same state as its steps."""
@@ -157,10 +159,10 @@ class Explorer:
 
     def _schedule(self, state: State) -> Schedule:
         found: Schedule = []
-        way = self.reached_from[state]
-        while way:
-            found.append(way[1])
-            way = self.reached_from[way[0]]
+        origin = self.reached_from[state]
+        while origin:
+            found.append(origin[1])
+            origin = self.reached_from[origin[0]]
         return found[::-1]
 
     @contextmanager
@@ -168,11 +170,11 @@ class Explorer:
         try:
             yield
         except Exception as why:
-            raise BrokenSchedule(self.stage.scenario.name, schedule, words(self.stage, schedule), why) from why
+            raise BrokenSchedule(self.stage.scenario.name, schedule, in_words(self.stage, schedule), why) from why
 
 
-def ways(graph: list[list[int]]) -> int | None:
-    """Return the number of paths from the first state to an end, or None if there is a cycle."""
+def count_schedules(graph: list[list[int]]) -> int | None:
+    """Return the number of paths from the first state to an end, or None if the graph has a cycle."""
     counts: list[int | None] = [None] * len(graph)
     entered, path = [False] * len(graph), [0]
     while path:
@@ -189,7 +191,7 @@ def ways(graph: list[list[int]]) -> int | None:
     return counts[0]
 
 
-def words(stage: Stage, schedule: Schedule) -> list[str]:
+def in_words(stage: Stage, schedule: Schedule) -> list[str]:
     """Return the steps of a schedule in words."""
     stage.begin()
     found = []
@@ -203,16 +205,16 @@ def words(stage: Stage, schedule: Schedule) -> list[str]:
     return found
 
 
-def explore(scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> Report:
+def explore(scenario: Scenario, change_schema: Callable[[str], str] = lambda sql: sql) -> Exploration:
     """Explore every schedule. Raises BrokenSchedule."""
     with Stage(scenario, change_schema).open() as stage:
         return Explorer(stage).run()
 
 
 def replay(scenario: Scenario, schedule: Schedule) -> list[str]:
-    """Play one schedule again and check everything at its end. Return its steps in words. Raises what it breaks."""
+    """Play one schedule again, check everything at its end, and return its steps in words. Raises Broken."""
     with Stage(scenario).open() as stage:
-        found = words(stage, schedule)
+        found = in_words(stage, schedule)
         invariants.check_now(stage)
         invariants.check_after_recovery(stage)
         return found

@@ -1,9 +1,9 @@
 """A provider with its own payment page, in a simulation.
 
-The program's own gateway runs with the provider's real library. A stand-in of ours replaces the provider, and there are
-no sockets. So this shows nothing about the provider itself. Every request is a step with the same fates as a question
-to the bank. If a request fails before anything was done (`before`), the provider stores that answer under its key, as
-the real one does.
+The program's own gateway runs with the provider's real library. A stand-in from `tests.stripe` replaces the provider,
+and there are no sockets. So this shows nothing about the provider itself. Every request is a step with the same fates
+as a question to the bank. If a request fails before anything was done (`before`), the provider stores that answer under
+its key, as the real one does.
 """
 
 from bisect import insort
@@ -44,7 +44,7 @@ EDGES = (ENDS - LEAST_AHEAD, ENDS - LEAST_AHEAD + SLACK, ENDS, KEY_LIFE)
 """Times in seconds at which a request can no longer be repeated, made or paid, or is forgotten."""
 
 
-class Question(NamedTuple):
+class HttpQuestion(NamedTuple):
     """A request. `key` is set only if the shop gave one; the library invents the others."""
 
     verb: str
@@ -54,7 +54,7 @@ class Question(NamedTuple):
     form: str
 
     @classmethod
-    def of(cls, request: httpx.Request) -> "Question":
+    def of(cls, request: httpx.Request) -> "HttpQuestion":
         method, path = request.method, request.url.path
         verb = "lookup" if method == "GET" else "cancel" if path.endswith("/expire") else "charge"
         key = request.headers["Idempotency-Key"] if verb == "charge" else ""
@@ -67,14 +67,14 @@ class Books(State):
     """The records of the provider, with our clock. The same schedule always gets the same ids."""
 
     clock: Callable[[], float] = lambda: 0.0
-    named: int = 0
+    ids_made: int = 0
 
     def now(self) -> int:
         return int(self.clock())
 
     def new_id(self, prefix: str) -> str:
-        self.named += 1
-        return f"{prefix}_{self.named}"
+        self.ids_made += 1
+        return f"{prefix}_{self.ids_made}"
 
     def add_event(self, kind: str, about: Object) -> None:
         """Do nothing: the schedule says which events are sent, and when."""
@@ -89,21 +89,21 @@ class Books(State):
 
 @dataclass
 class Provider:
-    """Replaces the bank of other scenarios."""
+    """The provider. It replaces the bank of other scenarios."""
 
     books: Books
     page_known: Callable[[str], bool]
     """Return whether the address of this key's page can be known outside of the shop."""
-    held: list[Question] = field(default_factory=list)
+    held: list[HttpQuestion] = field(default_factory=list)
 
     def copy(self) -> "Provider":
         return replace(self, books=self.books.copy(), held=list(self.held))
 
-    def hold_back(self, question: Question) -> None:
+    def hold_back(self, question: HttpQuestion) -> None:
         if question not in self.held:
             insort(self.held, question)
 
-    def arrive(self, question: Question, fate: str = "ok") -> httpx.Response:
+    def arrive(self, question: HttpQuestion, fate: str = "ok") -> httpx.Response:
         """Let the request reach the provider. Return its answer."""
         params = nested(parse_qsl(question.form, keep_blank_values=True))
         asked = Request(question.method, question.path, question.key or question.path, params)
@@ -120,7 +120,7 @@ class Provider:
         return any(each["status"] != "open" for each in self.sessions(key))
 
     def confirm_all(self) -> None:
-        """Every shopper who was ever sent to a page pays there."""
+        """Pay every session whose page a shopper can know."""
         for session in self.books.sessions.values():
             if self.page_known(session["client_reference_id"]):
                 payments.pay(self.books, session, APPROVES)
@@ -134,7 +134,7 @@ class Provider:
             yield StatementEntry(each["metadata"][KEY], "charge", each["amount"], "EUR", datetime.now(UTC))
 
     def state(self) -> object:
-        """Return everything that decides its future answers, and what it did."""
+        """Return everything that decides the provider's future answers, and what it did."""
         books = self.books
         sessions = sorted((each["client_reference_id"], each["id"], each["status"]) for each in books.sessions.values())
         now, keys = books.now(), books.keys.items()
@@ -149,7 +149,7 @@ class SteppingTransport(httpx.BaseTransport):
         self._provider, self._step = provider, step
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        question = Question.of(request)
+        question = HttpQuestion.of(request)
         fate = self._step("look" if question.verb == "lookup" else "bank", question.verb)
         if fate == "refused":
             raise httpx.ConnectError(fate)
@@ -162,18 +162,18 @@ class SteppingTransport(httpx.BaseTransport):
         return response
 
 
-class Gateway(StripeGateway):
+class SimulatedStripeGateway(StripeGateway):
     """The program's own gateway, with the one account that there is. Recovery asks for it."""
 
     def __init__(self, transport: SteppingTransport) -> None:
         super().__init__(API_KEY, window=ACTION_WINDOW, api_base=ORIGIN, page_origin=ORIGIN, transport=transport)
         self._requests: dict[UUID, Any] = {}
 
-    def of(self, name: str, account: str) -> "Gateway":
+    def of(self, name: str, account: str) -> "SimulatedStripeGateway":
         return self
 
     def request(self, token: Token) -> Any:
-        """Return the request of this form. It is always the same: a late shopper has had it open all the time."""
+        """Return the request of this form. It never changes, because the shopper has the form open all the time."""
         if token.key not in self._requests:
             lines = [PaymentLine("Thing", 1, token.amount)]
             sale = HostedPayment(
@@ -190,10 +190,10 @@ class Gateway(StripeGateway):
         return self._requests[token.key]
 
 
-def provider(stage: "Stage") -> tuple[Provider, Gateway]:
+def provider(stage: "Stage") -> tuple[Provider, SimulatedStripeGateway]:
     """Return provider and gateway for `Scenario.bank`."""
     books = Books(origin=ORIGIN, clock=lambda: stage.storage.clock)
-    return Provider(books, lambda key: page_known(stage, UUID(key))), Gateway(
+    return Provider(books, lambda key: page_known(stage, UUID(key))), SimulatedStripeGateway(
         SteppingTransport(lambda: stage.bank, stage.step)
     )
 
@@ -229,8 +229,8 @@ def page_known(stage: "Stage", key: UUID) -> bool:
     return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ? AND gateway_reference IS NOT NULL", key.hex))
 
 
-def provider_sends_event(stage: "Stage", key: UUID, times: int = 1) -> Script:
-    """Send the event that a session has ended. Send it again if it was not accepted or if there is more to report."""
+def provider_webhook(stage: "Stage", key: UUID, times: int = 1) -> Script:
+    """Deliver the event that a session has ended `times` times, each at any moment after its end."""
 
     def script() -> object:
         for _ in range(times):
@@ -273,7 +273,7 @@ def next_day(stage: "Stage", key: UUID) -> Script:
     """Let a day pass once the provider may have been asked: it forgets its keys, and its sessions expire."""
 
     def script() -> object:
-        stage.when("a day goes by", lambda: claimed(stage, key))
+        stage.when("a day passes", lambda: claimed(stage, key))
         stage.storage.clock += KEY_LIFE + 1
         return None
 

@@ -24,7 +24,7 @@ ROUNDS = 200
 """Passes of recovery, with enough time between them, after which nothing may be in doubt."""
 
 
-class Row(NamedTuple):
+class ChargeRow(NamedTuple):
     """The parts of a charge that a shopper can have been told."""
 
     id: int
@@ -35,13 +35,13 @@ class Row(NamedTuple):
 
 
 @dataclass
-class Facts:
+class Records:
     """The stored rows that are checked, and the bank's records.
 
     `taken` counts how often money was taken, by key. `held` is the number of questions that the network holds back.
     """
 
-    charges: dict[int, Row]
+    charges: dict[int, ChargeRow]
     taken: Counter[str]
     held: int
 
@@ -60,17 +60,17 @@ class Situation:
         return cls(None if actor.dead else actor.next_step, actor.question_fate, actor.result, actor.error)
 
 
-def facts(stage: "Stage") -> Facts:
-    return Facts(charges(stage), stage.bank.taken(), len(stage.bank.held))
+def read_records(stage: "Stage") -> Records:
+    return Records(read_charges(stage), stage.bank.taken(), len(stage.bank.held))
 
 
-def charges(stage: "Stage") -> dict[int, Row]:
+def read_charges(stage: "Stage") -> dict[int, ChargeRow]:
     found = stage.storage.rows("SELECT id, lower(key), receipt_id, order_id, status FROM charge")
-    return {row[0]: Row(*row[:4], Status(row[4])) for row in found}
+    return {row[0]: ChargeRow(*row[:4], Status(row[4])) for row in found}
 
 
-def check_step(scenario: Scenario, before: Facts, now: Facts) -> None:
-    """Check what is stored, and the step that led there."""
+def check_step(scenario: Scenario, before: Records, now: Records) -> None:
+    """Check the records after a step, and the change that the step made. Raises Broken."""
     _charges_are_kept(before.charges, now.charges)
     _one_live_charge(now.charges)
     _money_moved_once(scenario, now)
@@ -79,7 +79,7 @@ def check_step(scenario: Scenario, before: Facts, now: Facts) -> None:
         raise Broken(f"more than {scenario.most_live} charges are live: {live}")
 
 
-def _charges_are_kept(before: dict[int, Row], now: dict[int, Row]) -> None:
+def _charges_are_kept(before: dict[int, ChargeRow], now: dict[int, ChargeRow]) -> None:
     """Check that each charge still exists, with its key and receipt id, and that an ended one has the same status."""
     for was in before.values():
         is_ = now.get(was.id)
@@ -89,7 +89,7 @@ def _charges_are_kept(before: dict[int, Row], now: dict[int, Row]) -> None:
             raise Broken(f"charge {was.id} had ended as {was.status} and is now {is_.status}")
 
 
-def _one_live_charge(now: dict[int, Row]) -> None:
+def _one_live_charge(now: dict[int, ChargeRow]) -> None:
     keys = Counter(row.key for row in now.values())
     orders = Counter(row.order_id for row in now.values() if row.status not in WITHOUT_MONEY)
     for name, count in (*keys.items(), *orders.items()):
@@ -97,7 +97,7 @@ def _one_live_charge(now: dict[int, Row]) -> None:
             raise Broken(f"{name} has {count} charges")
 
 
-def _money_moved_once(scenario: Scenario, now: Facts) -> None:
+def _money_moved_once(scenario: Scenario, now: Records) -> None:
     """Check that money was taken only for claimed charges, and at most once per order."""
     order_of = {row.key: row.order_id for row in now.charges.values()}
     by_order: Counter[int] = Counter()
@@ -115,7 +115,7 @@ def without_dashes(key: str) -> str:
     return key.replace("-", "")
 
 
-def check_told(scenario: Scenario, situation: Situation, now: Facts) -> None:
+def check_told(scenario: Scenario, situation: Situation, now: Records) -> None:
     """Check that the result of an actor that has ended is true now. The caller repeats this in later states."""
     if situation.error:
         raise Broken(f"failed: {situation.error!r}") from situation.error
@@ -125,12 +125,12 @@ def check_told(scenario: Scenario, situation: Situation, now: Facts) -> None:
         _receipt_stays_the_same(scenario, situation.result, now)
 
 
-def check_own_receipt(situation: Situation, now: Facts) -> None:
+def check_own_receipt(situation: Situation, now: Records) -> None:
     """Check that a claimed form leads to its own charge. Call this when the actor has just been redirected."""
     told = situation.result
     if not isinstance(told, Redirected):
         return
-    if any(row.key == told.form.hex and row.receipt_id != told.receipt_id for row in now.charges.values()):
+    if any(row.key == told.key.hex and row.receipt_id != told.receipt_id for row in now.charges.values()):
         raise Broken("redirected to a charge that is not the form's")
 
 
@@ -138,17 +138,17 @@ def check_lookups(scenario: Scenario, situations: list[Situation]) -> None:
     """Check that no two workers look up the same row at the same time."""
     rows = sum(situation.result.rows for situation in situations if isinstance(situation.result, LookedUp))
     if scenario.most_lookups is not None and rows > scenario.most_lookups:
-        raise Broken(f"recovery looked up {rows} rows where one lookup is enough")
+        raise Broken(f"recovery looked up {rows} rows although one lookup is enough")
 
 
-def _refusal_stays_true(scenario: Scenario, told: Refused, now: Facts) -> None:
+def _refusal_stays_true(scenario: Scenario, told: Refused, now: Records) -> None:
     if told.reason not in scenario.refusals:
         raise Broken(f"refused: {told.reason}")
     if any(row.receipt_id == told.receipt_id for row in now.charges.values()):
         raise Broken(f"told that nothing was charged ({told.reason}), but there is a charge")
 
 
-def _receipt_stays_the_same(scenario: Scenario, told: Redirected, now: Facts) -> None:
+def _receipt_stays_the_same(scenario: Scenario, told: Redirected, now: Records) -> None:
     row = next((row for row in now.charges.values() if row.receipt_id == told.receipt_id), None)
     if row is None:
         raise Broken("redirected to a receipt that does not exist")
@@ -161,9 +161,9 @@ def _receipt_stays_the_same(scenario: Scenario, told: Redirected, now: Facts) ->
         raise Broken(f"told {told.status}, but the bank took {'money' if taken else 'nothing'}")
 
 
-def check_now(stage: "Stage") -> Facts:
-    """Check everything that does not need the state before. Return what is stored."""
-    found = facts(stage)
+def check_now(stage: "Stage") -> Records:
+    """Check everything that does not depend on an earlier state. Return the records. Raises Broken."""
+    found = read_records(stage)
     _one_live_charge(found.charges)
     _money_moved_once(stage.scenario, found)
     for actor in stage.actors:
@@ -172,12 +172,13 @@ def check_now(stage: "Stage") -> Facts:
     return found
 
 
-def check_after_recovery(stage: "Stage") -> Facts:
+def check_after_recovery(stage: "Stage") -> Records:
     """Check what remains if no actor continues, for example after a power cut.
 
-    The bank answers, recovery runs, the network delivers what it held back, and recovery runs again. Then nothing is in
-    doubt, the books agree with the bank, and nobody can pay for anything that has ended. Return what is stored then.
-    The stage itself is not changed.
+    The bank answers, recovery runs, the network delivers the held questions, recovery runs again, and every shopper
+    pays who still can. Then each outcome must be known, ended charges must be unchanged, and the books must agree with
+    the bank's statement. So an ended charge can't be paid later. Return the records after that. The stage itself is not
+    changed. Raises Broken.
     """
     saved, before = stage.save(), check_now(stage)
     try:
@@ -188,7 +189,7 @@ def check_after_recovery(stage: "Stage") -> Facts:
         after = check_now(stage)
         _charges_are_kept(before.charges, after.charges)
         if doubtful := [row for row in after.charges.values() if row.status in PENDING]:
-            raise Broken(f"still not known: {doubtful}")
+            raise Broken(f"the outcome is still unknown: {doubtful}")
         _audit(stage)
         return after
     finally:
@@ -214,4 +215,4 @@ def _audit(stage: "Stage") -> None:
     if report.broken or report.open or report.foreign:
         raise Broken(f"audit: {report}")
     if report.stray and stage.scenario.truthful:
-        raise Broken(f"audit: money that should not be there: {report.stray}")
+        raise Broken(f"audit: stray payments: {report.stray}")

@@ -14,7 +14,7 @@ from lab.stage.stage import Saved, Stage
 from lab.stage.states import position as position_of
 from lab.stage.states import stored as stored_in
 from lab.stage.steps import Actor, Choice, NextStep
-from tests.simulation.invariants import Facts, Situation, facts
+from tests.simulation.invariants import Records, Situation, read_records
 
 
 class State(NamedTuple):
@@ -26,7 +26,7 @@ class State(NamedTuple):
     storage_faults: float
 
 
-class Way(NamedTuple):
+class Path(NamedTuple):
     """The steps that lead an actor to its position: the number of the rows stored before each, and its fate."""
 
     actor: str
@@ -40,13 +40,13 @@ class Knowledge:
         self.stage = stage
         self.names = list(stage.scenario.scripts(stage))
         self.texts: list[str] = []
-        self.facts: dict[int, Facts] = {}
+        self.records: dict[int, Records] = {}
         self.situations: dict[int, Situation] = {}
         self.effects: dict[tuple[int, int, str], tuple[int, int]] = {}
         """By cause of a step: the numbers of the rows stored after it, and of its actor's position."""
         self.saved: dict[int, Saved] = {}
         """By number: the saved storage, to continue from."""
-        self.ways: dict[int, Way] = {}
+        self.paths: dict[int, Path] = {}
         """By number: the steps that lead an actor there."""
         self._ready: dict[tuple[int, int], bool] = {}
         self._numbers: dict[str, int] = {}
@@ -61,8 +61,8 @@ class Knowledge:
     def stored(self) -> int:
         """Return the number of the rows that are stored now."""
         number = self._number(stored_in(self.stage))
-        if number not in self.facts:
-            self.facts[number] = facts(self.stage)
+        if number not in self.records:
+            self.records[number] = read_records(self.stage)
             self.saved[number] = self.stage.save()
         return number
 
@@ -71,19 +71,19 @@ class Knowledge:
         number = self._number(repr(position_of(actor)))
         if number not in self.situations:
             self.situations[number] = Situation.of(actor)
-            self.ways.setdefault(number, Way(actor.name, ()))
+            self.paths.setdefault(number, Path(actor.name, ()))
         return number
 
-    def get_to(self, stored: int, position: int) -> Actor:
+    def bring_actor(self, stored: int, position: int) -> Actor:
         """Bring one actor, alone on the stage, to this position, with these stored rows."""
-        stage, way = self.stage, self.ways[position]
-        actor = stage.begin_alone(way.actor)
-        for before, fate in way.steps:
+        stage, path = self.stage, self.paths[position]
+        actor = stage.begin_alone(path.actor)
+        for before, fate in path.steps:
             stage.restore(self.saved[before])
             actor.resume(fate)
         stage.restore(self.saved[stored])
         if self.position(actor) != position:
-            raise AssertionError(f"{way} does not lead to {self.texts[position]}")
+            raise AssertionError(f"{path} does not lead to {self.texts[position]}")
         return actor
 
     def _number(self, text: str) -> int:
@@ -104,7 +104,7 @@ class Knowledge:
             found += [Choice(name, fate) for fate in fates]
         if inner:
             return found
-        return found + [Choice("network", str(number)) for number in range(self.facts[state.stored].held)]
+        return found + [Choice("network", str(number)) for number in range(self.records[state.stored].held)]
 
     def _is_ready(self, stored: int, number: int) -> bool:
         """Return whether an actor that waits there for something to happen can continue."""
@@ -143,11 +143,11 @@ class Knowledge:
             self.stage.take(choice)
             self.effects[cause] = self.stored(), -1
             return
-        actor = self.get_to(stored, position)
+        actor = self.bring_actor(stored, position)
         actor.resume(fate)
-        way = self.ways[position]
+        path = self.paths[position]
         after = self._number(repr(position_of(actor)))
-        self.ways.setdefault(after, Way(way.actor, (*way.steps, (stored, fate))))
+        self.paths.setdefault(after, Path(path.actor, (*path.steps, (stored, fate))))
         self.effects[cause] = self.stored(), self.position(actor)
 
     def _cause(self, state: State, choice: Choice) -> tuple[int, int, str]:

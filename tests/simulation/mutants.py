@@ -1,7 +1,7 @@
-"""Broken versions of the program: each removes one defence, and every one must be caught.
+"""Broken versions of the program (mutants). Each removes one defence, and the explorer must catch every one.
 
-For one exploration, broken functions, statements and schemas replace the program's own. The program has no code for
-this.
+For one exploration, broken functions, statements and schemas replace the program's own. The program itself contains no
+code for this.
 """
 
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ MUTANTS = (
             (outcomes, "follow", broken.reserves_when_paid))),
     Mutant("the whole request is repeated after a conflict", OTHER, ((protocol, "pay", broken.again_until_it_wins),)),
     Mutant("the losing request asks too", "twins, keys ignored", ((protocol, "pay", broken.the_loser_asks_too),)),
-    Mutant("recovery takes no lease", "one look", ((recovery, "LEASE_CHARGE", broken.NO_LEASE),)),
+    Mutant("recovery takes no lease", "one lookup", ((recovery, "LEASE_CHARGE", broken.NO_LEASE),)),
     Mutant("token forgotten after a day", "much later",
            ((protocol, "claim", broken.forgets_old_tokens), (arrivals, "record_repeat", broken.no_short_cut)),
            schema=broken.without(broken.NO_TRIGGERS)),
@@ -98,7 +98,7 @@ MUTANTS = (
            ((protocol, "claim", broken.unknown_claim_counts_as_committed),)),
     Mutant("a claim is asked for although recovery has handled it", "workers, storage",
            ((protocol, "pay", broken.asks_though_recovery_was_there),), changes={"bank_faults": inf}),
-    Mutant("late money is ignored", "two-faced", ((outcomes, "ended_before", broken.ignores_late_money),)),
+    Mutant("late money is ignored", "untrue decline", ((outcomes, "ended_before", broken.ignores_late_money),)),
     Mutant("what has ended is recorded again", "refusal", ((protocol, "record_within", broken.records_onto_anything),),
            changes={"bank_faults": 0}),
     Mutant("what follows is done whether it was recorded or not", WORKERS,

@@ -22,12 +22,12 @@ def tabs(stage: "Stage") -> dict[str, Script]:
     return shoppers | payers | {"R": actors.worker(stage, window=0)}
 
 
-def back_from_it(stage: "Stage") -> dict[str, Script]:
+def returned(stage: "Stage") -> dict[str, Script]:
     key = form(1).key
     return {
         "A": hosted.shopper(stage, "A", form(1)),
         "V": hosted.payer(stage, key),
-        "W": hosted.provider_sends_event(stage, key, times=2),
+        "W": hosted.provider_webhook(stage, key, times=2),
         "R": actors.worker(stage),
     }
 

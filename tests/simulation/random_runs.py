@@ -23,7 +23,7 @@ from lab.stage.scenario import Scenario
 from lab.stage.stage import Stage
 from lab.stage.steps import Actor, Choice
 from tests.simulation import invariants
-from tests.simulation.invariants import Facts, Situation
+from tests.simulation.invariants import Records, Situation
 
 ORDERS, STOCK, MOST_ACTORS = 12, 9, 8
 """The number of buyers with one basket each, the number of items in stock, and the most actors at the same time."""
@@ -81,22 +81,22 @@ class Run:
         self.last: list[str] = []
         self.forms: list[Token] = []
         self.told: list[Situation] = []
-        """The results of actors, which must stay true. `new` are those of this step."""
+        """The results of all actors that have ended. They must stay true. `new` contains those of this step."""
         self.new: list[Situation] = []
 
     def play(self, steps: int) -> Tally:
         """Take `steps` steps and check everything after each. Then let recovery finish, and audit. Raises BrokenRun."""
         began = perf_counter()
         self.stage.begin()
-        before = invariants.facts(self.stage)
+        before = invariants.read_records(self.stage)
         try:
             for self.tally.steps in range(1, steps + 1):
                 self._step()
                 before = self._check(before)
             self.stage.clear()
-            rest = invariants.check_after_recovery(self.stage)
-            self._still_true(self.told, rest)
-            self.tally.charges = Counter(row.status for row in rest.charges.values())
+            after = invariants.check_after_recovery(self.stage)
+            self._still_true(self.told, after)
+            self.tally.charges = Counter(row.status for row in after.charges.values())
         except Exception as why:
             raise BrokenRun(self.tally.seed, self.tally.steps, self.last, why) from why
         self.tally.seconds = perf_counter() - began
@@ -112,12 +112,12 @@ class Run:
             self._add_actor()
         if stage.actors and random.random() < CRASH_RATE:
             self.tally.crashes += 1
-            self._leave(random.choice(stage.actors))
+            self._remove(random.choice(stage.actors))
         choices = stage.choices()
         if choices:
             self._take(self._chosen(choices))
         for actor in [actor for actor in stage.actors if actor.dead]:
-            self._leave(actor)
+            self._remove(actor)
 
     def _chosen(self, choices: list[Choice]) -> Choice:
         """Choose an actor's step, which usually does not fail."""
@@ -132,7 +132,7 @@ class Run:
         self.last = [*self.last[-30:], self.stage.describe(choice)]
         self.stage.take(choice)
 
-    def _leave(self, actor: Actor) -> None:
+    def _remove(self, actor: Actor) -> None:
         if actor.dead:
             self.new.append(Situation.of(actor))
         actor.kill()
@@ -181,7 +181,7 @@ class Run:
 
     def _webhook(self) -> tuple[str, Script]:
         token = self.random.choice(self.forms) if self.forms else self._new_form()
-        return "webhook", actors.bank_sends_event(self.stage, token.key)
+        return "webhook", actors.bank_webhook(self.stage, token.key)
 
     def _page(self) -> tuple[str, Script]:
         waiting = self._form_in("requires_action")
@@ -197,9 +197,9 @@ class Run:
         forms = [token for token in self.forms if token.key.hex in found]
         return self.random.choice(forms) if forms else None
 
-    def _check(self, before: Facts) -> Facts:
-        """Check what is stored, everything that was told in this step, and a sample of what was told before."""
-        now = invariants.facts(self.stage)
+    def _check(self, before: Records) -> Records:
+        """Check the records, every result of this step, and a sample of the earlier results."""
+        now = invariants.read_records(self.stage)
         invariants.check_step(self.stage.scenario, before, now)
         for situation in self.new:
             invariants.check_own_receipt(situation, now)
@@ -208,7 +208,7 @@ class Run:
         self.new = []
         return now
 
-    def _still_true(self, situations: list[Situation], now: Facts) -> None:
+    def _still_true(self, situations: list[Situation], now: Records) -> None:
         for situation in situations:
             invariants.check_told(self.stage.scenario, situation, now)
 
@@ -219,10 +219,10 @@ def run(seed: int, steps: int) -> Tally:
         return Run(stage, seed).play(steps)
 
 
-def run_for(seconds: float, steps: int, seed: int, say: Callable[[str], None]) -> list[Tally]:
+def run_for(seconds: float, steps: int, seed: int, report: Callable[[str], None]) -> list[Tally]:
     """Run one seed after the other for `seconds`. Raises BrokenRun if the program breaks an invariant."""
     until, tallies = perf_counter() + seconds, []
     while perf_counter() < until:
         tallies.append(run(seed + len(tallies), steps))
-        say(str(tallies[-1]))
+        report(str(tallies[-1]))
     return tallies

@@ -1,8 +1,10 @@
 """The scenarios that are explored: their actors, what exists at the start, and what can go wrong.
 
 A scenario proves something only for the actors and failures that it names: two to five actors, and a few failures or
-any number, as `bank_faults` and `storage_faults` say. The program's own protocol, recovery, refunds, webhooks and SQL
-statements run in it. `lab.stage.stage` says what is replaced and what this can't show. `random_runs` tries more actors.
+any number, as `bank_faults` and `storage_faults` say. The program's own protocol, recovery, refunds, webhooks, audit of
+the bank's statement, and SQL statements run in it. Replaced are the clock, generated ids, logging, and the bank or the
+provider; each transaction is one atomic step on SQLite in memory. So no scenario shows single statements and locks that
+interleave on PostgreSQL, a silent database, restores or failovers. `random_runs` tries more actors.
 
 A bank that ignores keys takes money each time it is asked. No program can be correct with it after a lost answer, so
 these scenarios do not ask again within the request if the answer was lost or late. They still contain crashes,
@@ -72,7 +74,7 @@ def refusal(stage: "Stage") -> dict[str, Script]:
     return {
         "A": actors.shopper(stage, "A", form(1), DECLINES),
         "N": actors.shopper(stage, "N", form(1, "N")),
-        "W": actors.bank_sends_event(stage, form(1).key),
+        "W": actors.bank_webhook(stage, form(1).key),
         "R": actors.worker(stage),
     }
 
@@ -80,12 +82,12 @@ def refusal(stage: "Stage") -> dict[str, Script]:
 def late_success(stage: "Stage") -> dict[str, Script]:
     return {
         "A": actors.shopper(stage, "A", form(1)),
-        "W": actors.bank_sends_event(stage, form(1).key, times=2),
+        "W": actors.bank_webhook(stage, form(1).key, times=2),
         "R": actors.worker(stage),
     }
 
 
-def two_faced(stage: "Stage") -> dict[str, Script]:
+def untrue_decline(stage: "Stage") -> dict[str, Script]:
     def corrects_answer() -> object:
         stage.when("the bank corrects its answer", lambda: str(form(1).key) in stage.bank.outcomes)
         stage.bank.correct_answers()
@@ -129,7 +131,7 @@ def two_devices(stage: "Stage") -> dict[str, Script]:
 def other_basket(stage: "Stage") -> dict[str, Script]:
     return {
         "A": actors.shopper(stage, "A", form(1)),
-        "C": actors.changes_basket(form(1), 2),
+        "C": actors.basket_changer(form(1), 2),
         "R": actors.worker(stage),
     }
 
@@ -160,7 +162,7 @@ WITH_KEYS = (
              most_live=1),
     Scenario("devices", "the same order from two devices at once", two_devices, orders=2, refusals=BEFORE, most_live=1),
     Scenario("much later", "declined; the same form again two days later", much_later),
-    Scenario("one look", "two workers, one abandoned charge, all within one moment", only_workers, abandoned=True,
+    Scenario("one lookup", "two workers, one abandoned charge, all within one moment", only_workers, abandoned=True,
              time_passes=False, most_lookups=1, symmetric=RS),
     Scenario("basket", "a request, another tab changes the basket, recovery", other_basket, refusals=CHANGED),
     Scenario("confirm", "3-D Secure: confirmed, given up and expired at once", secure, bank_faults=1),
@@ -169,15 +171,15 @@ WITH_KEYS = (
 """Each of these runs with a bank that honours keys and with one that ignores them."""
 
 ONLY_WITH_KEYS = (
-    Scenario("two-faced", "the bank says declined but takes the money; two workers", two_faced, truthful=False,
-             symmetric=RS, bank_faults=1),
+    Scenario("untrue decline", "the bank says declined but takes the money; two workers", untrue_decline,
+             truthful=False, symmetric=RS, bank_faults=1),
     Scenario("refund twins", "one refund requested twice at once, recovery", refund_twins, paid=True, symmetric=AB),
     Scenario("refund rivals", "two refunds that exceed the charge, recovery", refund_rivals, paid=True),
 )  # fmt: skip
 
 PAGES = (
     Scenario("page, twins", "one form sent twice at once, the provider's page, recovery", pages.twins, symmetric=AB),
-    Scenario("page, return", "the return from the page, the webhook twice, recovery", pages.back_from_it),
+    Scenario("page, return", "the return from the page, the webhook twice, recovery", pages.returned),
     Scenario("page, given up", "given up and expired while it is paid on the page", pages.given_up, bank_faults=1),
     Scenario("page, forgotten", "a day passes: only the list shows the session", pages.forgotten, bank_faults=1),
     Scenario("page, tabs", "two tabs, both pay on their page, recovery", pages.tabs, bank_faults=1,

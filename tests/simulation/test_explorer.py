@@ -7,7 +7,7 @@ import pytest
 from lab.stage import states
 from lab.stage.scenario import Scenario
 from lab.stage.stage import Stage
-from tests.simulation.explorer import BrokenSchedule, explore, replay, ways
+from tests.simulation.explorer import BrokenSchedule, count_schedules, explore, replay
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.scenarios import SCENARIOS, SHORT
 
@@ -62,5 +62,5 @@ def test_a_state_that_lacks_something_is_detected() -> None:
 
 
 def test_schedules_are_counted_and_cycles_are_detected() -> None:
-    assert ways([[1, 2], [3], [3], []]) == 2
-    assert ways([[1], [0, 2], []]) is None
+    assert count_schedules([[1, 2], [3], [3], []]) == 2
+    assert count_schedules([[1], [0, 2], []]) is None
