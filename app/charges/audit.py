@@ -16,7 +16,9 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, Uuid, bindparam, insert, select, text
 from sqlalchemy.engine import Connection
 
+from app.charges import states
 from app.charges.models import Charge
+from app.charges.states import sql_list
 from app.database import UtcDateTime, from_now, reading
 from app.gateways.base import StatementEntry
 from app.leases import LONGEST
@@ -38,7 +40,7 @@ statement = Table(
     prefixes=["TEMPORARY"],
 )  # fmt: skip
 
-LIVE = "c.status IN ('processing', 'requires_action', 'in_doubt', 'succeeded')"
+LIVE = f"c.status IN ({sql_list(states.LIVE)})"
 
 
 class Invariant(NamedTuple):
@@ -64,9 +66,9 @@ INVARIANTS = (
         GROUP BY c.id, c.amount, c.currency
         HAVING count(s.key) <> 1 OR min(s.amount) <> c.amount OR min(s.currency) <> c.currency
     """),
-    Invariant(4, "No declined or canceled charge has a bank entry that is not reversed.", """
+    Invariant(4, "No declined or canceled charge has a bank entry that is not reversed.", f"""
         SELECT 'charge ' || c.id FROM bank_statement s JOIN charge c ON c.key = s.key
-        WHERE s.kind = 'charge' AND c.status IN ('declined', 'canceled') AND NOT EXISTS (
+        WHERE s.kind = 'charge' AND c.status IN ({sql_list(states.WITHOUT_MONEY)}) AND NOT EXISTS (
             SELECT 1 FROM refund r JOIN bank_statement b ON b.key = r.key AND b.kind = 'refund'
             WHERE r.charge_id = c.id AND r.stray AND b.amount = s.amount)
     """),
@@ -128,10 +130,10 @@ INVARIANTS = (
 REASON = "coalesce(': ' || note, '') || coalesce(' (look at it: ' || attention || ')', '')"
 PENDING_ITEMS = f"""
     SELECT 'charge ' || id || ' ' || status || {REASON} FROM charge
-    WHERE status IN ('processing', 'requires_action', 'in_doubt')
+    WHERE status IN ({sql_list(states.PENDING)})
     UNION ALL
     SELECT 'refund ' || id || ' ' || status || {REASON} FROM refund
-    WHERE status IN ('processing', 'in_doubt')
+    WHERE status IN ({sql_list(states.REFUND_PENDING)})
 """
 
 STRAY = """
