@@ -18,7 +18,7 @@ from app.charges import protocol, refunds, rows
 from app.charges.models import Charge, Refund
 from app.charges.refunds import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import IN_DOUBT, PENDING, PROCESSING, REQUIRES_ACTION, Status
+from app.charges.states import IN_DOUBT, PENDING, PROCESSING, REFUND_PENDING, REQUIRES_ACTION, Status
 from app.database import Unreachable, confirmed, from_now, table, transaction
 from app.gateways.base import Answer, Gateway, Gateways, NotSent, Outcome, Unknown
 from app.leases import back_off, longest_due
@@ -59,7 +59,7 @@ LEASE_REFUND = (
     update(open_refunds)
     .where(
         open_refunds.c.id
-        == longest_due(open_refunds.c.id, open_refunds.c.ask_at, open_refunds.c.status.in_([IN_DOUBT, PROCESSING]))
+        == longest_due(open_refunds.c.id, open_refunds.c.ask_at, open_refunds.c.status.in_(sorted(REFUND_PENDING)))
     )
     .values(ask_at=from_now(bindparam("lease")), times_asked=open_refunds.c.times_asked + 1)
     .returning(*refunds.COLUMNS)
@@ -161,7 +161,7 @@ def postpone(due: Due, reason: str, attention: str | None = None) -> Status:
     to = IN_DOUBT if charge.status is PROCESSING else charge.status
     with transaction() as tx:
         rows.postpone(tx, charge, to, reason, back_off(due.times_asked), attention)
-    log.warning("charge_postponed", receipt=str(charge.receipt_id), reason=reason, times_asked=due.times_asked)
+    log.warning("charge_postponed", receipt=charge.receipt_id, reason=reason, times_asked=due.times_asked)
     return to
 
 

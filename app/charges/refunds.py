@@ -80,6 +80,10 @@ WITHDRAW_PROMISE = (
     .where(charges.c.id == bindparam("charge_id"))
     .values(refunded=charges.c.refunded - bindparam("less"))
 )
+OPEN_OF_CHARGE = select(refunds.c.id).where(
+    refunds.c.charge_id == bindparam("charge_id"), refunds.c.status.in_(sorted(REFUND_PENDING))
+).limit(1)  # fmt: skip
+SAME_OPEN = OPEN_OF_CHARGE.where(refunds.c.amount == bindparam("amount"), refunds.c.key != bindparam("key"))
 COMPARE_AND_SET = (
     update(refunds)
     .where(refunds.c.id == bindparam("refund_id"), refunds.c.status == bindparam("seen"))
@@ -134,18 +138,10 @@ def _claim(
         raise NotRefundable(_left(connection, charge.id))
     if insert(connection, charge, key, amount, stray=False, ask_in=seconds + RECOVERY_MARGIN):
         _promise(connection, charge.id, amount)  # It locks the charge, so that the next question sees all refunds.
-        if not again and _is_open(connection, charge.id, amount, but=key):
+        same = {"charge_id": charge.id, "amount": amount, "key": key}
+        if not again and connection.execute(SAME_OPEN, same).first():
             raise AlreadyOpen
     return _get(connection, key)
-
-
-def _is_open(connection: Connection, charge_id: int, amount: int, but: UUID) -> bool:
-    """Return whether another refund of this amount is open."""
-    same = select(refunds.c.id).where(
-        refunds.c.charge_id == charge_id, refunds.c.amount == amount, refunds.c.key != but,
-        refunds.c.status.in_(sorted(REFUND_PENDING)),
-    )  # fmt: skip
-    return connection.execute(same.limit(1)).first() is not None
 
 
 def _promise(connection: Connection, charge_id: int, amount: int) -> None:
@@ -172,10 +168,7 @@ def take_over(connection: Connection, charge: ChargeSnapshot, key: UUID, amount:
 def is_unsettled(charge: ChargeSnapshot) -> bool:
     """Return whether a refund of the charge is still open, so that what is left of the charge may change."""
     with reading() as tx:
-        open_refunds = select(refunds.c.id).where(
-            refunds.c.charge_id == charge.id, refunds.c.status.in_(sorted(REFUND_PENDING))
-        )
-        return tx.execute(open_refunds.limit(1)).first() is not None
+        return tx.execute(OPEN_OF_CHARGE, {"charge_id": charge.id}).first() is not None
 
 
 def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> RefundStatus:

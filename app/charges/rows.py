@@ -19,7 +19,8 @@ from app.orders.models import Order
 RECOVERY_MARGIN = 5.0
 """Seconds beyond the gateway's deadline before recovery takes over a charge or refund that nobody finished.
 
-A request that is slower than this does no harm: recovery fences the key, and the gateway refuses the late request."""
+A request that is slower than this does no harm: recovery fences the key, and the gateway refuses the late request.
+"""
 
 charges = table(Charge)
 
@@ -95,7 +96,7 @@ BY_KEY_OR_ORDER = select(*COLUMNS).where(
 # FOR NO KEY UPDATE (`key_share`): the foreign keys of events and refunds lock their charge FOR KEY SHARE, and two
 # transactions that hold that lock and then ask for FOR UPDATE would deadlock.
 LOCK_BY_KEY_OR_ORDER = BY_KEY_OR_ORDER.with_for_update(of=charges, key_share=True)
-LOCK_BY_ID = select(*COLUMNS).where(charges.c.id == bindparam("charge_id")).with_for_update(key_share=True)
+LOCK_BY_ID = BY_ID.with_for_update(key_share=True)
 
 BY_RECEIPT = select(*COLUMNS).where(charges.c.receipt_id == bindparam("receipt_id"))
 
