@@ -31,9 +31,6 @@ REFUSALS = {
         "This payment form belongs to another browser",
         [NOT_CHARGED, "It was made for a basket that is not this browser's. Go to your basket and start again."],
     ),
-}
-
-ORDER_UNKNOWN = {
     "order_lost": ErrorText(
         "We have no record of this order",
         [
@@ -92,7 +89,7 @@ UNKNOWN_HOST = "This shop does not answer to that host name. Nothing was charged
 
 def refusal_page(kind: str, status: int, reference: str = "") -> tuple[str, int]:
     """Return the page for a form that was refused. `reference` is what the shopper can quote."""
-    text = (REFUSALS | ORDER_UNKNOWN)[kind]
+    text = REFUSALS[kind]
     return _page(text._replace(message=[line.format(reference=reference) for line in text.message])), status
 
 

@@ -14,7 +14,7 @@ log = structlog.get_logger()
 def record_repeat(token: Token) -> ChargeSnapshot | None:
     """Return the charge that already holds this token or its order, and count the arrival of the form.
 
-    This is a short cut that answers late copies before anything else in the form is checked. Only the claim decides.
+    This is a short cut for late copies, before anything else in the form is checked. Only the claim decides.
     """
     with reading() as tx:
         charge = rows.find(tx, token)
@@ -32,4 +32,4 @@ def count(token: Token, charge: ChargeSnapshot) -> None:
         with transaction() as tx:
             rows.count_arrival(tx, charge.id, same_form=same_form)
     except Unreachable:
-        log.info("arrival_count_failed", receipt=str(charge.receipt_id))
+        log.info("arrival_count_failed", receipt=charge.receipt_id)

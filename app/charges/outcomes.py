@@ -29,7 +29,7 @@ class Recorded(NamedTuple):
         if self.event:
             charge = self.charge
             write = log.error if self.event == "charge_stray" else log.info
-            write(self.event, receipt=str(charge.receipt_id), amount=charge.amount, currency=charge.currency)
+            write(self.event, receipt=charge.receipt_id, amount=charge.amount, currency=charge.currency)
 
 
 def follow(connection: Connection, charge: ChargeSnapshot) -> Recorded:

@@ -93,7 +93,7 @@ def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
     try:
         return _ask_and_record(charge, purchase, gateway, seconds)
     except Unreachable:
-        log.error("charge_record_failed", receipt=str(charge.receipt_id))
+        log.error("charge_record_failed", receipt=charge.receipt_id)
         return charge
 
 
@@ -208,5 +208,5 @@ def record_doubt(charge: ChargeSnapshot, reason: str) -> ChargeSnapshot:
     with transaction() as connection:
         if not rows.move(connection, charge, IN_DOUBT, note=reason[:200], ask_in=outcomes.ASK_AFTER[IN_DOUBT]):
             return rows.get(connection, charge.id)
-    log.warning("charge_in_doubt", receipt=str(charge.receipt_id), reason=reason)
+    log.warning("charge_in_doubt", receipt=charge.receipt_id, reason=reason)
     return charge._replace(status=IN_DOUBT)

@@ -97,7 +97,7 @@ def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, f
         return _refuse_refund(event, gateway, charge)
     if is_new:
         recorded.log()
-        log.info("event_" + effect, kind=event.kind, event_id=event.id, receipt=str(charge.receipt_id))
+        log.info("event_" + effect, kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
     return effect
 
 
@@ -113,7 +113,7 @@ def _refuse_refund(event: GatewayEvent, gateway: EventSender, charge: ChargeSnap
     """The gateway refunded more than is left here: wait while a refund of ours is open, else tell the merchant."""
     if refunds.is_unsettled(charge):
         raise Later("a refund of the same payment is still open")
-    log.error("refund_exceeds_charge", kind=event.kind, event_id=event.id, receipt=str(charge.receipt_id))
+    log.error("refund_exceeds_charge", kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
     text = "refunded at the gateway, but more than this charge has left; see the audit"
     return _store_alone(replace(event, text=text), gateway, charge, "noted")
 
