@@ -160,7 +160,7 @@ class Runs:
         ).fetchall()
 
     def _delete_old(self, file: sqlite3.Connection) -> None:
-        """Delete runs that are too old, and the oldest ones if there are too many. Leave room for one more."""
+        """Delete runs that are too old, and the oldest ones if there are too many, so that one more can be added."""
         file.execute("DELETE FROM run WHERE created_at <= ?", (_oldest(),))
         file.execute(
             "DELETE FROM run WHERE id NOT IN (SELECT id FROM run ORDER BY created_at DESC LIMIT ?)", (MOST_KEPT - 1,)

@@ -67,7 +67,7 @@ class Answer:
     reason: str | None = None
     action_url: str | None = None
     this_request_only: bool = False
-    """True if it only tells what this request did: another request under the same key may have taken money."""
+    """True if it only says what this request did: another request under the same key may have taken money."""
     message: str | None = None
     """The gateway's own words when it refused, for the merchant."""
     request_id: str | None = None
@@ -90,7 +90,7 @@ class NotSent(Exception):
 
 
 class Unknown(Exception):
-    """The gateway gave no definite answer for this key. `again` tells whether asking again at once can help."""
+    """The gateway gave no definite answer for this key. `again` says whether asking again at once can help."""
 
     def __init__(self, reason: str, *, again: bool = True) -> None:
         super().__init__(reason)

@@ -79,7 +79,7 @@ class Order(Base):
 
     @property
     def total(self) -> int:
-        """Return minor units, at today's prices. What was paid is in the charge's lines."""
+        """Return the total in minor units, at today's prices. A charge's lines contain the prices that were paid."""
         return sum(line.amount for line in self.lines)
 
 

@@ -14,7 +14,7 @@ Page = Response | str | tuple[str, int]
 
 
 def to_receipt(receipt_id: object) -> Response:
-    """Redirect to the receipt: the answer to a POST that paid, to all its copies, and to everything that comes late."""
+    """Redirect to the receipt, as after a POST that paid, all its copies, and everything that comes late."""
     return redirect(url_for("receipts.show", receipt_id=receipt_id), 303)
 
 

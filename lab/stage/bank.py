@@ -131,7 +131,7 @@ class Bank:
             self.visit(key, confirm=True)
 
     def correct_answers(self) -> None:
-        """Correct the answers for keys that the bank called declined although it took money."""
+        """Correct the bank's wrong answers: it called these keys declined, but it took money for them."""
         self.outcomes.update({key: Answer(Outcome.SUCCEEDED) for key in self.taken()})
 
     def taken(self) -> Counter[str]:

@@ -1,7 +1,7 @@
 """The HTTP transport of the provider's library: httpx, one deadline per question, and no retries.
 
-The library has one error for every broken connection. Here a connection that could not be opened (`NotSent`) is told
-apart from one that broke after the request was sent (`Unknown`).
+The library has one error for every broken connection. Here there are two: the connection could not be opened
+(`NotSent`), or it broke after the request was sent (`Unknown`).
 """
 
 from collections.abc import Mapping
