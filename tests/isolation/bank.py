@@ -11,9 +11,9 @@ CANCELED = Answer(Outcome.CANCELED)
 
 
 class Bank(ScriptedGateway):
-    """A scripted bank that keeps its word: one key has one outcome, and a canceled key never takes money.
+    """A scripted bank that honours keys: each has one outcome, and a canceled key never takes money.
 
-    `asked_by` tells which actor asked for money under which key. `known` holds the outcomes of keys from earlier.
+    `asked_by` lists which actor asked for money, and under which key. `known` holds the outcomes of keys from earlier.
     `gate` is called before each question, with a word for it.
     """
 

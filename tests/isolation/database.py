@@ -1,18 +1,18 @@
 """The stage's database: new, migrated and seeded, with a short deadlock timeout and no vacuum of its own."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from app import create_app
 from app.settings import Settings
 from tests.conftest import migrate
 from tests.factories import SECRET
 from tests.isolation.schedules import SEEDED
-from tests.isolation.stage import Stage, on_stage
+from tests.isolation.stage import Stage
 from tests.postgres import Server
 
-# A deadlock shows at once, as 40P01 and not as a lock timeout.
-DATABASE = {"deadlock_timeout": "10ms", "lock_timeout": "6s"}
+SETTINGS = {"deadlock_timeout": "10ms", "lock_timeout": "6s"}
+"""A deadlock ends at once, as 40P01 and not as a lock timeout."""
 
 
 @contextmanager
@@ -20,13 +20,12 @@ def opened(server: Server) -> Iterator[Stage]:
     """Yield a stage over a new database of this server."""
     name = server.create()
     try:
-        for setting, value in DATABASE.items():
-            server.execute(f"""ALTER DATABASE "{name}" SET {setting} = '{value}'""")
         url = server.url(name)
         migrate(url)
         role = server.execute("SELECT current_user")[0][0]
-        server.execute(f"""ALTER ROLE "{role}" IN DATABASE "{name}" SET lock_timeout = '6s'""")
-        with on_stage(create_app(Settings(secret_key=SECRET, database_url=url)), url) as stage:
+        for setting, value in SETTINGS.items():  # For the role, because `db upgrade` sets its lock_timeout there.
+            server.execute(f"""ALTER ROLE "{role}" IN DATABASE "{name}" SET {setting} = '{value}'""")
+        with closing(Stage(create_app(Settings(secret_key=SECRET, database_url=url)), url)) as stage:
             for (table,) in stage.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
                 stage.sql(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
             stage.save(SEEDED)

@@ -1,4 +1,4 @@
-"""What must hold after every schedule: from the database by plain SQL, and from what the bank was asked."""
+"""The invariants after every schedule, checked with plain SQL and with the questions that the bank received."""
 
 from collections import Counter
 from uuid import UUID

@@ -1,19 +1,20 @@
 """The program, broken on purpose: each of these must be caught by some schedule."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
 from sqlalchemy import bindparam, select, update
+from sqlalchemy.engine import Connection
 
-from app.charges import recovery, refunds, rows, same_order
+from app.charges import protocol, recovery, refunds, rows, same_order
 from app.charges.models import RefundStatusType, StatusType
-from app.leases import from_now
+from app.database import RolledBack, Unreachable, from_now, transaction
 from app.orders import basket, stock
 from tests.isolation.pairs import BY_NAME
-from tests.isolation.schedules import SEEDED, explore
+from tests.isolation.schedules import SEEDED, explore, explore_cuts
 from tests.isolation.stage import Broken, Stage
 
 charges, refund_rows, lines, orders = rows.charges, refunds.refunds, stock.order_lines, basket.orders
@@ -67,28 +68,40 @@ LOCK_TOO_MUCH = select(*rows.COLUMNS).where(charges.c.id == bindparam("charge_id
 LIVE_INDEX = "uq_charge_one_live_per_order"
 
 
-def _enter_only(connection: Any, charge_id: int, fingerprint: str, *, again: bool) -> None:
+def _enter_only(connection: Connection, charge_id: int, fingerprint: str, *, again: bool) -> None:
     """Enter the charge as if the shopper had confirmed that it is another order."""
     connection.execute(same_order.LOCK["postgresql"], {"fingerprint": fingerprint})
     connection.execute(same_order.ENTER, {"fingerprint": fingerprint, "charge_id": charge_id})
 
 
+def _lost_means_rolled_back(work: Callable[[Connection], Any]) -> Any:
+    """Take a COMMIT whose answer is lost for one that did not happen."""
+    try:
+        with transaction() as connection:
+            return work(connection)
+    except Unreachable as error:
+        raise RolledBack("the commit failed") from error
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """`pair` is where it shows; `says` is a part of what is then said. `without` is an index that is dropped."""
+    """`pair` is where it shows; `says` is a part of what is then said. `without` is an index that is dropped.
+
+    With `cuts`, it shows when a connection is cut.
+    """
 
     name: str
     pair: str
     says: str
     patches: tuple[tuple[object, str, Any], ...] = ()
     without: str | None = None
-    preemptions: int = 2
+    cuts: bool = False
 
     def caught(self, stage: Stage) -> str:
         """Return the schedule in which it shows, or "" if it survived."""
         with self._at_work(stage):
             try:
-                explore(stage, BY_NAME[self.pair], self.preemptions)
+                (explore_cuts if self.cuts else explore)(stage, BY_NAME[self.pair])
             except Broken as broken:
                 return str(broken)
         return ""
@@ -139,5 +152,7 @@ MUTANTS = (
            ((refunds, "PROMISE", PROMISE_ANY_AMOUNT),)),
     Mutant("a lease without a lock", "two_workers", "ended as it must not: 1 | 1",
            ((recovery, "LEASE_CHARGE", LEASE_WITHOUT_LOCK),)),
+    Mutant("a lost COMMIT taken for a rollback", "same_form", "refused by Busy, but there is a charge",
+           ((protocol, "confirmed", _lost_means_rolled_back),), cuts=True),
 )  # fmt: skip
 """In each of them, the database's own constraints and triggers stay as they are, but for the index that is named."""

@@ -21,12 +21,14 @@ from tests.isolation.stage import Broken, Cut, Stage, Step
 SEEDED = "seeded"
 """The name under which the stage keeps the seeded products, with no order and no charge."""
 
+PREEMPTIONS = 2
+"""The bound in `make test`."""
 
 REFUSALS = {"OrderedBefore", "NotRefundable", "True", "False"}
 """How actors may end that are no charges, if a scenario does not list its ends."""
 
 NOTHING = "nothing"
-"""What is cut at a step that holds no connection."""
+"""Stands for the step at which a cut has no effect, because the actor holds no connection there."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +52,29 @@ Prepare = Callable[[], Start]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two or more actors. `ends` are all the ways in which they may end, and each must happen in some schedule;
-    empty if they are not listed.
+    """Two or more actors. `ends` are all the ways in which they may end; each must happen in some schedule.
 
-    `preemptions` is the bound in `make test`.
+    If `ends` is empty, any end but an unexpected error is accepted.
     """
 
     name: str
     prepare: Prepare
     ends: frozenset[tuple[str, ...]]
-    preemptions: int = 2
+
+
+def pair_of(prepare: Prepare, *ends: str) -> Pair:
+    """Return the pair that `prepare` prepares. Each end is a text such as "succeeded | declined"."""
+    return Pair(prepare.__name__, prepare, frozenset(tuple(end.split(" | ")) for end in ends))
+
+
+def either(one: str, other: str) -> tuple[str, str]:
+    """Return both ends of a pair whose actors are alike."""
+    return f"{one} | {other}", f"{other} | {one}"
 
 
 @dataclass
 class Report:
-    """What was explored: schedules, statements, seconds, and how often each end was seen."""
+    """The size of an exploration: schedules, statements and seconds, and how often each end was seen."""
 
     name: str
     preemptions: int
@@ -94,10 +104,9 @@ class Report:
         )
 
 
-def explore(stage: Stage, pair: Pair, preemptions: int | None = None) -> Report:
+def explore(stage: Stage, pair: Pair, preemptions: int = PREEMPTIONS) -> Report:
     """Run every schedule of the pair. Raises Broken with the first one that breaks a promise."""
-    bound = pair.preemptions if preemptions is None else preemptions
-    start, report = _begin(stage, pair), Report(pair.name, bound)
+    start, report = _begin(stage, pair), Report(pair.name, preemptions)
     began = monotonic()
     _every_schedule(stage, pair, start, report, None)
     report.seconds = monotonic() - began
@@ -178,7 +187,7 @@ def _run(stage: Stage, pair: Pair, start: Start, choices: list[int], report: Rep
         else:
             _check_errors(stage, pair)
     except Broken as broken:
-        raise Broken(f"{report.name}: {broken}\n{_told(stage, steps, cut)}") from broken
+        raise Broken(f"{report.name}: {broken}\n{_describe(stage, steps, cut)}") from broken
     return steps
 
 
@@ -197,8 +206,8 @@ def _check_end(pair: Pair, end: tuple[str, ...]) -> None:
 
 
 def _check_errors(stage: Stage, pair: Pair) -> None:
-    """After a cut an actor may say that the database was away, or what it says without a cut; nothing else."""
-    expected = {word for end in pair.ends for word in end} | {"Unreachable", "ClaimUnknown"}
+    """After a cut an actor may also say that the database was away or, if nothing was written, that it is busy."""
+    expected = {word for end in pair.ends for word in end} | {"Unreachable", "ClaimUnknown", "Busy"}
     for result in stage.results:
         if isinstance(result, Exception) and type(result).__name__ not in expected:
             raise Broken(f"ended as it must not: {result!r}")
@@ -213,7 +222,7 @@ def _recover(stage: Stage, bank: Bank) -> None:
         with stage.app.app_context():
             if not recovery.run(gateways, 3.0, 600.0):
                 return
-    raise Broken("recovery finds no end")
+    raise Broken("recovery does not finish")
 
 
 def _end(result: object, act: Act) -> str:
@@ -224,7 +233,7 @@ def _end(result: object, act: Act) -> str:
     return type(result).__name__ if isinstance(result, Exception) else str(result)
 
 
-def _told(stage: Stage, steps: list[Step], cut: Cut | None) -> str:
+def _describe(stage: Stage, steps: list[Step], cut: Cut | None) -> str:
     lines = [f"  {step.taken}: {step.what}" for step in steps]
     return "\n".join(
         [f"schedule: {[step.taken for step in steps]}", *([str(cut)] if cut else []), *lines]

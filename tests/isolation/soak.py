@@ -3,9 +3,10 @@
 import sys
 
 from tests.isolation.database import opened
-from tests.isolation.pairs import BY_NAME, PAIRS, TRIPLES, WITH_CUTS
+from tests.isolation.pairs import BY_NAME, PAIRS, WITH_CUTS
 from tests.isolation.schedules import explore, explore_cuts
 from tests.isolation.stage import Broken
+from tests.isolation.triples import TRIPLES
 from tests.postgres import private_cluster
 
 

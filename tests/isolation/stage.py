@@ -1,15 +1,13 @@
 """A stage on which actors run the program's own code against PostgreSQL, one statement at a time.
 
 Each actor is a thread with an app context and connections of its own. It stops before every statement, every COMMIT,
-every ROLLBACK and every question to the bank, and goes on when the schedule says so. An actor that waits for a lock of
-another one is found by `pg_blocking_pids`, never by a fixed time. Nothing of the program and nothing of the database is
-replaced; only the bank is (see `bank`).
+every ROLLBACK and every question to the bank, and continues when the schedule says so. `pg_blocking_pids` says which
+actors wait for a lock of another one; nothing depends on a fixed time. Only the bank is replaced (see `bank`).
 
 `book.post` inserts two rows by one `executemany`, which counts as one statement.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from queue import Empty, SimpleQueue
@@ -40,14 +38,14 @@ VACUUM_EVERY = 50
 
 
 class Broken(Exception):
-    """A promise was broken. The text tells which one, and the schedule that did it."""
+    """An invariant was broken. The text says which one, and by which schedule."""
 
 
 class State(Enum):
-    """Where an actor is. Only one that stands before a statement can be told to go on."""
+    """Where an actor is. Only a paused one can continue."""
 
-    STANDS = auto()
-    RUNS = auto()
+    PAUSED = auto()
+    RUNNING = auto()
     BLOCKED = auto()
     ENDED = auto()
 
@@ -71,9 +69,9 @@ class Actor:
 
     number: int
     call: Callable[[], Any]
-    state: State = State.RUNS
+    state: State = State.RUNNING
     pid: int = 0
-    stands_before: str = ""
+    next_step: str = ""
     taken: int = 0
     result: Any = None
     go: Semaphore = field(default_factory=lambda: Semaphore(0))
@@ -83,7 +81,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Step:
-    """One choice of the schedule: who could go on, who did, who had gone before, and what was done."""
+    """One choice of the schedule: the actors that could continue, the one that did, the one before, and its step."""
 
     runnable: tuple[int, ...]
     taken: int
@@ -91,12 +89,12 @@ class Step:
     what: str
 
     def preempts(self, actor: int) -> bool:
-        """Return whether choosing this actor here takes the turn from one that could go on."""
+        """Return whether choosing this actor here interrupts one that could continue."""
         return self.before in self.runnable and actor != self.before
 
 
 class Stage:
-    """The threads, the gates in front of each statement, and two connections that look on."""
+    """The threads, the gate before each statement, and two connections for watching and changing the database."""
 
     def __init__(self, app: Flask, url: str) -> None:
         self.app, self.deadlocks = app, 0
@@ -158,7 +156,7 @@ class Stage:
     # One schedule
 
     def run(self, calls: Sequence[Callable[[], Any]], choices: Sequence[int], cut: Cut | None = None) -> list[Step]:
-        """Run the calls, one actor each: first by `choices`, then each as far as it gets. Return the steps taken.
+        """Run the calls, one actor each: first by `choices`, then each as long as it can continue. Return the steps.
 
         The results are in `results`.
         """
@@ -171,17 +169,17 @@ class Stage:
             raise
 
     def _play(self, actors: list[Actor], choices: Sequence[int], cut: Cut | None) -> list[Step]:
-        for actor in actors:  # One after the other: they are as far as their first statement, which no lock holds up.
+        for actor in actors:  # One after the other, each to its first statement, for which no lock is needed.
             Thread(target=self._act, args=(actor,), name=f"actor {actor.number}", daemon=True).start()
             self._settle([actor])
         steps: list[Step] = []
-        while runnable := tuple(actor.number for actor in actors if actor.state is State.STANDS):
+        while runnable := tuple(actor.number for actor in actors if actor.state is State.PAUSED):
             before = steps[-1].taken if steps else None
             chosen = choices[len(steps)] if len(steps) < len(choices) else before if before in runnable else runnable[0]
-            if chosen not in runnable:  # Of two actors that one step releases, PostgreSQL chooses.
+            if chosen not in runnable:  # If one step releases two actors, PostgreSQL chooses.
                 self.diverged, choices = True, choices[: len(steps)]
                 chosen = before if before in runnable else runnable[0]
-            steps.append(Step(runnable, chosen, before, actors[chosen].stands_before))
+            steps.append(Step(runnable, chosen, before, actors[chosen].next_step))
             self._take(actors, actors[chosen], cut)
         self.results = [actor.result for actor in actors]
         return steps
@@ -201,15 +199,15 @@ class Stage:
         actor.taken += 1
         for each in actors:
             if each.state is State.BLOCKED:
-                each.state = State.RUNS  # Perhaps this step releases it.
-        actor.state = State.RUNS
+                each.state = State.RUNNING  # Perhaps this step releases it.
+        actor.state = State.RUNNING
         actor.go.release()
         self._settle(actors)
 
     def _cut(self, actor: Actor, *, after: bool) -> None:
-        if actor.pid == 0 or (after and actor.stands_before != "COMMIT"):
+        if actor.pid == 0 or (after and actor.next_step != "COMMIT"):
             return
-        self.cut_at = self.cut_at or actor.stands_before
+        self.cut_at = self.cut_at or actor.next_step
         if after:
             actor.lose_commit = True
         else:
@@ -218,25 +216,25 @@ class Stage:
                 sleep(POLL)  # It leaves this view after it has released its locks.
 
     def _settle(self, actors: list[Actor]) -> None:
-        """Wait until every actor stands before its next step, has ended or is blocked by another one."""
+        """Wait until every actor is paused, has ended or is blocked by another one."""
         give_up = monotonic() + PATIENCE
-        while running := [actor for actor in actors if actor.state in (State.RUNS, State.BLOCKED)]:
+        while running := [actor for actor in actors if actor.state in (State.RUNNING, State.BLOCKED)]:
             try:
-                self._hear(self._news.get(timeout=POLL))
+                self._note_news(self._news.get(timeout=POLL))
                 continue
             except Empty:
                 blocked = self._blocked([actor.pid for actor in actors if actor.pid])
             if self._news.empty():
                 for actor in running:
-                    actor.state = State.BLOCKED if actor.pid in blocked else State.RUNS
-                runs = any(actor.state is State.RUNS for actor in running)
-                if not runs and any(actor.state is State.STANDS for actor in actors):
+                    actor.state = State.BLOCKED if actor.pid in blocked else State.RUNNING
+                is_running = any(actor.state is State.RUNNING for actor in running)
+                if not is_running and any(actor.state is State.PAUSED for actor in actors):
                     return  # Otherwise it is a deadlock, which PostgreSQL is about to end.
             if monotonic() > give_up:
-                raise RuntimeError(f"no progress: {[(each.number, each.state, each.stands_before) for each in actors]}")
+                raise RuntimeError(f"no progress: {[(each.number, each.state, each.next_step) for each in actors]}")
 
-    def _hear(self, actor: Actor) -> None:
-        actor.state = State.ENDED if actor.stands_before == "" else State.STANDS
+    def _note_news(self, actor: Actor) -> None:
+        actor.state = State.ENDED if actor.next_step == "" else State.PAUSED
 
     def _blocked(self, pids: list[int]) -> set[int]:
         with self._watcher.cursor() as cursor:
@@ -254,13 +252,13 @@ class Stage:
             actor.result = error
         finally:
             del self._actors[get_ident()]
-            actor.stands_before, actor.pid = "", 0
+            actor.next_step, actor.pid = "", 0
             self._news.put(actor)
 
     def before_question(self, what: str) -> None:
         """Stop before a question to the bank. No connection is held."""
         if actor := self._actors.get(get_ident()):
-            actor.pid, actor.stands_before = 0, what
+            actor.pid, actor.next_step = 0, what
             self._news.put(actor)
             actor.go.acquire()
 
@@ -269,7 +267,7 @@ class Stage:
         if actor is None:
             return
         actor.driver = connection.connection.dbapi_connection
-        actor.pid, actor.stands_before = actor.driver.info.backend_pid, what
+        actor.pid, actor.next_step = actor.driver.info.backend_pid, what
         self._news.put(actor)
         actor.go.acquire()
         if actor.lose_commit:
@@ -299,13 +297,3 @@ def _short(statement: str) -> str:
         words = ["SELECT", words[words.index("FROM") + 1] if "FROM" in words else words[1]]
         return " ".join(words) + (" FOR UPDATE" if "FOR UPDATE" in statement else "")
     return " ".join(words[: 2 if words[0] == "UPDATE" else 3])
-
-
-@contextmanager
-def on_stage(app: Flask, url: str) -> Iterator[Stage]:
-    """Yield a stage over a database that nobody else uses."""
-    stage = Stage(app, url)
-    try:
-        yield stage
-    finally:
-        stage.close()

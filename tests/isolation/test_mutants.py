@@ -1,4 +1,4 @@
-"""What the exploration is able to find: each defence that is taken away is missed in some schedule."""
+"""The exploration finds each defence that is removed: at least one schedule then breaks an invariant."""
 
 import pytest
 
