@@ -19,16 +19,16 @@ class Pair:
         self.primary, self.standby = primary, standby
 
     def freeze(self) -> None:
-        """Stop every process of the standby where it stands: nothing is closed, nothing is answered."""
+        """Stop every process of the standby with SIGSTOP. Its connections stay open, but it does not respond."""
         self._signal(signal.SIGSTOP)
 
     def wake(self) -> None:
-        """Let it go on, and wait until it follows the primary again."""
+        """Let it continue, and wait until it follows the primary again."""
         self._signal(signal.SIGCONT)
         until(self._follows, 60)
 
     def promote(self) -> Cluster:
-        """End the primary as a lost machine would, make the standby the new primary, and return it.
+        """Stop the primary as a lost machine would, make the standby the new primary, and return it.
 
         What the frozen standby had not read from its socket is lost with the primary.
         """
@@ -39,11 +39,6 @@ class Pair:
         self._signal(signal.SIGCONT)
         self.standby._control("promote")
         return self.standby
-
-    def stop_waiting(self) -> None:
-        """Let the primary commit without its standby from now on, as an operator may."""
-        self.primary.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
-        self.primary.execute("SELECT pg_reload_conf()")
 
     def _follows(self) -> bool:
         return self.primary.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'") == [(1,)]
@@ -62,7 +57,7 @@ class Pair:
 
 @contextlib.contextmanager
 def pair() -> Iterator[Pair]:
-    """A primary and its synchronous standby, both of the test's own; gone at the end."""
+    """Yield a primary and its synchronous standby, for one test or module. Remove them at the end."""
     with private_cluster() as primary:
         standby = Cluster.make()
         found = None

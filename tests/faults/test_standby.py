@@ -1,17 +1,18 @@
-"""A synchronous standby that is silent: the bank is never asked for a claim that a failover would lose.
+"""A synchronous standby that does not respond: the bank is never asked for a claim that a failover would lose.
 
-PostgreSQL answers a COMMIT whose wait for the standby was cancelled with success and a warning. Nothing here is
-replaced: both servers are real, and the standby is frozen with SIGSTOP, so that no connection is closed.
+A COMMIT waits for the standby. If this wait is cancelled, PostgreSQL reports success and a warning. Both servers are
+real. The standby is frozen with SIGSTOP, so that no connection is closed. A scripted gateway replaces the bank.
 """
 
 from collections.abc import Iterator
-from threading import Thread
+from contextlib import contextmanager
+from threading import Event, Thread
 
 import pytest
 
 from app import database
 from app.charges import protocol, refunds
-from app.charges.protocol import ClaimUnknown
+from app.charges.protocol import ClaimUnknown, Purchase
 from app.charges.states import Status
 from app.charges.tokens import new_key
 from app.database import Unreachable
@@ -47,39 +48,62 @@ def shop(servers: Pair, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> It
     servers.primary.drop(name)
 
 
-def while_waiting(servers: Pair, sql: str) -> Thread:
-    """Do something to each backend that waits for the standby, until two commits have been disturbed."""
+@contextmanager
+def disturbing(servers: Pair, sql: str) -> Iterator[list[int]]:
+    """Run `sql` for each backend that waits for the standby, until the block ends. Yield the list of these backends."""
+    stop, disturbed = Event(), list[int]()
 
     def disturb() -> None:
-        for _ in range(2):
-            until(lambda: servers.primary.execute(WAITING), 30)
+        while not stop.wait(0.02):
             for (pid,) in servers.primary.execute(WAITING):
                 servers.primary.execute(sql, pid)
-            until(lambda pid=pid: (pid,) not in servers.primary.execute(WAITING), 30)
+                disturbed.append(pid)
 
     thread = Thread(target=disturb, daemon=True)
     thread.start()
-    return thread
+    try:
+        yield disturbed
+    finally:
+        stop.set()
+        thread.join(60)
 
 
-@pytest.mark.parametrize("sql", ["", "SELECT pg_cancel_backend(%s)", "SELECT pg_terminate_backend(%s)"])
-def test_a_claim_that_no_standby_has_is_never_asked_for(servers: Pair, shop: Shop, sql: str) -> None:
+def test_a_claim_that_no_standby_has_is_never_asked_for(servers: Pair, shop: Shop) -> None:
     gateway, token = ScriptedGateway(), order()
     press = purchase(token)
     servers.freeze()
-    disturbing = while_waiting(servers, sql) if sql else None
     with pytest.raises(ClaimUnknown):
         protocol.pay(press, gateway, 3.0)
     assert gateway.asked == []
+    check_that_it_can_be_paid(servers, gateway, press)
+
+
+@pytest.mark.parametrize("sql", ["SELECT pg_cancel_backend(%s)", "SELECT pg_terminate_backend(%s)"])
+def test_a_claim_whose_wait_somebody_ends_is_never_asked_for(
+    servers: Pair, shop: Shop, sql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator ends each wait for the standby. The shop's own deadline is out of reach."""
+    monkeypatch.setattr(database, "COMMIT_SECONDS", 120.0)
+    gateway, token = ScriptedGateway(), order()
+    press = purchase(token)
+    servers.freeze()
+    with disturbing(servers, sql) as disturbed, pytest.raises(ClaimUnknown):
+        protocol.pay(press, gateway, 3.0)
+    assert len(disturbed) >= 2, "the first COMMIT and the one that finds out"
+    assert gateway.asked == []
+    check_that_it_can_be_paid(servers, gateway, press)
+
+
+def check_that_it_can_be_paid(servers: Pair, gateway: ScriptedGateway, press: Purchase) -> None:
+    """Wake the standby and send the form again: it is the same claim, which is now asked for once."""
     servers.wake()
-    if disturbing:
-        disturbing.join(60)
     paid = protocol.pay(press, gateway, 3.0)
-    assert (paid.status, paid.receipt_id, gateway.keys) == (Status.SUCCEEDED, press.receipt_id, [str(token.key)])
+    assert (paid.status, paid.receipt_id) == (Status.SUCCEEDED, press.receipt_id)
+    assert gateway.keys == [str(press.token.key)]
 
 
 def test_a_twin_that_finds_a_claim_that_no_standby_has_is_not_led_to_its_receipt(servers: Pair, shop: Shop) -> None:
-    """Both know the row; neither may promise it. This is what a probe that only reads would get wrong."""
+    """Both find the row, and neither may use it. A probe that only reads would use it."""
     gateway, token = ScriptedGateway(), order()
     servers.freeze()
     for press in (purchase(token), purchase(token)):
@@ -90,11 +114,11 @@ def test_a_twin_that_finds_a_claim_that_no_standby_has_is_not_led_to_its_receipt
 
 @pytest.mark.parametrize("work", ["record", "refund"])
 def test_an_outcome_that_no_standby_has_is_not_confirmed(servers: Pair, shop: Shop, work: str) -> None:
-    """It stays for recovery, which asks under the same key."""
+    """The charge or refund stays pending for recovery, which asks under the same key."""
     token = order()
     if work == "record":
         charge = protocol.pay(purchase(token), ScriptedGateway(meanwhile=servers.freeze), 3.0)
-        assert charge.status is Status.PROCESSING, "recorded on the primary alone, so not promised"
+        assert charge.status is Status.PROCESSING, "the record is on the primary alone, so it is not used"
         servers.wake()
         assert protocol.pay(purchase(token), ScriptedGateway(), 3.0).status is Status.SUCCEEDED
     else:
@@ -117,7 +141,7 @@ def test_a_standby_that_is_only_slow_delays_the_claim(
 
 
 def test_after_a_failover_the_order_is_paid_once(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The claim was on the lost primary alone. The new primary has never seen it, and the bank was not asked for it."""
+    """The claim was on the lost primary alone. The new primary does not have it, and the bank was not asked for it."""
     monkeypatch.setattr(database, "COMMIT_SECONDS", 0.5)
     with pair() as servers:
         name = servers.primary.create()
