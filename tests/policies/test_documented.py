@@ -60,20 +60,28 @@ def test_the_readme_lists_no_unknown_setting() -> None:
     assert documented <= known
 
 
-def test_every_file_that_the_readme_links_to_exists() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", readme()):
-        if "://" not in target:
-            assert (ROOT / target).exists(), target
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+IN_FILE = re.compile(r"((?:`[\w.()]+`(?:, | and )?)+)\s+in\s+\[`[^`]+`\]\(([^)#]+\.py)\)")
+"""Text such as: `pay` in [`app/charges/protocol.py`](app/charges/protocol.py)."""
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_leads_to_a_file_that_contains_what_is_named(document: Path) -> None:
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        assert "://" in target or (document.parent / target).exists(), target
+    for names, target in IN_FILE.findall(text):
+        source = (document.parent / target).read_text()
+        for name in re.findall(r"`[\w.]*?(\w+)(?:\(\))?`", names):
+            assert re.search(rf"\b{name}\b", source), f"{name} is not in {target}"
 
 
 NAMED = re.compile(r"\[`(\w+)`\]\(([^)#]+\.py)\)")
 
 
 def test_the_design_names_what_is_there() -> None:
-    """Every link leads to a file, every named thing is in its file, and every quoted mutant exists."""
+    """Every name that is a link is in the file that it leads to, and every quoted mutant exists."""
     design = (ROOT / "docs" / "design.md").read_text()
-    for target in re.findall(r"\]\(([^)#]+)", design):
-        assert (ROOT / "docs" / target).exists(), target
     for name, target in NAMED.findall(design):
         assert re.search(rf"\b{name}\b", (ROOT / "docs" / target).read_text()), f"{name} is not in {target}"
     mutants = (ROOT / "tests" / "simulation" / "mutants.py").read_text()
