@@ -4,14 +4,13 @@ import ipaddress
 import re
 import socket
 import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lab.attacks import TWINS
-from lab.browser import Browser, Form, Page, forms
+from lab.browser import Browser, Form, Page, forms, send_together
 from lab.trace import Trace
 
 
@@ -103,18 +102,7 @@ class _Shopper:
 
     def send_together(self, copies: list[Form]) -> list[Page]:
         """Send all forms at the same moment."""
-        start, pages = threading.Barrier(len(copies)), list[Page]()
-
-        def send(form: Form) -> None:
-            start.wait()
-            pages.append(self.browser.send(form))
-
-        threads = [threading.Thread(target=send, args=(form,)) for form in copies]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return pages
+        return send_together(self.browser.send, copies)
 
 
 def _back(shopper: _Shopper) -> list[Page]:

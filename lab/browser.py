@@ -3,6 +3,8 @@
 It runs no script. The one effect of a script that matters, `data-once`, is imitated.
 """
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from itertools import count
@@ -89,6 +91,23 @@ class Browser:
             return Page(str(request.url), posted=form)
         posted = None if redirects else form
         return Page(str(response.url), response.status_code, response.text, posted, redirects)
+
+
+def send_together(send: Callable[[Form], Page | None], forms: list[Form]) -> list[Page]:
+    """Call `send` for all forms at the same moment. Return the pages of those that were sent."""
+    start, pages = threading.Barrier(len(forms)), list[Page]()
+
+    def send_one(form: Form) -> None:
+        start.wait()
+        if page := send(form):
+            pages.append(page)
+
+    threads = [threading.Thread(target=send_one, args=(form,)) for form in forms]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return pages
 
 
 def forms(page: Page) -> list[Form]:

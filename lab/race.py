@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,7 +27,7 @@ from app.engines import prepare_sqlite
 from app.gateways.http import DeadlineTransport
 from lab.attacks import QUIET, Attack
 from lab.bank import Gate, LabBank
-from lab.browser import Form, Page
+from lab.browser import Form, Page, send_together
 from lab.clock import Clock
 from lab.defences import Defence, payonce
 from lab.defences.payment_client import PaymentClient
@@ -160,22 +159,13 @@ class Scene:
         self.note(action)
         gate = Gate(len(forms), QUIET)
         self.bank.fault = gate.hold
-        start = threading.Barrier(len(forms))
-        pages: list[Page] = []
 
-        def press(form: Form) -> None:
-            start.wait()
+        def press(form: Form) -> Page | None:
             page = self.shopper.browser.press(form)
             gate.arrived()
-            if page is not None:
-                pages.append(page)
+            return page
 
-        threads = [threading.Thread(target=press, args=(form,)) for form in forms]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return pages
+        return send_together(press, forms)
 
     def do_as_told(self, page: Page, form: Form) -> Page:
         """Do what the page tells the shopper to do, if anything. Without a page, reload."""
