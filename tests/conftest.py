@@ -117,6 +117,18 @@ def empty_url(engine_name: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def second_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Yield the URL of another database without tables, to compare with the one of `empty_url`."""
+    if engine_name == "sqlite":
+        yield f"sqlite:///{tmp_path}/second/shop.sqlite"
+        return
+    server = request.getfixturevalue("postgres")
+    name = server.create()
+    yield str(server.url(name))
+    server.drop(name)
+
+
+@pytest.fixture
 def database_url(engine_name: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of a migrated and seeded database.
 

@@ -1,4 +1,4 @@
-"""`db upgrade` from each earlier version that shops may still run: nothing is lost, and the shop goes on with it.
+"""`db upgrade` from each earlier version that shops may still run: nothing is lost, and the shop continues to work.
 
 The earlier database is made by the earlier revisions themselves, on an empty database of each engine, and filled by
 plain SQL. To cover another version, add a module like `version_0003` to VERSIONS.
@@ -87,7 +87,7 @@ def test_the_old_data_have_every_state(upgraded: Upgraded) -> None:
 
 
 def test_an_upgrade_that_fails_changes_nothing(version: Any, empty_url: str, tmp_path: Path) -> None:
-    """Something stands in the way of a late step. Once it is removed, the upgrade goes through."""
+    """A late step fails because of an obstacle. Once it is removed, the upgrade succeeds."""
     upgrading.upgrade(empty_url, version.REVISION)
     with world(empty_url, tmp_path) as around:
         _, before = fill(version, empty_url, around)
@@ -104,20 +104,9 @@ def test_an_upgrade_that_fails_changes_nothing(version: Any, empty_url: str, tmp
         assert upgrading.only(upgrading.read_all(empty_url), like=renamed) == renamed
 
 
-@pytest.fixture
-def declared_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    """A second empty database of the same engine."""
-    if engine_name == "sqlite":
-        return f"sqlite:///{tmp_path}/declared/shop.sqlite"
-    server = request.getfixturevalue("postgres")
-    name = server.create()
-    request.addfinalizer(lambda: server.drop(name))
-    return str(server.url(name))
-
-
-def test_the_schema_is_as_the_models_declare_it(upgraded: Upgraded, declared_url: str) -> None:
-    create_schema(declared_url, by_upgrade=False)
-    upgraded_schema, declared = schema(upgraded.url), schema(declared_url)
+def test_the_schema_is_as_the_models_declare_it(upgraded: Upgraded, second_url: str) -> None:
+    create_schema(second_url, by_upgrade=False)
+    upgraded_schema, declared = schema(upgraded.url), schema(second_url)
     assert sorted(upgraded_schema - declared) == sorted(declared - upgraded_schema) == []
 
 
@@ -188,7 +177,7 @@ def check_receipt(upgraded: Upgraded, receipt_id: UUID, receipt: Receipt) -> Non
 
 
 def test_recovery_settles_what_was_pending_and_the_audit_holds(upgraded: Upgraded) -> None:
-    """By the real commands. The shop then goes on selling, so new rows get ids that no old row has."""
+    """By the real commands. The shop then continues to sell, so new rows get ids that no old row has."""
     code, output = upgraded.world.run("recover")
     assert code == 0, output
     for receipt_id, receipt in upgraded.old.receipts.items():

@@ -1,10 +1,8 @@
 """`db upgrade` creates what the models declare: tables, constraints, partial indexes and triggers, on both engines."""
 
 import re
-from pathlib import Path
 
 import flask_migrate
-import pytest
 from sqlalchemy import create_engine, text
 
 from app import create_app
@@ -55,16 +53,6 @@ def _normalised(value: object) -> str:
         parts = re.split(r", (?=(?:CONSTRAINT |\w+ [A-Z]))", body.removesuffix(")").strip())
         return head + " | ".join(sorted(part.strip() for part in parts))
     return normalised
-
-
-@pytest.fixture
-def second_url(engine_name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    if engine_name == "sqlite":
-        return f"sqlite:///{tmp_path}/declared/shop.sqlite"
-    server = request.getfixturevalue("postgres")
-    name = server.create()
-    request.addfinalizer(lambda: server.drop(name))
-    return str(server.url(name))
 
 
 def test_the_upgraded_schema_is_the_declared_one(empty_url: str, second_url: str) -> None:
