@@ -198,7 +198,7 @@ def _commit(connection: Connection) -> None:
 
     A COMMIT can wait for a synchronous standby without any time limit of the server: `statement_timeout` does not end
     that wait. So each COMMIT has a deadline here, after which the driver's `cancel()` is called. PostgreSQL then
-    answers with success *and a warning*: this server has committed, but no standby has, so a failover would lose the
+    reports success *and a warning*: this server has committed, but no standby has, so a failover would lose the
     transaction. SQLAlchemy does not show the warning, so it is read from the driver.
     """
     _refuse_late()

@@ -140,7 +140,7 @@ def count_decline() -> None:
 
 
 def _allows(test_or_hit: Callable[..., bool], rate: RateLimitItem, identifier: str) -> bool:
-    """Return whether the limiter allows the request. If its storage fails, allow it: the shop must go on selling.
+    """Return whether the limiter allows the request. If its storage fails, allow it: the shop must continue to sell.
 
     After a failure, the same request does not use the storage again. So a storage that does not respond delays a
     request by one time-out at most.

@@ -8,7 +8,7 @@ from time import monotonic, sleep
 from typing import Any
 
 PERIOD = 0.25
-"""Seconds between two looks at what is under way."""
+"""Seconds between two checks."""
 
 _under_way: dict[int, tuple[float, Any]] = {}
 _threads: dict[int, threading.Thread] = {}
@@ -49,5 +49,5 @@ def _watch() -> None:
 
 
 def _cancel(driver: Any) -> None:
-    with suppress(Exception):  # The connection may have been closed meanwhile.
+    with suppress(Exception):  # The connection may have been closed by now.
         driver.cancel()

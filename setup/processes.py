@@ -45,7 +45,7 @@ class Processes:
         for line in process.stdout or ():
             try:
                 print(f"{name:<8} | {line}", end="", flush=True)
-            except OSError:  # The terminal is closed. Go on reading, because a full pipe would block the process.
+            except OSError:  # The terminal is closed. Continue to read, because a full pipe would block the process.
                 continue
         process.wait()
         self.events.put(name)

@@ -126,7 +126,7 @@ def claim(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapsho
 def _claim_or_find(
     connection: Connection, purchase: Purchase, gateway: Gateway, seconds: float
 ) -> ChargeSnapshot | None:
-    """The INSERT comes first, because it decides. Only the winner goes on to freeze the order and reserve its stock.
+    """The INSERT comes first, because it decides. Only the winner then freezes the order and reserves its stock.
 
     `rows.insert` inserts nothing if there is a conflict, or if the order does not exist or is not this buyer's.
     Return None if the charge that we lost to has ended without money since the INSERT.

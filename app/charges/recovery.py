@@ -173,7 +173,7 @@ def look(charge: ChargeSnapshot, gateways: Gateways) -> None:
     try:
         answer = gateway.lookup(charge.payment, LOOK)
     except (NotSent, Unknown):
-        return  # The receipt shows what is known, and recovery goes on asking.
+        return  # The receipt shows what is known, and recovery will ask again.
     if answer is not None and answer.outcome is not Outcome.REQUIRES_ACTION:
         protocol.record(charge, answer)
 

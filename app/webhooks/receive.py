@@ -110,7 +110,7 @@ def _follow(connection: Connection, charge: ChargeSnapshot, facts: Facts) -> Rec
 
 
 def _refuse_refund(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot) -> str:
-    """The gateway refunded more than is left here: wait while a refund of ours is open, else tell the merchant."""
+    """More was refunded at the gateway than is left here. Wait if our own refund is open, else note it."""
     if refunds.is_unsettled(charge):
         raise Later("a refund of the same payment is still open")
     log.error("refund_exceeds_charge", kind=event.kind, event_id=event.id, receipt=charge.receipt_id)

@@ -120,7 +120,7 @@ def test_recovery_workers_killed_at_random(
 def test_postgresql_restarted_under_load(
     cluster: Cluster, database: str, shop_here: Callable[[str], Shop], bank: RunningBank, tmp_path: Path
 ) -> None:
-    """PostgreSQL stops in order and as in a crash, by turns. The workers reconnect without a restart."""
+    """PostgreSQL is stopped in turn properly and as in a crash. The workers reconnect without a restart."""
     url, ready_again = cluster.url(database), []
     shop = shop_here(url)
     with live_shop(url, bank.url, tmp_path) as live:
@@ -169,7 +169,7 @@ def test_the_bank_killed_under_load_and_every_doubt_settled(
             for _ in range(kills):
                 shoppers.wait_for_receipts(4)
                 bank.kill()
-                time.sleep(DEADLINE)  # Shoppers go on pressing the Pay button.
+                time.sleep(DEADLINE)  # Shoppers continue to press Pay.
                 started = time.monotonic()
                 bank.start()
                 newest = int(shop.value("SELECT max(id) FROM charge"))

@@ -1,4 +1,4 @@
-"""The bank or the database is unreachable: pages tell only what is known, and the shop recovers by itself."""
+"""The bank or the database is unreachable: pages say only what is known, and the shop recovers by itself."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -69,7 +69,7 @@ def test_a_form_that_was_paid_is_not_led_to_a_stranger_s_receipt(shop: Shop, res
 
 
 def test_the_same_buyer_s_new_basket_is_not_charged_by_an_old_form(shop: Shop, restore: Callable[[], None]) -> None:
-    """The id is the lost order's and the buyer is the same; only the random id and version tell them apart."""
+    """The id is the lost order's and the buyer is the same; only the random id and the version differ."""
     shopper = shop.shopper()
     form = ready_to_pay(shopper)
     restore()

@@ -1,7 +1,7 @@
 """Every request to the provider meets every fault twice: once for the shop and once for recovery.
 
-One shopper pays meanwhile, and another one leaves. Then the fault is over, time goes by, recovery settles what is
-open, and nothing may be left in doubt.
+During the fault one shopper pays, and another one leaves. Then the fault ends, time passes, and recovery runs.
+Nothing may be left in doubt.
 """
 
 from collections import Counter
