@@ -137,6 +137,8 @@ class ProxiedConnection:
         return True
 
     def _cut(self, cut: Cut, commit: bytes) -> None:
+        # The client sees the cut as soon as either socket is closed, and must not find the proxy still online then.
+        self.proxy.offline = cut.offline
         if cut.side == "before":
             _close(self.server)
         elif cut.side == "after":
