@@ -24,6 +24,10 @@ LONGEST = 300.0
 """Seconds between two questions at most."""
 
 
+RARELY = 3600.0
+"""Seconds between two questions if only a person can end the matter."""
+
+
 def back_off(times: int, longest: float = LONGEST) -> float:
     """Return the seconds until the next try: doubling from one second to `longest`, with jitter."""
     return min(longest, 2.0 ** min(times, 20)) * uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret.

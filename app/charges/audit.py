@@ -21,7 +21,7 @@ from app.charges.models import Charge
 from app.charges.states import sql_list
 from app.database import UtcDateTime, from_now, reading
 from app.gateways.base import StatementEntry
-from app.leases import LONGEST
+from app.leases import LONGEST, RARELY
 
 BATCH = 5_000
 GRACE = 60.0
@@ -116,11 +116,13 @@ INVARIANTS = (
     Invariant(9, "Nothing stays pending past its deadline unless a worker has asked since and noted why.", """
         SELECT 'charge ' || id FROM charge
         WHERE status IN ('processing', 'in_doubt') AND created_at < :overdue
-            AND (note IS NULL OR asked_at IS NULL OR asked_at < :stale)
+            AND (note IS NULL OR asked_at IS NULL
+                 OR asked_at < CASE WHEN attention IS NULL THEN :stale ELSE :long_stale END)
         UNION ALL
         SELECT 'refund ' || id FROM refund
         WHERE status IN ('processing', 'in_doubt') AND created_at < :overdue
-            AND (note IS NULL OR asked_at IS NULL OR asked_at < :stale)
+            AND (note IS NULL OR asked_at IS NULL
+                 OR asked_at < CASE WHEN attention IS NULL THEN :stale ELSE :long_stale END)
     """),
     Invariant(11, "A charge belongs to the buyer of its order.", """
         SELECT 'charge ' || c.id FROM charge c JOIN orders o ON o.id = c.order_id WHERE c.buyer_id <> o.buyer_id
@@ -178,10 +180,13 @@ def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
         began = connection.execute(select(from_now(0))).scalar_one()
         late = connection.execute(select(from_now(-overdue))).scalar_one()
         stale = connection.execute(select(from_now(-overdue - LONGEST))).scalar_one()
+        long_stale = connection.execute(select(from_now(-overdue - RARELY))).scalar_one()
         _load(connection, entries)
         report = Report()
         for invariant in INVARIANTS:
-            if offenders := _ids(connection, invariant.query, began=began, overdue=late, stale=stale):
+            if offenders := _ids(
+                connection, invariant.query, began=began, overdue=late, stale=stale, long_stale=long_stale
+            ):
                 report.broken[invariant.number] = offenders
         report.open = _ids(connection, PENDING_ITEMS)
         report.stray = _ids(connection, STRAY)

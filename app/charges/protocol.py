@@ -102,6 +102,11 @@ def _ask_and_record(charge: ChargeSnapshot, purchase: Purchase, gateway: Gateway
         answer = ask(gateway, charge.payment, purchase.card, Deadline(seconds))
     except Unknown as doubt:
         return record_doubt(charge, doubt.reason)
+    if answer.message or answer.request_id:
+        log.error(
+            "charge_refused", receipt=charge.receipt_id, reason=answer.reason,
+            gateway_message=answer.message, gateway_request_id=answer.request_id,
+        )  # fmt: skip
     return record(charge, answer)
 
 
@@ -160,18 +165,21 @@ def ask(gateway: Gateway, payment: Payment, card: Card | None, deadline: Deadlin
     """Return a definite answer within the deadline, or raise Unknown.
 
     Guarantee: silence is never taken for "declined". If an answer was lost, the same key is asked again. If the first
-    connection can't be opened, nothing was taken; after an earlier try, that proves nothing.
+    try could not be sent or was refused, nothing was taken; after an earlier try, that proves nothing.
     """
-    sent = False
+    unanswered = False
     while True:
         try:
-            return gateway.charge(payment, card, deadline.left())
+            answer = gateway.charge(payment, card, deadline.left())
+            if not (answer.this_request_only and unanswered):
+                return answer
+            doubt = Unknown("the gateway refused the request, but an earlier one got no answer", again=False)
         except NotSent:
-            if not sent:
+            if not unanswered:
                 return Answer(Outcome.CANCELED, reason="not_sent", this_request_only=True)
             doubt = Unknown("the gateway could not be reached again")
         except Unknown as unknown:
-            sent, doubt = True, unknown
+            unanswered, doubt = True, unknown
         if not doubt.again or not deadline.pause(ASK_PAUSE):
             raise doubt
 
@@ -199,7 +207,7 @@ def record_within(connection: Connection, charge: ChargeSnapshot, answer: Answer
             return outcomes.follow(connection, charge._replace(status=to, action_url=answer.action_url))
         charge = rows.get(connection, charge.id, lock=True)
         if answer.this_request_only:
-            return Recorded(charge)  # "Not sent" says nothing about what others sent since.
+            return Recorded(charge)  # "Not sent" and "refused" say nothing about what others sent since.
     return outcomes.ended_before(connection, charge, to)
 
 

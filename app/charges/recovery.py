@@ -20,8 +20,8 @@ from app.charges.refunds import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PENDING, PROCESSING, REFUND_PENDING, REQUIRES_ACTION, Status
 from app.database import Unreachable, confirmed, from_now, table, transaction
-from app.gateways.base import Answer, Gateway, Gateways, NotSent, Outcome, Unknown
-from app.leases import back_off, longest_due
+from app.gateways.base import Answer, Contradiction, EventSender, Gateway, Gateways, NotSent, Outcome, Unknown
+from app.leases import LONGEST, RARELY, back_off, longest_due
 
 LOOK = 3.0
 """Seconds that a shopper waits for a receipt at most while the gateway is asked about it."""
@@ -32,6 +32,7 @@ PAUSE = 1.0
 MOST = 100
 """Rows per pass at most, so that a worker is soon done when it is told to stop."""
 
+CONTRADICTED = "the gateway knows this key with another amount: compare its records and close the charge"
 NOT_CONFIGURED = "the gateway and account of the charge are not configured"
 
 log = structlog.get_logger()
@@ -126,19 +127,27 @@ def settle(due: Due, gateway: Gateway, seconds: float) -> Status:
     """Find out what became of the charge and record it. If that fails, postpone the charge and note the reason."""
     try:
         answer = find_out(due, gateway, seconds)
+    except Contradiction as contradiction:
+        return postpone(due, str(contradiction), attention=CONTRADICTED, ask_in=RARELY)
     except (NotSent, Unknown) as doubt:
         return postpone(due, str(doubt))
     if answer.outcome is Outcome.REQUIRES_ACTION and due.charge.status is REQUIRES_ACTION:
-        return postpone(due, "the shopper has not confirmed yet")
+        # An event will say what the shopper did. The questions are for events that are lost.
+        rarely = isinstance(gateway, EventSender) and gateway.sends_events
+        return postpone(due, "the shopper has not confirmed yet", ask_in=LONGEST if rarely else None)
     return protocol.record(due.charge, answer).status
 
 
 def find_out(due: Due, gateway: Gateway, seconds: float) -> Answer:
     """Return the outcome that the gateway knows. Fence a key that it has never seen, or that was not confirmed in time.
 
-    Only a key that can never take money makes an order safe to pay again.
+    Only a key that can never take money makes an order safe to pay again. Raises Contradiction if the gateway took
+    another amount under the key.
     """
-    answer = gateway.lookup(due.charge.payment, seconds)
+    try:
+        answer = gateway.lookup(due.charge.payment, seconds)
+    except Contradiction:
+        return cancel(due.charge, gateway, seconds, "contradicted")
     if answer is None:
         return cancel(due.charge, gateway, seconds, "fenced")
     if answer.outcome is Outcome.REQUIRES_ACTION and due.expired:
@@ -152,15 +161,15 @@ def cancel(charge: ChargeSnapshot, gateway: Gateway, seconds: float, reason: str
     return replace(answer, reason=reason) if answer.outcome is Outcome.CANCELED else answer
 
 
-def postpone(due: Due, reason: str, attention: str | None = None) -> Status:
-    """Keep the reason for the merchant to see, and wait longer before the next question.
+def postpone(due: Due, reason: str, attention: str | None = None, ask_in: float | None = None) -> Status:
+    """Keep the reason for the merchant to see. Ask again in `ask_in` seconds, or after ever longer times.
 
     `attention` says why a person must look at the charge.
     """
     charge = due.charge
     to = IN_DOUBT if charge.status is PROCESSING else charge.status
     with transaction() as tx:
-        rows.postpone(tx, charge, to, reason, back_off(due.times_asked), attention)
+        rows.postpone(tx, charge, to, reason, ask_in or back_off(due.times_asked), attention)
     log.warning("charge_postponed", receipt=charge.receipt_id, reason=reason, times_asked=due.times_asked)
     return to
 

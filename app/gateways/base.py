@@ -67,7 +67,8 @@ class Answer:
     reason: str | None = None
     action_url: str | None = None
     this_request_only: bool = False
-    """True if it only says what this request did: another request under the same key may have taken money."""
+    """True if it only says what this request did, because it was refused or not sent. Another request under the same
+    key may have taken money."""
     message: str | None = None
     """The gateway's own words when it refused, for the merchant."""
     request_id: str | None = None
@@ -96,6 +97,13 @@ class Unknown(Exception):
         super().__init__(reason)
         self.reason = reason
         self.again = again
+
+
+class Contradiction(Unknown):
+    """The gateway knows the key, but with another amount or currency. A person must find out why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, again=False)
 
 
 class NotPayable(Exception):
@@ -144,13 +152,20 @@ class Gateway(Protocol):
     """The origin of `Answer.action_url`, for the Content-Security-Policy."""
 
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
-        """Take the money and return the outcome. The same key and request always get the same answer."""
+        """Take the money and return the outcome. The same key and request always get the same answer.
+
+        If the gateway refuses the request itself, for example because its account is not activated, the answer is
+        CANCELED for `this_request_only`: the gateway may not store such a refusal for the key.
+        """
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
         """Return what became of the key; None if the gateway has never seen it."""
 
     def cancel(self, payment: Payment, timeout: float) -> Answer:
-        """Fence the key, so that a request that arrives later can never take money. Return the outcome that won."""
+        """Fence the key, so that a request that arrives later can never take money. Return the outcome that won.
+
+        Like `lookup`, it raises Contradiction if the key took another amount.
+        """
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back and return SUCCEEDED or DECLINED. The same key moves money once."""
@@ -235,6 +250,9 @@ class BadEvent(Exception):
 @runtime_checkable
 class EventSender(Gateway, Protocol):
     """A gateway that sends events (webhooks)."""
+
+    sends_events: bool
+    """False if no secret is configured, so that no event can be checked."""
 
     def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent:
         """Check the signature and read the event, without asking anybody. Raises BadEvent."""

@@ -9,7 +9,8 @@ from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundReq
 APPROVED = Answer(Outcome.SUCCEEDED)
 DECLINED = Answer(Outcome.DECLINED, reason="card_declined")
 LOST = Unknown("the answer was lost")
-REFUSED = Unknown("the gateway refused the request", again=False)
+NO_USE = Unknown("the gateway repeats a failure", again=False)
+REFUSED = Answer(Outcome.CANCELED, reason="not_activated", this_request_only=True, message="activate", request_id="r1")
 NOT_SENT = NotSent("no connection")
 
 

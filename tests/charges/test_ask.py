@@ -7,7 +7,7 @@ import pytest
 
 from app.charges.protocol import ask
 from app.gateways.base import Answer, Card, Deadline, Outcome, Payment, Unknown
-from tests.charges.gateways import APPROVED, DECLINED, LOST, NOT_SENT, REFUSED, ScriptedGateway
+from tests.charges.gateways import APPROVED, DECLINED, LOST, NO_USE, NOT_SENT, REFUSED, ScriptedGateway
 
 PAYMENT = Payment("a-key", 2400, "EUR")
 CARD = Card("4242424242424242", "12/49", "123")
@@ -50,8 +50,20 @@ def test_a_definite_answer_after_lost_and_unsent_tries_is_returned() -> None:
     assert call_ask(ScriptedGateway(LOST, NOT_SENT, DECLINED)) == DECLINED
 
 
-def test_a_refusal_is_in_doubt_without_another_try() -> None:
-    gateway = ScriptedGateway(REFUSED)
+def test_a_refusal_of_the_first_try_is_definite() -> None:
+    assert call_ask(ScriptedGateway(REFUSED)) == REFUSED
+
+
+def test_a_refusal_after_a_lost_answer_is_in_doubt() -> None:
+    """The gateway may not store a refusal for the key, so the first try may have taken money, or may still do so."""
+    gateway = ScriptedGateway(LOST, REFUSED, REFUSED)
+    with pytest.raises(Unknown, match="an earlier one got no answer"):
+        call_ask(gateway)
+    assert len(gateway.asked) == 2
+
+
+def test_a_failure_that_the_gateway_repeats_is_in_doubt_without_another_try() -> None:
+    gateway = ScriptedGateway(NO_USE)
     with pytest.raises(Unknown):
         call_ask(gateway)
     assert len(gateway.asked) == 1

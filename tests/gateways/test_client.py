@@ -168,8 +168,9 @@ WRONG_ANSWERS = {
 @pytest.mark.parametrize("changes", list(WRONG_ANSWERS.values()), ids=list(WRONG_ANSWERS))
 def test_an_answer_with_other_values_is_unknown(changes: dict[str, Any]) -> None:
     payment = new_payment()
+    is_over = changes.get("status") in ("canceled", "declined")  # Then a cancel disregards the amount.
     with server(charge_answer(payment, **changes)) as gateway:
-        for ask in questions(gateway, payment)[:3]:
+        for ask in questions(gateway, payment)[: 2 if is_over else 3]:
             with pytest.raises(Unknown) as unknown:
                 ask()
             assert unknown.value.reason.startswith("the bank "), "the answer was readable"

@@ -8,6 +8,7 @@ are read from the gateway's own records, never through the client. Lost and wron
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from app import settings
 from app.gateways import registry
 from app.gateways.base import (
     Answer,
+    Contradiction,
     HostedGateway,
     Outcome,
     Payment,
@@ -172,6 +174,23 @@ def test_cancel_returns_a_success_that_won(counterpart: Counterpart) -> None:
     gateway, payment = counterpart.client(), counterpart.paid()
     assert gateway.cancel(payment, TIMEOUT).outcome is Outcome.SUCCEEDED
     assert counterpart.moved(payment.key) == CHARGED
+
+
+def test_a_key_that_took_another_amount_is_a_contradiction(counterpart: Counterpart) -> None:
+    gateway, other = counterpart.client(), replace(counterpart.paid(), amount=AMOUNT + 10)
+    for question in (gateway.lookup, gateway.cancel):
+        with pytest.raises(Contradiction):
+            question(other, TIMEOUT)
+
+
+def test_a_key_that_waits_with_another_amount_can_be_cancelled(counterpart: Counterpart) -> None:
+    gateway, (payment, answer) = counterpart.client(), counterpart.waiting()
+    other = replace(payment, amount=AMOUNT + 10, gateway_reference=answer.gateway_reference)
+    with pytest.raises(Contradiction):
+        gateway.lookup(other, TIMEOUT)
+    assert [gateway.cancel(other, TIMEOUT).outcome for _ in range(2)] == [Outcome.CANCELED] * 2
+    assert not counterpart.decide(answer, counterpart.approves)
+    assert counterpart.moved(payment.key) == []
 
 
 def test_simultaneous_cancels_and_approval_agree_on_one_outcome(counterpart: Counterpart) -> None:

@@ -85,7 +85,8 @@ class Visit:
     def cancel(self) -> None:
         """Press the button on the receipt that cancels the payment."""
         answer = self.receipt().submit("Give this payment up")
-        assert answer.status == 503, "every fault keeps the provider from answering, and the page must say so"
+        # If the provider ends the session, its amount does not matter. Any other fault keeps it from answering.
+        assert answer.status == (200 if self.kind == "other_amount" else 503)
 
     def _session(self, url: str) -> Object:
         return self.provider.state.sessions[url.rsplit("/", 1)[1]]

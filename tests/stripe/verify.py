@@ -143,10 +143,11 @@ class Trial:
         try:
             answer = self.gateway.charge(payment, None, TIMEOUT)
         except ErrorAnswer as error:
-            if error.status != 400 or error.code != (code or error.code):
+            if (error.status, error.code) != (400, code):
                 raise
             return
-        self._cancel_and_raise(payment, answer, "it was not refused")
+        if code or not answer.this_request_only:
+            self._cancel_and_raise(payment, answer, "it was not refused")
 
 
 def _open(answer: Answer | None) -> Answer:

@@ -12,7 +12,17 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundRequest, StatementEntry, Unknown
+from app.gateways.base import (
+    Answer,
+    Card,
+    Contradiction,
+    NotSent,
+    Outcome,
+    Payment,
+    RefundRequest,
+    StatementEntry,
+    Unknown,
+)
 from app.gateways.http import NEVER_SENT, Clients, deadline, gateway_errors, read_bounded
 from app.gateways.sandbox.cards import find_card
 
@@ -23,6 +33,9 @@ STATEMENT_TIMEOUT = 30.0
 """Seconds without a single byte after which reading the statement fails."""
 
 BANK = "the bank"
+
+REFUSALS = frozenset({400, 401, 403})
+"""HTTP statuses of requests that the bank refuses: invalid, wrong key, or not permitted. It has done nothing."""
 
 
 class SandboxGateway:
@@ -51,7 +64,11 @@ class SandboxGateway:
             "return_url": payment.return_url,
             "shop": self._shop,
         }
-        return self._charge_answer(payment, *self._ask("POST", "/v1/charges", timeout, body))
+        status, fields = self._ask("POST", "/v1/charges", timeout, body)
+        if status in REFUSALS and (code := _code(fields.get("error"))):
+            message = fields.get("message")
+            return Answer(Outcome.CANCELED, reason=code, this_request_only=True, message=str(message or ""))
+        return self._charge_answer(payment, status, fields)
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
         """Return what became of the key; None only if the bank itself says that it does not know this key."""
@@ -63,7 +80,10 @@ class SandboxGateway:
     def cancel(self, payment: Payment, timeout: float) -> Answer:
         """Fence the key permanently, known or not. Return the outcome that won."""
         path = f"/v1/charges/{_in_path(payment.key)}/cancel"
-        return self._charge_answer(payment, *self._ask("POST", path, timeout))
+        status, fields = self._ask("POST", path, timeout)
+        if _outcome(status, fields, payment.key) in (Outcome.CANCELED, Outcome.DECLINED):
+            return Answer(Outcome(fields["status"]), reason=_reason(fields))  # No money, whatever the amount was.
+        return self._charge_answer(payment, status, fields)
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back, once per key."""
@@ -161,7 +181,7 @@ def _outcome(status: int, fields: dict[str, Any], key: str) -> Outcome:
 def _check_money(fields: dict[str, Any], amount: int, currency: str) -> None:
     money = fields.get("amount"), fields.get("currency")
     if type(money[0]) is not int or money != (amount, currency):
-        raise Unknown("the bank answered with another amount", again=False)
+        raise Contradiction("the bank answered with another amount")
 
 
 def _refund_answer(refund_request: RefundRequest, status: int, fields: dict[str, Any]) -> Answer:
@@ -174,8 +194,11 @@ def _refund_answer(refund_request: RefundRequest, status: int, fields: dict[str,
 
 def _reason(fields: dict[str, Any]) -> str | None:
     """Return the bank's reason if it is a short code, otherwise None."""
-    reason = fields.get("reason")
-    return reason if isinstance(reason, str) and reason.isidentifier() and len(reason) <= 40 else None
+    return _code(fields.get("reason"))
+
+
+def _code(text: Any) -> str | None:
+    return text if isinstance(text, str) and text.isidentifier() and len(text) <= 40 else None
 
 
 def _entry(line: str) -> StatementEntry:

@@ -1,18 +1,25 @@
 """What the provider's answers mean. An answer is definite only if it is about our key and our amount."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import stripe
 
-from app.gateways.base import Answer, Outcome, Payment, RefundRequest, Unknown
+from app.gateways.base import Answer, Contradiction, Outcome, Payment, RefundRequest, Unknown
 from app.gateways.stripe import currencies
 from app.gateways.stripe.requests import REFUND_KEY
 
 Fields = Mapping[str, Any]
 
+ADDRESS = re.compile(r"[^\s'\"<>]+@[^\s'\"<>]+")
+"""An e-mail address in an error message. It must not enter the log."""
+
 LONGEST_URL = 2000
+
+REFUSALS = frozenset({400, 401, 403, 404})
+"""HTTP statuses of requests that the provider refuses: invalid, wrong key, not permitted, or no such object."""
 
 
 class ErrorAnswer(Unknown):
@@ -26,6 +33,10 @@ class ErrorAnswer(Unknown):
     def __init__(self, error: stripe.StripeError) -> None:
         self.status = error.http_status or 0
         self.code = _code(error)
+        self.refuses = self.status in REFUSALS and _type(error) == "invalid_request_error" and not _replayed(error)
+        """The provider refuses this request and has done nothing."""
+        self.message = ADDRESS.sub("(address)", error.user_message or "")
+        self.request_id = error.request_id
         again = not _replayed(error) and (self.status == 409 or self.status >= 500)
         words = ["the provider answered", str(self.status), self.code, "again" if _replayed(error) else ""]
         super().__init__(" ".join(filter(None, words)), again=again)
@@ -57,6 +68,13 @@ def _error(error: stripe.StripeError) -> Unknown:
     return ErrorAnswer(error)
 
 
+def of_refused(error: ErrorAnswer) -> Answer:
+    """Return the answer to a charge that the provider refused."""
+    return Answer(
+        Outcome.CANCELED, reason=error.code, this_request_only=True, message=error.message, request_id=error.request_id
+    )
+
+
 def of_session(session: Fields, payment: Payment) -> Answer:
     """Return what a Checkout Session says about our payment. Raises Unknown."""
     _check(session.get("client_reference_id"), payment.key, "another key")
@@ -71,6 +89,12 @@ def of_session(session: Fields, payment: Payment) -> Answer:
             return Answer(Outcome.CANCELED, reference, "expired")
         case status, payment_status:
             raise Unknown(f"the provider says {_as_code(status)} and {_as_code(payment_status)}", again=False)
+
+
+def is_over(session: Fields, payment: Payment) -> bool:
+    """Return whether our payment's session has ended unpaid. It took no money then, whatever its amount was."""
+    _check(session.get("client_reference_id"), payment.key, "another key")
+    return (session.get("status"), session.get("payment_status")) == ("expired", "unpaid")
 
 
 def of_refund(refund: Fields, refund_request: RefundRequest) -> Answer:
@@ -101,7 +125,8 @@ def _check(theirs: object, ours: object, what: str) -> None:
 
 def _check_money(amount: object, currency: object, ours: int, our_currency: str) -> None:
     expected = (currencies.to_provider(ours, our_currency), our_currency.lower())
-    _check((amount, currency) if type(amount) is int else None, expected, "another amount")
+    if type(amount) is not int or (amount, currency) != expected:
+        raise Contradiction("the provider answered for another amount")
 
 
 def _url(session: Fields) -> str:
@@ -112,10 +137,19 @@ def _url(session: Fields) -> str:
 
 
 def _code(error: stripe.StripeError) -> str:
+    details = _details(error)
+    code = details.get("code") or details.get("type")
+    return _as_code(code) if code else ""
+
+
+def _type(error: stripe.StripeError) -> object:
+    return _details(error).get("type")
+
+
+def _details(error: stripe.StripeError) -> Fields:
     body = error.json_body
     details = body.get("error") if isinstance(body, dict) else None
-    code = (details.get("code") or details.get("type")) if isinstance(details, dict) else None
-    return _as_code(code) if code else ""
+    return details if isinstance(details, dict) else {}
 
 
 def _replayed(error: stripe.StripeError) -> bool:

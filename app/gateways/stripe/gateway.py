@@ -41,9 +41,6 @@ CLOCK_DIFFERENCE = 3600
 
 PAGE = 100
 
-AMOUNT_REFUSED = frozenset({"amount_too_small", "amount_too_large"})
-"""Codes of the errors that refuse this request definitely: the provider returns them before it creates anything."""
-
 REFUND_NAMESPACE = UUID("7b2f6d0e-3f0a-5f0e-9d6c-0f6c2a9d8b11")
 """The namespace of keys for refunds that were made by hand. They have no key of ours, so it is made from their id."""
 
@@ -62,6 +59,9 @@ class StripeGateway:
         self.account = "live" if self.live else "test"
         self.page_origin: str | None = page_origin
         self._webhook_secrets, self._window = webhook_secrets, window
+        self.sends_events = bool(webhook_secrets)
+        self._searched: dict[str, str] = {}
+        """For each key whose search has not ended: the id of the last session that was read."""
         stripe.enable_telemetry = False
         # The library's own retries would hide from us that a request was sent.
         self._client = stripe.StripeClient(
@@ -79,8 +79,8 @@ class StripeGateway:
             with answer_errors(), deadline(timeout):
                 return answers.of_session(self._create_session(payment), payment)
         except ErrorAnswer as error:
-            if error.code in AMOUNT_REFUSED:
-                return Answer(Outcome.CANCELED, reason=error.code)
+            if error.refuses:
+                return answers.of_refused(error)
             raise
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
@@ -97,6 +97,8 @@ class StripeGateway:
                 return Answer(Outcome.CANCELED)
             if session.get("status") == "open":
                 session = self._expire(answers.id_of(session))
+            if answers.is_over(session, payment):
+                return Answer(Outcome.CANCELED, answers.id_of(session), "expired")
             answer = answers.of_session(session, payment)
         if answer.outcome is Outcome.REQUIRES_ACTION:
             raise Unknown("the provider has not ended the session yet")
@@ -168,7 +170,13 @@ class StripeGateway:
                 if error.again or error.status == 429:
                     raise
         # The key does not lead to a session: it is forgotten, has a stored failure, or the request is refused now.
-        if found := self._search(payment, stored):
+        try:
+            found = self._search(payment, stored)
+        except Unknown:
+            if not stored.is_long_fenced():
+                raise
+            return None
+        if found:
             return self._read(answers.id_of(found))
         if stored.is_fenced():
             return None
@@ -178,9 +186,15 @@ class StripeGateway:
         return ask(lambda: self._client.checkout.sessions.retrieve(session_id))
 
     def _search(self, payment: Payment, stored: StoredRequest) -> dict[str, Any] | None:
+        """Search the provider's list. If the deadline ends the search, the next one goes on where it stopped."""
         created = {"gte": stored.made_at - CLOCK_DIFFERENCE, "lte": stored.session_ends_at + CLOCK_DIFFERENCE}
-        sessions = _items(self._client.checkout.sessions.list, {"created": created, "limit": PAGE})
-        return next((each for each in sessions if each.get("client_reference_id") == payment.key), None)
+        params = {"created": created, "limit": PAGE}
+        for session in _items(self._client.checkout.sessions.list, params, self._searched.get(payment.key)):
+            if session.get("client_reference_id") == payment.key:
+                return session
+            self._searched[payment.key] = answers.id_of(session)
+        self._searched.pop(payment.key, None)
+        return None
 
     def _expire(self, session_id: str) -> dict[str, Any]:
         """End the session and return it. If it was not open any more (400), return it as it is now."""
@@ -221,9 +235,9 @@ class StripeGateway:
         return sum(each["amount_captured"] - each["amount_refunded"] for each in charges if each.get("paid"))
 
 
-def _items(page: Any, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the items of one of the provider's lists, page after page."""
-    after: dict[str, Any] = {}
+def _items(page: Any, params: dict[str, Any], last: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the items of one of the provider's lists, page after page. With `last`, begin after the item of this id."""
+    after = {"starting_after": last} if last else {}
     while True:
         current = ask(partial(page, params | after))
         items = current["data"]

@@ -22,6 +22,9 @@ SLACK = 10 * 60
 LONGEST_WINDOW = 22 * 3600
 """Largest ACTION_WINDOW in seconds, because no session lives longer than a day."""
 
+SEARCH_LIMIT = 6 * 3600
+"""Seconds after its fence for which a request can wait for a search that does not end."""
+
 NAME_LENGTH = 250
 
 KEY = "payonce_charge"
@@ -61,6 +64,14 @@ class StoredRequest:
     def is_fenced(self) -> bool:
         """Return whether it can never create a session any more, however late it arrives."""
         return time() > self.session_ends_at - LEAST_AHEAD + SLACK
+
+    def is_long_fenced(self) -> bool:
+        """Return whether the charge must not wait any longer for a search of the provider's list.
+
+        Nobody was given the page of a session whose id was never recorded, so it takes no money. The search matters
+        only if the database was restored to a time before the id was recorded.
+        """
+        return time() > self.session_ends_at - LEAST_AHEAD + SLACK + SEARCH_LIMIT
 
 
 def prepare(payment: HostedPayment, *, version: str, live: bool, window: float) -> dict[str, Any]:

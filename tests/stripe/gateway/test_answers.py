@@ -35,11 +35,13 @@ def test_an_invalid_answer_is_unknown(provider: Provider, gateway: StripeGateway
         gateway.lookup(payment, 5)
 
 
-def test_a_wrong_secret_key_is_unknown_and_appears_in_no_error(provider: Provider) -> None:
+def test_a_wrong_secret_key_is_refused_and_appears_in_no_error(provider: Provider, gateway: StripeGateway) -> None:
     secret = "sk_test_" + "z" * 24
     wrong = StripeGateway(secret, window=WINDOW, api_base=provider.origin, page_origin=provider.origin)
+    payment = new_payment(wrong)
+    assert secret not in repr(wrong.charge(payment, None, 5))
     with pytest.raises(Unknown, match="401") as refusal:
-        wrong.charge(new_payment(wrong), None, 5)
+        wrong.lookup(charged(gateway, payment), 5)
     assert secret not in repr(refusal.value) + str(refusal.value) + repr(refusal.value.__context__) + repr(wrong)
 
 

@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 
 from tests.stripe.provider import pages
 from tests.stripe.provider.requests import Fault, Request, answer, nested
-from tests.stripe.provider.state import API_KEY, Refusal, State
+from tests.stripe.provider.state import API_KEY, Refusal, State, invalid
 
 
 def create_api(state: State, faults: list[Fault], requests: list[Request]) -> Flask:
@@ -44,6 +44,9 @@ def _authenticate() -> None:
 def _next_fault(faults: list[Fault]) -> Fault | None:
     for fault in faults:
         if fault.times and f"{request.method} {request.path} ".startswith(fault.prefix):
+            if fault.spared:
+                fault.spared -= 1
+                continue
             fault.times -= 1
             return fault
     return None
@@ -62,6 +65,12 @@ def _fail_before(fault: Fault) -> None:
             raise Refusal(429, "invalid_request_error", "rate_limit", "Too many requests")
         case "in_use":
             raise Refusal(409, "idempotency_error", "idempotency_key_in_use", "in use")
+        case "wrong_key":
+            raise Refusal(401, "invalid_request_error", None, "Invalid API Key provided: sk_test_****")
+        case "forbidden":
+            raise Refusal(403, "invalid_request_error", "more_permissions_required", "ask ada@example.org for more")
+        case "not_activated":
+            raise invalid(None, "You must set an account name before you use Checkout.")
         case "delayed":
             assert fault.go.wait(30), "no test let the request go on"
 

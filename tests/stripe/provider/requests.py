@@ -22,7 +22,9 @@ class Request(NamedTuple):
 
 @dataclass
 class Fault:
-    """A fault of the next `times` requests whose "METHOD path " begins with `prefix`. The kinds are:
+    """A fault of the next `times` requests whose "METHOD path " begins with `prefix`, after `spared` others.
+
+    The kinds are:
 
     * not_received: the connection breaks before anything is done
     * answer_lost: the connection breaks after everything is done
@@ -31,6 +33,7 @@ class Fault:
     * unavailable: status 503 before the key is read
     * rate_limited: status 429 before the key is read
     * in_use: status 409 before the key is read
+    * wrong_key, forbidden, not_activated: status 401, 403 and 400 before the key is read, because of the account
     * garbage: status 200 with `body`
     * other_amount: status 200 with another amount
     * delayed: the request waits for `go` before it arrives
@@ -42,6 +45,7 @@ class Fault:
     prefix: str
     kind: str
     times: int = 1
+    spared: int = 0
     body: bytes = b"<html>"
     go: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)

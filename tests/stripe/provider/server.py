@@ -32,9 +32,9 @@ class Provider:
         """Return the origin of the API and of the payment page."""
         return self.state.origin
 
-    def fault(self, prefix: str, kind: str, times: int = 1) -> Fault:
+    def fault(self, prefix: str, kind: str, times: int = 1, *, spared: int = 0) -> Fault:
         """Let the next `times` requests whose "METHOD path " begins with `prefix` meet this fault (see Fault)."""
-        fault = Fault(prefix, kind, times)
+        fault = Fault(prefix, kind, times, spared)
         self.faults.append(fault)
         return fault
 
