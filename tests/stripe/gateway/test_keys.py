@@ -189,3 +189,19 @@ def test_a_request_that_arrives_after_its_fence_creates_nothing(
         threading.Event().wait(0.01)
     assert provider.state.sessions == {}
     assert gateway.lookup(payment, 5) is None
+
+
+def test_a_session_that_is_not_in_the_list_yet_is_not_taken_for_one_that_does_not_exist(
+    provider: Provider, gateway: StripeGateway, wait: Callable[[float], None]
+) -> None:
+    """The provider's lists lag behind, and the key leads nowhere because its stored answer is a failure."""
+    payment = new_payment(gateway)
+    provider.fault(CREATE, "failed_late")
+    with pytest.raises(Unknown):
+        gateway.charge(payment, None, 5)
+    provider.state.list_lag = 60
+    with pytest.raises(Unknown, match="no session for this key yet"):
+        gateway.lookup(payment, 5)
+    wait(61)
+    answer = gateway.lookup(payment, 5)
+    assert answer and answer.gateway_reference == provider.session["id"]

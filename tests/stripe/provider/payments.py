@@ -8,13 +8,17 @@ KNOWN = {
     "mode", "allowed_payment_method_types", "adaptive_pricing", "client_reference_id", "metadata",
     "payment_intent_data", "line_items", "success_url", "cancel_url", "expires_at", "customer_email",
 }  # fmt: skip
+ITEM = {"quantity", "price_data"}
+PRICE = {"currency", "unit_amount", "product_data"}
 LEAST = {"eur": 50, "usd": 50, "gbp": 30, "jpy": 50, "isk": 6000}
 
 
 def check(state: State, params: Any) -> None:
     """Raise Refusal if Stripe would refuse the parameters before it creates a session."""
-    if unknown := set(params) - KNOWN:
-        raise invalid("parameter_unknown", f"Received unknown parameter: {unknown.pop()}")
+    for value, known in ((params, KNOWN), *((item, ITEM) for item in params["line_items"])):
+        if unknown := set(value) - known:
+            raise invalid("parameter_unknown", f"Received unknown parameter: {unknown.pop()}")
+    _check_sizes(params)
     if params.get("mode") != "payment" or params.get("allowed_payment_method_types") != ["card"]:
         raise invalid("parameter_invalid_string", "this stand-in accepts card payments only")
     ahead = int(params["expires_at"]) - state.now()
@@ -24,6 +28,32 @@ def check(state: State, params: Any) -> None:
         raise invalid("email_invalid", "Invalid email address")
     if total(params) < LEAST.get(currency(params), 1):
         raise invalid("amount_too_small", "The total amount due is too small")
+
+
+def _check_sizes(params: Any) -> None:
+    """Raise Refusal if a text, list or number is not within the provider's limits."""
+    items, prices = params["line_items"], [item["price_data"] for item in params["line_items"]]
+    of_intent = params.get("payment_intent_data") or {}
+    urls = [params[name] for name in ("success_url", "cancel_url") if name in params]
+    limits = (
+        (1 <= len(items) <= 100, "line_items"),
+        (all(set(price) == PRICE for price in prices), "line_items[price_data]"),
+        (all(1 <= int(item["quantity"]) <= 999_999 for item in items), "line_items[quantity]"),
+        (all(0 <= int(price["unit_amount"]) <= 99_999_999 for price in prices), "line_items[unit_amount]"),
+        (all(1 <= len(price["product_data"]["name"]) <= 250 for price in prices), "product_data[name]"),
+        (len(params.get("client_reference_id", "")) <= 200, "client_reference_id"),
+        (len(of_intent.get("description", "")) <= 1000, "payment_intent_data[description]"),
+        (all(url.startswith(("http://", "https://")) and len(url) <= 5000 for url in urls), "success_url"),
+        (all(_fits(part.get("metadata") or {}) for part in (params, of_intent)), "metadata"),
+    )
+    for holds, name in limits:
+        if not holds:
+            raise invalid("parameter_invalid_string", f"Invalid value: {name}")
+
+
+def _fits(metadata: Any) -> bool:
+    """Return whether the provider stores these metadata: at most 50 names of 40 and values of 500 characters."""
+    return len(metadata) <= 50 and all(len(name) <= 40 and len(value) <= 500 for name, value in metadata.items())
 
 
 def currency(params: Any) -> str:

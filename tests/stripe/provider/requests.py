@@ -162,11 +162,14 @@ HANDLERS: list[tuple[str, str, Handler]] = [
 def list_(state: State, url: str, objects: dict[str, Object], params: Any) -> Object:
     """Return one page of the objects, the newest first."""
     state.expire_sessions()
+    if not 1 <= int(params.get("limit", 10)) <= 100:
+        raise Refusal(400, "invalid_request_error", "parameter_invalid_integer", "limit must be from 1 to 100")
     created = params.get("created") or {}
+    visible = state.now() - state.list_lag
     found = [
         each
         for each in reversed([each for each in objects.values() if "object" in each])
-        if each["created"] >= int(created.get("gte", 0))
+        if int(created.get("gte", 0)) <= each["created"] <= visible
         and each["created"] <= int(created.get("lte", 1 << 40))
         and params.get("payment_intent") in (None, each.get("payment_intent"))
     ]

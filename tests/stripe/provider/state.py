@@ -57,6 +57,8 @@ class State:
     keys: dict[str, StoredKey] = field(default_factory=dict)
     listeners: list[Callable[[Object], None]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    list_lag: int = 0
+    """Seconds until a new object appears in lists."""
     refund_status: str = "succeeded"
     """The status of new refunds."""
 
