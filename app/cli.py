@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import chain
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import click
@@ -17,11 +17,12 @@ from flask_migrate import Migrate
 from sqlalchemy.exc import ProgrammingError
 
 from app import current, money
-from app.charges import audit, receipts, recovery, refunds, same_order
-from app.charges.states import RefundStatus
+from app.charges import audit, receipts, recovery, refund_rows, refunds, same_order
+from app.charges.rows import ChargeSnapshot
+from app.charges.states import REFUND_PENDING, RefundStatus
 from app.charges.tokens import new_key
 from app.database import Unreachable, db
-from app.gateways.base import NotSent, Unknown
+from app.gateways.base import Gateway, NotSent, Unknown
 from app.mail import outbox, sending
 from app.orders import currency, seed
 from app.settings import SettingsError
@@ -125,11 +126,15 @@ def audit_command(as_json: bool) -> None:
 @click.option("--amount", help="How much to refund, such as 12.50. Without it, all that is left.")
 @click.option("--key", type=click.UUID, help="Repeat the refund that printed this key, instead of making a new one.")
 @click.option("--again", is_flag=True, help="Make another refund, although one of the same amount is still open.")
-def refund_command(receipt_id: str, amount: str | None, key: UUID | None, again: bool) -> None:
+@click.option("--withdraw", is_flag=True, help="Withdraw the open refund with the --key.")
+def refund_command(receipt_id: str, amount: str | None, key: UUID | None, again: bool, withdraw: bool) -> None:
     """Refund a payment. RECEIPT is the id in the receipt's address.
 
     Prints the refund's key first. Exits with 0 if the money was refunded, 1 if nothing was refunded, 3 if that is not
     known yet: recovery finds out. Repeat the command only with --key.
+
+    With --withdraw, exits with 0 if the refund is withdrawn, 1 if it had ended before, 3 if recovery will withdraw it
+    when nothing that was sent can arrive any more.
     """
     charge = receipts.find_charge(receipt_id.lower())
     if charge is None:
@@ -137,6 +142,8 @@ def refund_command(receipt_id: str, amount: str | None, key: UUID | None, again:
     gateway = current.gateways().of(charge.gateway, charge.account)
     if gateway is None:
         raise click.ClickException("the gateway and account of this payment are not configured")
+    if withdraw:
+        _withdraw(charge, key, gateway)
     wanted = _minor_units(amount, charge.currency) if amount is not None else refunds.left(charge)
     key = key or new_key()
     click.echo(f"key: {key}", err=True)
@@ -158,6 +165,21 @@ def refund_command(receipt_id: str, amount: str | None, key: UUID | None, again:
         raise SystemExit(3) from None
     click.echo(f"{money.format_money(wanted, charge.currency)}: {status}")
     raise SystemExit({RefundStatus.SUCCEEDED: 0, RefundStatus.DECLINED: 1}.get(status, 3))
+
+
+def _withdraw(charge: ChargeSnapshot, key: UUID | None, gateway: Gateway) -> NoReturn:
+    if key is None:
+        raise click.ClickException("--withdraw needs the --key that the refund printed")
+    try:
+        status = refunds.withdraw(charge, key, gateway, current.settings().gateway_deadline)
+    except refunds.KeyTaken:
+        raise click.ClickException("this payment has no refund with this key to withdraw") from None
+    if status in REFUND_PENDING:
+        minutes = int(refund_rows.ARRIVES_WITHIN / 60)
+        click.echo(f"It is not sent any more. If it has not arrived in {minutes} minutes, recovery withdraws it.")
+        raise SystemExit(3)
+    click.echo(f"The refund is {status}.")
+    raise SystemExit(0 if status is RefundStatus.WITHDRAWN else 1)
 
 
 def _minor_units(amount: str, currency: str) -> int:

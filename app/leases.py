@@ -1,6 +1,7 @@
 """Leases: how one of several workers gets a row to itself, and how long it waits before it tries again."""
 
 from random import uniform
+from time import monotonic, time
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, ScalarSelect, select
@@ -31,3 +32,15 @@ RARELY = 3600.0
 def back_off(times: int, longest: float = LONGEST) -> float:
     """Return the seconds until the next try: doubling from one second to `longest`, with jitter."""
     return min(longest, 2.0 ** min(times, 20)) * uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret.
+
+
+class Stopwatch:
+    """Measures seconds of this host on two clocks, because one of them stands still while a machine is suspended."""
+
+    def __init__(self) -> None:
+        self._started = monotonic(), time()
+
+    def seconds(self) -> float:
+        """Return the seconds since it was made: those of the clock on which more have passed."""
+        started, wall = self._started
+        return max(monotonic() - started, time() - wall)

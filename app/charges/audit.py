@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, Uuid, bindparam, insert, select, text
 from sqlalchemy.engine import Connection
 
+from app.charges import audit_queries as queries
 from app.charges import states
 from app.charges.models import Charge
 from app.charges.states import sql_list
@@ -35,8 +36,8 @@ BARE_KEY = re.compile(r"\b[0-9a-f]{32}\b")
 
 statement = Table(
     "bank_statement", MetaData(),
-    Column("key", Uuid), Column("foreign_key", String), Column("kind", String(6)),
-    Column("amount", BigInteger), Column("currency", String(3)),
+    Column("key", Uuid), Column("foreign_key", String), Column("kind", String(20)),
+    Column("amount", BigInteger), Column("currency", String(3)), Column("at", UtcDateTime),
     prefixes=["TEMPORARY"],
 )  # fmt: skip
 
@@ -66,12 +67,7 @@ INVARIANTS = (
         GROUP BY c.id, c.amount, c.currency
         HAVING count(s.key) <> 1 OR min(s.amount) <> c.amount OR min(s.currency) <> c.currency
     """),
-    Invariant(4, "No declined or canceled charge has a bank entry that is not reversed.", f"""
-        SELECT 'charge ' || c.id FROM bank_statement s JOIN charge c ON c.key = s.key
-        WHERE s.kind = 'charge' AND c.status IN ({sql_list(states.WITHOUT_MONEY)}) AND NOT EXISTS (
-            SELECT 1 FROM refund r JOIN bank_statement b ON b.key = r.key AND b.kind = 'refund'
-            WHERE r.charge_id = c.id AND r.stray AND b.amount = s.amount)
-    """),
+    Invariant(4, "No declined or canceled charge has a bank entry that is not reversed.", queries.REVERSED),
     Invariant(5, "An order shows as paid exactly when it has a succeeded charge; what was paid is its snapshot.", f"""
         SELECT 'order ' || o.id FROM orders o JOIN charge c ON c.order_id = o.id AND {LIVE}
         WHERE o.state <> 'placed' OR o.currency <> c.currency OR c.amount <> (
@@ -80,33 +76,9 @@ INVARIANTS = (
         SELECT 'order ' || o.id FROM orders o WHERE o.state = 'placed'
         AND NOT EXISTS (SELECT 1 FROM charge c WHERE c.order_id = o.id AND {LIVE})
     """),
-    Invariant(6, "The ledger sums to zero per currency and per charge, and agrees with charges and refunds.", """
-        SELECT 'currency ' || currency FROM ledger_entry GROUP BY currency HAVING sum(amount) <> 0
-        UNION ALL
-        SELECT 'charge ' || charge_id FROM ledger_entry GROUP BY charge_id HAVING sum(amount) <> 0
-        UNION ALL
-        SELECT 'charge ' || c.id FROM charge c
-        LEFT JOIN (SELECT charge_id, sum(amount) AS took FROM ledger_entry
-                   WHERE account = 'gateway' GROUP BY charge_id) l ON l.charge_id = c.id
-        LEFT JOIN (SELECT charge_id, sum(CASE WHEN status = 'succeeded' THEN amount ELSE 0 END) AS gave,
-                   sum(CASE WHEN stray THEN amount ELSE 0 END) AS stray FROM refund GROUP BY charge_id) r
-            ON r.charge_id = c.id
-        WHERE coalesce(l.took, 0) <>
-            CASE WHEN c.status = 'succeeded' THEN c.amount ELSE coalesce(r.stray, 0) END - coalesce(r.gave, 0)
-    """),
-    Invariant(7, "Refunds never exceed the charge; each refund key moved money at most once.", """
-        SELECT 'charge ' || c.id FROM charge c
-        LEFT JOIN (SELECT charge_id, sum(amount) AS promised FROM refund
-                   WHERE NOT stray AND status <> 'declined' GROUP BY charge_id) r ON r.charge_id = c.id
-        WHERE c.refunded > c.amount OR c.refunded <> coalesce(r.promised, 0)
-        UNION ALL
-        SELECT 'key ' || coalesce(cast(key AS varchar), foreign_key) FROM bank_statement WHERE kind = 'refund'
-        GROUP BY key, foreign_key HAVING count(*) > 1
-        UNION ALL
-        SELECT 'refund ' || r.id FROM refund r LEFT JOIN bank_statement s ON s.key = r.key AND s.kind = 'refund'
-        WHERE (r.status = 'succeeded' AND r.ended_at < :began AND (s.key IS NULL OR s.amount <> r.amount))
-            OR (r.status = 'declined' AND s.key IS NOT NULL)
-    """),
+    Invariant(6, "The ledger sums to zero per currency and charge, and agrees with charges, refunds and disputes.",
+              queries.LEDGER),
+    Invariant(7, "Refunds never exceed the charge; each refund key moved money at most once.", queries.REFUNDS),
     Invariant(8, "A product's stock ever put in, less what is left, is what orders with live charges hold.", f"""
         SELECT 'product ' || p.id FROM product p LEFT JOIN (
             SELECT l.product_id, sum(l.quantity) AS held FROM charge_line l
@@ -138,11 +110,6 @@ PENDING_ITEMS = f"""
     WHERE status IN ({sql_list(states.REFUND_PENDING)})
 """
 
-STRAY = """
-    SELECT 'charge ' || c.id || ' ' || c.status || ' took money; its refund ' || r.id || ' ' || r.status
-    FROM refund r JOIN charge c ON c.id = r.charge_id WHERE r.stray
-"""
-
 FOREIGN = """
     SELECT s.kind || ' ' || coalesce(cast(s.key AS varchar), s.foreign_key) FROM bank_statement s
     LEFT JOIN charge c ON c.key = s.key LEFT JOIN refund r ON r.key = s.key
@@ -157,6 +124,8 @@ class Report:
     broken: dict[int, list[str]] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
     stray: list[str] = field(default_factory=list)
+    attention: list[str] = field(default_factory=list)
+    disputed: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
 
 
@@ -189,13 +158,15 @@ def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
             ):
                 report.broken[invariant.number] = offenders
         report.open = _ids(connection, PENDING_ITEMS)
-        report.stray = _ids(connection, STRAY)
+        report.stray = _ids(connection, queries.STRAY)
+        report.attention = _ids(connection, queries.ATTENTION)
+        report.disputed = _ids(connection, queries.DISPUTED)
         report.foreign = _ids(connection, FOREIGN)
         return report
 
 
 def as_json(report: Report) -> dict[str, object]:
-    """Return ok, invariants (number, invariant, holds, offenders), open, stray and foreign."""
+    """Return ok, invariants (number, invariant, holds, offenders), open, stray, attention, disputed and foreign."""
     invariants = [
         {
             "number": invariant.number,
@@ -207,7 +178,8 @@ def as_json(report: Report) -> dict[str, object]:
     ]
     return {
         "ok": not report.broken, "invariants": invariants,
-        "open": report.open, "stray": report.stray, "foreign": report.foreign,
+        "open": report.open, "stray": report.stray, "attention": report.attention, "disputed": report.disputed,
+        "foreign": report.foreign,
     }  # fmt: skip
 
 
@@ -221,6 +193,8 @@ def as_text(report: Report) -> str:
     for title, found in (
         ("Still open", report.open),
         ("Stray payments", report.stray),
+        ("Ended, but a person must look", report.attention),
+        ("Disputed: hold goods that are not shipped yet", report.disputed),
         ("At the gateway under keys that are not ours", report.foreign),
     ):
         lines += [f"{title}:", *(f"         {item}" for item in found)] if found else []
@@ -260,7 +234,7 @@ def _row(entry: StatementEntry) -> dict[str, object]:
     key, foreign = _key(entry.key)
     return {
         "key": key, "foreign_key": foreign, "kind": entry.kind,
-        "amount": entry.amount, "currency": entry.currency,
+        "amount": entry.amount, "currency": entry.currency, "at": entry.at,
     }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from app.charges.states import (
     LIVE,
     PENDING,
     REFUND_PENDING,
+    WITHOUT_REFUND,
     DisputeStatus,
     RefundStatus,
     Status,
@@ -122,6 +123,10 @@ class Charge(Base):
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+LIVE_STRAY = f"stray AND status NOT IN ({sql_list(WITHOUT_REFUND)})"
+"""A stray payment is owed back by one refund at a time. If it ends without money, the next one is owed."""
+
+
 class Refund(Base):
     """Money on its way back, under a key of its own. `amount` is in minor units of the charge's currency."""
 
@@ -132,7 +137,7 @@ class Refund(Base):
         CheckConstraint("amount > 0", name="amount_positive"),
         Index("ix_refund_charge_id", "charge_id"),
         Index("uq_refund_one_stray_per_charge", "charge_id", unique=True,
-              postgresql_where=text("stray"), sqlite_where=text("stray")),
+              postgresql_where=text(LIVE_STRAY), sqlite_where=text(LIVE_STRAY)),
         Index("ix_refund_due", "ask_at",
               postgresql_where=text(f"status IN ({sql_list(REFUND_PENDING)})"),
               sqlite_where=text(f"status IN ({sql_list(REFUND_PENDING)})")),
@@ -155,6 +160,8 @@ class Refund(Base):
     ask_at: Mapped[datetime] = mapped_column(UtcDateTime)
     asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When recovery last asked without learning the outcome."""
+    send_until: Mapped[datetime] = mapped_column(UtcDateTime)
+    """After this time nothing is sent any more, because the gateway may forget the key. Withdrawing ends it early."""
     times_asked: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from app.charges import rows
@@ -34,7 +34,9 @@ class Receipt:
     refunded: int
     refunding: int
     stray_refund: RefundStatus | None
-    """The state of the refund of a stray payment, if there was one."""
+    """The state of the latest refund of a stray payment, if there was one."""
+    refund_failed: int
+    """What could not be given back yet, although it was tried; in minor units."""
     created_at: datetime
     ended_at: datetime | None
     mine: bool
@@ -90,23 +92,25 @@ def live_charge_of_buyer(buyer_id: UUID) -> ChargeSnapshot | None:
 
 def _receipt(connection: Connection, charge: Charge, order: Order, buyer_id: UUID | None) -> Receipt:
     mine = charge.buyer_id == buyer_id
-    refunded = _refunded(connection, charge) if charge.refunded else 0
-    stray = select(Refund.status).where(Refund.charge_id == charge.id, Refund.stray)
+    refunds = objects(connection).scalars(select(Refund).where(Refund.charge_id == charge.id).order_by(Refund.id)).all()
+    refunded = sum(each.amount for each in refunds if each.status is RefundStatus.SUCCEEDED and not each.stray)
+    strays = [each for each in refunds if each.stray]
     receipt = Receipt(
         id=charge.receipt_id, order_id=order.id, status=charge.status, amount=charge.amount, currency=charge.currency,
         refunded=refunded, refunding=charge.refunded - refunded, created_at=charge.created_at,
         ended_at=charge.ended_at, mine=mine, reason=charge.reason,
-        stray_refund=connection.scalar(stray) if charge.status in WITHOUT_MONEY else None,
+        stray_refund=strays[-1].status if strays else None, refund_failed=_failed(charge, refunds),
         arrivals=charge.arrivals, other_arrivals=charge.other_arrivals,
     )  # fmt: skip
     return _with_details(connection, receipt, charge, order) if mine else receipt
 
 
-def _refunded(connection: Connection, charge: Charge) -> int:
-    done = select(func.sum(Refund.amount)).where(
-        Refund.charge_id == charge.id, Refund.status == RefundStatus.SUCCEEDED, ~Refund.stray
-    )
-    return int(connection.scalar(done) or 0)
+def _failed(charge: Charge, refunds: Sequence[Refund]) -> int:
+    """Return what the shopper still does not have, although a refund of it was tried: up to what is not refunded."""
+    if refunds and refunds[-1].stray:
+        return charge.amount if refunds[-1].attention else 0
+    failed = sum(each.amount for each in refunds if each.status is RefundStatus.FAILED)
+    return min(failed, charge.amount - charge.refunded)
 
 
 def _with_details(connection: Connection, receipt: Receipt, charge: Charge, order: Order) -> Receipt:

@@ -14,9 +14,9 @@ import structlog
 from sqlalchemy import bindparam, update
 from sqlalchemy.engine import Connection
 
-from app.charges import protocol, refunds, rows
+from app.charges import protocol, refund_rows, refunds, rows
 from app.charges.models import Charge, Refund
-from app.charges.refunds import RefundSnapshot
+from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PENDING, PROCESSING, REFUND_PENDING, REQUIRES_ACTION, Status
 from app.database import Unreachable, confirmed, from_now, table, transaction
@@ -63,7 +63,7 @@ LEASE_REFUND = (
         == longest_due(open_refunds.c.id, open_refunds.c.ask_at, open_refunds.c.status.in_(sorted(REFUND_PENDING)))
     )
     .values(ask_at=from_now(bindparam("lease")), times_asked=open_refunds.c.times_asked + 1)
-    .returning(*refunds.COLUMNS)
+    .returning(*refund_rows.COLUMNS)
 )
 
 
@@ -224,7 +224,7 @@ def _recover_refund(gateways: Gateways, seconds: float) -> bool:
 
 def _lease_refund(connection: Connection, seconds: float) -> tuple[RefundSnapshot, ChargeSnapshot] | None:
     row = connection.execute(LEASE_REFUND, {"lease": _lease_seconds(seconds)}).first()
-    return (refunds.snapshot(row), rows.get(connection, row.charge_id)) if row else None
+    return (refund_rows.snapshot(row), rows.get(connection, row.charge_id)) if row else None
 
 
 def watch(passes: Mapping[str, Callable[[], int]], stop: Event) -> None:

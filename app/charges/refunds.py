@@ -1,26 +1,32 @@
 """Refunds: claim, ask, record, as for a charge. Each refund has a key of its own, claimed before the gateway is asked.
 
-A refund needs no card, so recovery repeats a refund in doubt under the same key. The key moves money once.
+A refund needs no card, so recovery repeats a refund in doubt under the same key. The key moves money once, but only as
+long as the gateway knows it. So every try but the first looks for the refund at the gateway first; a process sends only
+shortly after it has read the row; and nothing is sent any more after `send_until`. A refund that the gateway still does
+not have when nothing can arrive any more is withdrawn: it ends, and its amount can be refunded again.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
-from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from app.charges.models import Charge, Refund, RefundStatusType
+from app.charges import refund_rows, strays
+from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import RECOVERY_MARGIN, ChargeSnapshot
-from app.charges.states import REFUND_PENDING, RefundStatus, Status
+from app.charges.states import REFUND_PENDING, WITHOUT_REFUND, RefundStatus, Status
 from app.charges.tokens import new_key
-from app.database import InsertOnce, confirmed, from_now, reading, table, transaction
+from app.database import confirmed, reading, transaction
 from app.gateways.base import Answer, Gateway, NotSent, Outcome, RefundRequest, Unknown
 from app.leases import back_off
 from app.ledger import book
 
-charges, refunds = table(Charge), table(Refund)
+STATUSES = {
+    Outcome.SUCCEEDED: RefundStatus.SUCCEEDED,
+    Outcome.DECLINED: RefundStatus.DECLINED,
+    Outcome.CANCELED: RefundStatus.WITHDRAWN,
+}
 
 log = structlog.get_logger()
 
@@ -38,66 +44,7 @@ class AlreadyOpen(Exception):
 
 
 class KeyTaken(Exception):
-    """The key belongs to a refund of another charge or amount. Nothing was asked."""
-
-
-class RefundSnapshot(NamedTuple):
-    """A refund as this process read it. `amount` is in minor units."""
-
-    id: int
-    charge_id: int
-    key: UUID
-    amount: int
-    status: RefundStatus
-    stray: bool
-    gateway_reference: str | None
-    times_asked: int
-
-
-COLUMNS = [refunds.c[name] for name in RefundSnapshot._fields]
-
-CLAIM = InsertOnce(
-    refunds,
-    {name: bindparam(name) for name in ("charge_id", "key", "amount", "stray")}
-    | {
-        "status": RefundStatus.PROCESSING,
-        "times_asked": 0,
-        "created_at": from_now(0),
-        "ask_at": from_now(bindparam("ask_in")),
-    },
-)
-PROMISE = (
-    update(charges)
-    .where(
-        charges.c.id == bindparam("charge_id"),
-        charges.c.status == Status.SUCCEEDED,
-        charges.c.refunded + bindparam("more") <= charges.c.amount,
-    )
-    .values(refunded=charges.c.refunded + bindparam("more"))
-)
-WITHDRAW_PROMISE = (
-    update(charges)
-    .where(charges.c.id == bindparam("charge_id"))
-    .values(refunded=charges.c.refunded - bindparam("less"))
-)
-OPEN_OF_CHARGE = select(refunds.c.id).where(
-    refunds.c.charge_id == bindparam("charge_id"), refunds.c.status.in_(sorted(REFUND_PENDING))
-).limit(1)  # fmt: skip
-SAME_OPEN = OPEN_OF_CHARGE.where(refunds.c.amount == bindparam("amount"), refunds.c.key != bindparam("key"))
-COMPARE_AND_SET = (
-    update(refunds)
-    .where(refunds.c.id == bindparam("refund_id"), refunds.c.status == bindparam("seen"))
-    .values(
-        status=bindparam("to_status", type_=RefundStatusType),
-        gateway_reference=func.coalesce(bindparam("to_reference"), refunds.c.gateway_reference),
-        reason=bindparam("to_reason"),
-        note=bindparam("to_note"),
-        ended_at=case((bindparam("ended"), from_now(0)), else_=None),
-        ask_at=from_now(bindparam("ask_in")),
-        asked_at=case((bindparam("by_worker"), from_now(0)), else_=refunds.c.asked_at),
-        attention=bindparam("to_attention"),
-    )
-)
+    """The key belongs to a refund of another charge or amount, or to none. Nothing was asked."""
 
 
 def refund(
@@ -136,125 +83,131 @@ def _claim(
 ) -> RefundSnapshot:
     if not 0 < amount <= charge.amount:  # A larger number may not even fit into the column.
         raise NotRefundable(_left(connection, charge.id))
-    if insert(connection, charge, key, amount, stray=False, ask_in=seconds + RECOVERY_MARGIN):
-        _promise(connection, charge.id, amount)  # It locks the charge, so that the next question sees all refunds.
+    if refund_rows.insert(connection, charge, key, amount, stray=False, ask_in=seconds + RECOVERY_MARGIN):
+        promise(connection, charge.id, amount)  # It locks the charge, so that the next question sees all refunds.
         same = {"charge_id": charge.id, "amount": amount, "key": key}
-        if not again and connection.execute(SAME_OPEN, same).first():
+        if not again and connection.execute(refund_rows.SAME_OPEN, same).first():
             raise AlreadyOpen
-    return _get(connection, key)
+    return refund_rows.get(connection, key)
 
 
-def _promise(connection: Connection, charge_id: int, amount: int) -> None:
-    """One conditional update: of two refunds at once, the second sees the first one's promise."""
-    if connection.execute(PROMISE, {"charge_id": charge_id, "more": amount}).rowcount != 1:
+def promise(connection: Connection, charge_id: int, amount: int) -> None:
+    """One conditional update: of two refunds at once, the second sees the first one's promise. Raises NotRefundable."""
+    if connection.execute(refund_rows.PROMISE, {"charge_id": charge_id, "more": amount}).rowcount != 1:
         raise NotRefundable(_left(connection, charge_id))
 
 
-def take_over(connection: Connection, charge: ChargeSnapshot, key: UUID, amount: int, gateway_reference: str) -> None:
-    """Record a refund that was made by hand at the gateway, in the caller's transaction. Idempotent per key.
+def withdraw(charge: ChargeSnapshot, key: UUID, gateway: Gateway, seconds: float) -> RefundStatus:
+    """Send nothing more for an open refund, and end it as withdrawn once nothing that was sent can arrive any more.
 
-    Raises NotRefundable if it exceeds what is left of the charge, or if the charge took no money here.
+    Return its status: WITHDRAWN, IN_DOUBT (recovery will withdraw it) or how it had ended. Raises KeyTaken if the
+    charge has no such refund, or if the refund gives a stray payment back.
     """
-    if not insert(connection, charge, key, amount, stray=False, ask_in=0):
-        return
-    _promise(connection, charge.id, amount)
-    taken = _get(connection, key)
-    _move(
-        connection, taken, RefundStatus.SUCCEEDED, answer=Answer(Outcome.SUCCEEDED, gateway_reference, "at_the_gateway")
-    )
-    book.post(connection, charge.id, -amount, charge.currency, kind=book.Kind.REFUND, refund_id=taken.id)
+    refund = confirmed(lambda tx: _stop_sending(tx, charge, key))
+    return settle(refund, charge, gateway, seconds) if refund.status in REFUND_PENDING else refund.status
+
+
+def _stop_sending(connection: Connection, charge: ChargeSnapshot, key: UUID) -> RefundSnapshot:
+    connection.execute(refund_rows.STOP_SENDING, {"of_key": key})
+    refund = refund_rows.find(connection, key)
+    if refund is None or refund.charge_id != charge.id or refund.stray:
+        raise KeyTaken
+    return refund
 
 
 def is_unsettled(charge: ChargeSnapshot) -> bool:
     """Return whether a refund of the charge is still open, so that what is left of the charge may change."""
     with reading() as tx:
-        return tx.execute(OPEN_OF_CHARGE, {"charge_id": charge.id}).first() is not None
+        return tx.execute(refund_rows.OPEN_OF_CHARGE, {"charge_id": charge.id}).first() is not None
 
 
 def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> RefundStatus:
     """Ask for the refund, again if necessary, and record what became of it."""
-    request = RefundRequest(str(refund.key), refund.amount, charge.payment)
     try:
-        answer = _ask(gateway, request, first=refund.times_asked == 0, seconds=seconds)
+        answer = _ask(gateway, RefundRequest(str(refund.key), refund.amount, charge.payment), refund, seconds)
     except (NotSent, Unknown) as doubt:
-        return record_doubt(refund, str(doubt))
+        return record_doubt(refund, str(doubt), doubt=doubt)
     return _record(refund, charge, answer)
 
 
-def _ask(gateway: Gateway, request: RefundRequest, *, first: bool, seconds: float) -> Answer:
-    """From the second time on, look first: the gateway may have forgotten the key, but not the refund."""
-    known = None if first else gateway.lookup_refund(request, seconds)
-    return known or gateway.refund(request, seconds)
+def _ask(gateway: Gateway, request: RefundRequest, refund: RefundSnapshot, seconds: float) -> Answer:
+    """Return the gateway's answer. Whether the refund has lapsed is decided before the gateway is asked."""
+    lapsed = refund.is_lapsed()
+    if not (refund.is_first_try() and refund.is_sendable()) and (known := gateway.lookup_refund(request, seconds)):
+        return known
+    if lapsed:
+        return Answer(Outcome.CANCELED, reason="never_arrived")
+    if not refund.is_sendable():
+        raise NotSent("the gateway does not have it; it is not sent any more, and ends when nothing can arrive")
+    if refund.since_read.seconds() > seconds + RECOVERY_MARGIN:
+        raise NotSent("this process was held up, so another one asks")
+    return gateway.refund(request, seconds)
 
 
 def _record(refund: RefundSnapshot, charge: ChargeSnapshot, answer: Answer) -> RefundStatus:
-    to = RefundStatus(answer.outcome)
-    status, written = confirmed(lambda tx: _record_within(tx, refund, charge, to, answer))
+    status, written = confirmed(lambda tx: record_within(tx, refund, charge, answer))
     if written:
-        log.info(
-            f"refund_{to}", refund_id=refund.id, amount=refund.amount, currency=charge.currency, stray=refund.stray
-        )
+        log_ended(refund, charge, status, answer.reason)
     return status
 
 
-def _record_within(
-    connection: Connection, refund: RefundSnapshot, charge: ChargeSnapshot, to: RefundStatus, answer: Answer
+def record_within(
+    connection: Connection, refund: RefundSnapshot, charge: ChargeSnapshot, answer: Answer
 ) -> tuple[RefundStatus, bool]:
-    """Return the refund's state, and whether this process wrote it."""
-    if not _move(connection, refund, to, answer=answer):
-        return _get(connection, refund.key).status, False
-    if to is RefundStatus.SUCCEEDED:
-        account = book.UNEXPECTED if refund.stray else book.SALES
-        book.post(
-            connection, charge.id, -refund.amount, charge.currency,
-            kind=book.Kind.REFUND, account=account, refund_id=refund.id,
-        )  # fmt: skip
-    elif to is RefundStatus.DECLINED and not refund.stray:
-        connection.execute(WITHDRAW_PROMISE, {"charge_id": charge.id, "less": refund.amount})
+    """Write what became of an open refund. Return its state, and whether this process wrote it."""
+    to = STATUSES[answer.outcome]
+    gave_up = to is RefundStatus.WITHDRAWN and not refund.is_withdrawn_early()
+    attention = "it never reached the gateway; refund again if it is still wanted" if gave_up else None
+    if not refund_rows.move(connection, refund, to, answer=answer, attention=attention):
+        return refund_rows.get(connection, refund.key).status, False
+    follow(connection, refund, charge, to, answer.reason)
     return to, True
 
 
-def record_doubt(refund: RefundSnapshot, note: str, attention: str | None = None) -> RefundStatus:
+def follow(
+    connection: Connection, refund: RefundSnapshot, charge: ChargeSnapshot, to: RefundStatus, reason: str | None
+) -> None:
+    """Post the money; if it was not given back, release the promise, or owe a stray payment's refund again."""
+    moved = {RefundStatus.SUCCEEDED: book.Kind.REFUND, RefundStatus.FAILED: book.Kind.REFUND_FAILED}
+    if to in moved:
+        amount = refund.amount if to is RefundStatus.FAILED else -refund.amount
+        account = book.UNEXPECTED if refund.stray else book.SALES
+        book.post(connection, charge.id, amount, charge.currency, kind=moved[to], account=account, refund_id=refund.id)
+    if to in WITHOUT_REFUND and refund.stray:
+        strays.retry(connection, charge, f"{to}: {reason}")
+    elif to in WITHOUT_REFUND:
+        connection.execute(refund_rows.WITHDRAW_PROMISE, {"charge_id": charge.id, "less": refund.amount})
+
+
+def log_ended(refund: RefundSnapshot, charge: ChargeSnapshot, status: RefundStatus, reason: str | None) -> None:
+    """Log how a refund ended; as an error if a person must look at it."""
+    alarming = status is RefundStatus.FAILED or (refund.stray and status in WITHOUT_REFUND)
+    write = log.error if alarming else log.info
+    write(
+        f"refund_{status}", refund_id=refund.id, amount=refund.amount, currency=charge.currency, stray=refund.stray,
+        reason=reason,
+    )  # fmt: skip
+
+
+def record_doubt(
+    refund: RefundSnapshot, note: str, attention: str | None = None, *, doubt: NotSent | Unknown | None = None
+) -> RefundStatus:
     """Record that it is not known whether the money went back. Recovery asks again under the same key.
 
-    `attention` says why a person must look at the refund.
+    `attention` says why a person must look at the refund; without it, that is so if the gateway's `doubt` is an alarm,
+    or if the refund is too old to be sent.
     """
-    ask_in = back_off(refund.times_asked)
+    said = doubt if isinstance(doubt, Unknown) else Unknown(note)
+    if said.alarm or not (refund.is_sendable() or refund.is_withdrawn_early()):
+        attention = attention or note
     with transaction() as connection:
-        if not _move(connection, refund, RefundStatus.IN_DOUBT, note=note, ask_in=ask_in, attention=attention):
-            return _get(connection, refund.key).status
+        if not refund_rows.move(
+            connection, refund, RefundStatus.IN_DOUBT, note=note, ask_in=back_off(refund.times_asked),
+            attention=attention, message=said.message, request_id=said.request_id,
+        ):  # fmt: skip
+            return refund_rows.get(connection, refund.key).status
     log.warning("refund_in_doubt", refund_id=refund.id, reason=note)
     return RefundStatus.IN_DOUBT
-
-
-def _move(connection: Connection, refund: RefundSnapshot, to: RefundStatus, *, answer: Answer | None = None,
-          note: str | None = None, ask_in: float = 0, attention: str | None = None) -> bool:  # fmt: skip
-    """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
-    values: dict[str, Any] = {
-        "refund_id": refund.id, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
-        "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
-        "ended": to not in REFUND_PENDING, "ask_in": ask_in,
-        "by_worker": refund.times_asked > 0, "to_attention": attention and attention[:200],
-    }  # fmt: skip
-    return connection.execute(COMPARE_AND_SET, values).rowcount == 1
-
-
-def insert(
-    connection: Connection, charge: ChargeSnapshot, key: UUID, amount: int, *, stray: bool, ask_in: float
-) -> bool:
-    """Insert the refund. Return False if the key exists, or if the charge already has a stray refund."""
-    values = {"charge_id": charge.id, "key": key, "amount": amount, "stray": stray, "ask_in": ask_in}
-    return CLAIM.execute(connection, values).rowcount == 1
-
-
-def _get(connection: Connection, key: UUID) -> RefundSnapshot:
-    """Return the refund and lock its row, so that the COMMIT waits for a synchronous standby (see `confirmed`)."""
-    return snapshot(connection.execute(select(*COLUMNS).where(refunds.c.key == key).with_for_update()).one())
-
-
-def snapshot(row: Sequence[Any]) -> RefundSnapshot:
-    """Return a row of COLUMNS as a snapshot."""
-    return RefundSnapshot._make(row)
 
 
 def left(charge: ChargeSnapshot) -> int:
@@ -264,6 +217,7 @@ def left(charge: ChargeSnapshot) -> int:
 
 
 def _left(connection: Connection, charge_id: int) -> int:
-    query = select(charges.c.status, charges.c.amount - charges.c.refunded).where(charges.c.id == charge_id)
+    of = refund_rows.charges.c
+    query = select(of.status, of.amount - of.refunded).where(of.id == charge_id)
     status, amount = connection.execute(query).one()
     return int(amount) if status is Status.SUCCEEDED else 0

@@ -12,6 +12,11 @@ from enum import StrEnum
 from time import monotonic, sleep
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from app.gateways.disputes import GatewayDispute as GatewayDispute  # The core imports it from here.
+
+KEYS_LAST = 24 * 3600.0
+"""Seconds for which a gateway knows a refund's key at least. A later copy of the request may pay again."""
+
 
 class Outcome(StrEnum):
     """How a question under a key ended, according to the gateway."""
@@ -77,7 +82,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class StatementEntry:
-    """One line of the gateway's statement: `kind` is "charge" or "refund", `amount` in minor units, `at` in UTC."""
+    """One line of the gateway's statement. `amount` is in minor units and positive, `at` in UTC.
+
+    `kind` is "charge", "refund", "refund_failed" (the money came back), "dispute" (withdrawn from the shop),
+    "dispute_reversed" or "fee". `key` is the refund's for the refund kinds, otherwise the charge's.
+    """
 
     key: str
     kind: str
@@ -91,7 +100,14 @@ class NotSent(Exception):
 
 
 class Unknown(Exception):
-    """The gateway gave no definite answer for this key. `again` says whether asking again at once can help."""
+    """The gateway gave no definite answer for this key. `again` says whether asking again at once can help.
+
+    If it answered with an error, `message` and `request_id` are its own. `alarm` says that a person must look.
+    """
+
+    message: str | None = None
+    request_id: str | None = None
+    alarm = False
 
     def __init__(self, reason: str, *, again: bool = True) -> None:
         super().__init__(reason)
@@ -168,7 +184,7 @@ class Gateway(Protocol):
         """
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
-        """Give money back and return SUCCEEDED or DECLINED. The same key moves money once."""
+        """Give money back and return SUCCEEDED or DECLINED. The same key moves money once, for KEYS_LAST at least."""
 
     def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         """Return what became of the refund's key; None if the gateway has never seen it."""
@@ -235,12 +251,17 @@ class GatewayEvent:
 
 @dataclass(frozen=True)
 class GatewayRefund:
-    """A refund that the gateway made, at our request or by hand. `amount` is in minor units."""
+    """A refund at the gateway, made at our request or by hand. `amount` is in minor units.
+
+    `outcome` is None while the gateway has not decided. DECLINED may follow SUCCEEDED: the money came back.
+    """
 
     key: str
     amount: int
     gateway_reference: str
     ours: bool
+    outcome: Outcome | None = Outcome.SUCCEEDED
+    reason: str | None = None
 
 
 class BadEvent(Exception):
@@ -261,7 +282,10 @@ class EventSender(Gateway, Protocol):
         """Return the key of the payment that the event is about; None if it is not ours. Raises NotSent or Unknown."""
 
     def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
-        """Return every refund of a payment. Raises NotSent or Unknown."""
+        """Return every refund of a payment, whatever became of it. Raises NotSent or Unknown."""
+
+    def disputes_of(self, payment: Payment, timeout: float) -> list[GatewayDispute]:
+        """Return every dispute of a payment, as it is now. Raises NotSent or Unknown."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 from sqlalchemy.engine import Connection
 
 from app.database import table
@@ -17,7 +17,8 @@ DISPUTES = "disputes"
 """The account of money that disputes have withdrawn."""
 FEES = "fees"
 
-POST = insert(table(LedgerEntry))
+entries = table(LedgerEntry)
+POST = insert(entries)
 
 
 class Kind(StrEnum):
@@ -46,3 +47,8 @@ def post(
     connection.execute(
         POST, [{**common, "account": GATEWAY, "amount": amount}, {**common, "account": account, "amount": -amount}]
     )
+
+
+def kinds_of_dispute(connection: Connection, dispute_id: int) -> set[str]:
+    """Return the kinds that were posted for a dispute."""
+    return set(connection.scalars(select(entries.c.kind).where(entries.c.dispute_id == dispute_id)))

@@ -11,15 +11,15 @@ import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
 
-from app.charges import protocol, refunds, rows
+from app.charges import disputes, gateway_refunds, protocol, refunds, rows
+from app.charges.gateway_refunds import Ended
 from app.charges.outcomes import Recorded
 from app.charges.refunds import NotRefundable
 from app.charges.rows import ChargeSnapshot
+from app.charges.states import WITHOUT_MONEY
 from app.database import InsertOnce, from_now, reading, table, transaction
-from app.gateways.base import Answer, EventSender, EventSubject, GatewayEvent, GatewayRefund
+from app.gateways.base import Answer, EventSender, EventSubject, GatewayDispute, GatewayEvent, GatewayRefund
 from app.webhooks.models import WebhookEvent
-
-EFFECTS = {EventSubject.PAYMENT: "recorded", EventSubject.REFUND: "recorded", EventSubject.DISPUTE: "noted"}
 
 events = table(WebhookEvent)
 KNOWN = select(events.c.effect).where(
@@ -37,10 +37,11 @@ class Later(Exception):
 
 @dataclass(frozen=True)
 class Facts:
-    """The present state at the gateway. `refunds` are those that were made there by hand."""
+    """The present state at the gateway."""
 
     answer: Answer | None
     refunds: list[GatewayRefund]
+    disputes: list[GatewayDispute]
 
 
 def receive(event: GatewayEvent, gateway: EventSender, seconds: float) -> str:
@@ -84,34 +85,38 @@ def _ask(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, seco
     if answer is not None and answer.gateway_reference:
         payment = replace(payment, gateway_reference=answer.gateway_reference)
     refunded = gateway.refunds_of(payment, seconds) if event.subject is EventSubject.REFUND else []
-    return Facts(answer, [each for each in refunded if not each.ours])
+    disputed = gateway.disputes_of(payment, seconds) if event.subject is EventSubject.DISPUTE else []
+    return Facts(answer, refunded, disputed)
 
 
 def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, facts: Facts) -> str:
-    effect = EFFECTS[event.subject]
+    recorded, ended = Recorded(charge), list[Ended]()
     try:
         with transaction() as connection:
-            is_new = _store(connection, event, gateway, charge, effect)
-            recorded = _follow(connection, charge, facts) if is_new else Recorded(charge)
+            is_new = _store(connection, event, gateway, charge, "recorded")
+            if is_new:
+                recorded, ended = _follow(connection, charge, facts)
     except NotRefundable:
         return _refuse_refund(event, gateway, charge)
+    recorded.log()
+    for each in ended:
+        each.log(charge)
     if is_new:
-        recorded.log()
-        log.info("event_" + effect, kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
-    return effect
+        log.info("event_recorded", kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
+    return "recorded"
 
 
-def _follow(connection: Connection, charge: ChargeSnapshot, facts: Facts) -> Recorded:
+def _follow(connection: Connection, charge: ChargeSnapshot, facts: Facts) -> tuple[Recorded, list[Ended]]:
     """Record what the gateway's state means here, in the event's own transaction."""
     recorded = protocol.record_within(connection, charge, facts.answer) if facts.answer else Recorded(charge)
-    for refund in facts.refunds:
-        refunds.take_over(connection, recorded.charge, UUID(refund.key), refund.amount, refund.gateway_reference)
-    return recorded
+    for dispute in facts.disputes:
+        disputes.record(connection, recorded.charge, dispute)
+    return recorded, gateway_refunds.record(connection, recorded.charge, facts.refunds)
 
 
 def _refuse_refund(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot) -> str:
     """More was refunded at the gateway than is left here. Wait if our own refund is open, else note it."""
-    if refunds.is_unsettled(charge):
+    if charge.status not in WITHOUT_MONEY and refunds.is_unsettled(charge):
         raise Later("a refund of the same payment is still open")
     log.error("refund_exceeds_charge", kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
     text = "refunded at the gateway, but more than this charge has left; see the audit"

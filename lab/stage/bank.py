@@ -26,6 +26,7 @@ from app.gateways.base import (
     Answer,
     Card,
     EventSubject,
+    GatewayDispute,
     GatewayEvent,
     GatewayRefund,
     NotSent,
@@ -179,6 +180,9 @@ class SimulatedGateway:
         return event.key
 
     def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
+        return []
+
+    def disputes_of(self, payment: Payment, timeout: float) -> list[GatewayDispute]:
         return []
 
     def read_event(self, body: bytes, headers: object) -> GatewayEvent:

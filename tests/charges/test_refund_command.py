@@ -6,16 +6,21 @@ import socket
 import subprocess
 import sys
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from flask import Flask
+from sqlalchemy import update
 
 from app.charges import protocol
+from app.charges.models import Refund
 from app.charges.protocol import ChargeSnapshot
+from app.charges.refund_rows import ARRIVES_WITHIN
+from app.database import from_now, transaction
 from app.gateways.base import Answer, RefundRequest, Unknown
 from tests.factories import order, purchase
 from tests.gateways.bank import ROOT
-from tests.recovery import recover_and_audit
+from tests.recovery import recover, recover_and_audit
 from tests.shops import Shop
 
 
@@ -62,6 +67,60 @@ def test_an_invalid_amount_refunds_nothing(shop: Shop, charge: ChargeSnapshot, a
     code, lines = refund(shop, charge, f"--amount={amount}")
     assert (code, lines[-1].startswith("Error: nothing was refunded: ")) == (1, True)
     assert refunded(shop) == []
+
+
+def withdraw(shop: Shop, charge: ChargeSnapshot, key: str) -> tuple[int, str]:
+    code, lines = refund(shop, charge, "--withdraw", f"--key={key}")
+    return code, lines[-1]
+
+
+class NeverArrives(Interrupted):
+    """The shop's gateway, but no request for a refund arrives."""
+
+    def refund(self, request: RefundRequest, timeout: float) -> Answer:
+        raise Unknown("the bank did not answer in time")
+
+
+def test_withdrawing_sends_nothing_more_and_ends_the_refund_when_nothing_can_arrive(
+    shop: Shop, charge: ChargeSnapshot
+) -> None:
+    shop.gateways.use(NeverArrives(shop, 0))  # type: ignore[arg-type]
+    key = refund(shop, charge, "--amount=4")[1][0].removeprefix("key: ")
+    shop.gateways.use(shop.gateway)
+    assert withdraw(shop, charge, key) == (
+        3, "It is not sent any more. If it has not arrived in 60 minutes, recovery withdraws it."
+    )  # fmt: skip
+    recover(shop)
+    assert (refunded(shop), shop.value("SELECT status FROM refund")) == ([], "in_doubt")
+    with transaction() as tx:
+        tx.execute(update(Refund).values(send_until=from_now(-ARRIVES_WITHIN - 1)))
+    recover_and_audit(shop)
+    assert shop.rows("SELECT status, attention FROM refund") == [("withdrawn", None)]
+    assert (refunded(shop), shop.value("SELECT refunded FROM charge")) == ([], 0)
+    assert withdraw(shop, charge, key) == (0, "The refund is withdrawn.")
+
+
+def test_withdrawing_a_refund_that_arrived_records_it(shop: Shop, charge: ChargeSnapshot) -> None:
+    shop.gateways.use(AnswerLost(shop, 0))  # type: ignore[arg-type]
+    key = refund(shop, charge, "--amount=4")[1][0].removeprefix("key: ")
+    assert withdraw(shop, charge, key) == (1, "The refund is succeeded.")
+    shop.gateways.use(shop.gateway)
+    recover_and_audit(shop)
+    assert refunded(shop) == [400]
+
+
+def test_only_a_refund_of_this_payment_can_be_withdrawn(shop: Shop, charge: ChargeSnapshot) -> None:
+    other = protocol.pay(purchase(order()), shop.gateway, 3.0)
+    shop.gateways.use(NeverArrives(shop, 0))  # type: ignore[arg-type]
+    key = refund(shop, other, "--amount=4")[1][0].removeprefix("key: ")
+    before = shop.value("SELECT send_until FROM refund")
+    for tried in (key, str(uuid4())):
+        assert withdraw(shop, charge, tried) == (1, "Error: this payment has no refund with this key to withdraw")
+    assert refund(shop, charge, "--withdraw") == (1, ["Error: --withdraw needs the --key that the refund printed"])
+    assert shop.value("SELECT send_until FROM refund") == before
+    shop.gateways.use(shop.gateway)
+    recover_and_audit(shop)
+    assert refunded(shop) == [400]
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from threading import current_thread
 from typing import Any
 
-from app.gateways.base import Answer, Card, GatewayEvent, GatewayRefund, Outcome, Payment, RefundRequest
+from app.gateways.base import Answer, Card, GatewayDispute, GatewayEvent, GatewayRefund, Outcome, Payment, RefundRequest
 from tests.charges.gateways import APPROVED, ScriptedGateway
 
 CANCELED = Answer(Outcome.CANCELED)
@@ -56,6 +56,9 @@ class Bank(ScriptedGateway):
 
     def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
         return self.by_hand
+
+    def disputes_of(self, payment: Payment, timeout: float) -> list[GatewayDispute]:
+        return []
 
     @property
     def paid(self) -> set[str]:

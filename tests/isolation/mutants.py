@@ -9,7 +9,7 @@ from unittest.mock import patch
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
 
-from app.charges import protocol, recovery, refunds, rows, same_order
+from app.charges import protocol, recovery, refund_rows, rows, same_order
 from app.charges.models import RefundStatusType, StatusType
 from app.database import RolledBack, Unreachable, from_now, transaction
 from app.orders import basket, stock
@@ -17,16 +17,16 @@ from tests.isolation.pairs import BY_NAME
 from tests.isolation.schedules import SEEDED, explore, explore_cuts
 from tests.isolation.stage import Broken, Stage
 
-charges, refund_rows, lines, orders = rows.charges, refunds.refunds, stock.order_lines, basket.orders
+charges, refunds, lines, orders = rows.charges, refund_rows.refunds, stock.order_lines, basket.orders
 
 ALWAYS = bindparam("seen", type_=StatusType).is_not(None)
 ANY_STATUS = update(charges).where(charges.c.id == bindparam("charge_id"), ALWAYS)
 ANY_STATUS = ANY_STATUS.values(dict(rows.COMPARE_AND_SET._values))
 
 ANY_REFUND_STATUS = (
-    update(refund_rows)
-    .where(refund_rows.c.id == bindparam("refund_id"), bindparam("seen", type_=RefundStatusType).is_not(None))
-    .values(dict(refunds.COMPARE_AND_SET._values))
+    update(refunds)
+    .where(refunds.c.id == bindparam("refund_id"), bindparam("seen", type_=RefundStatusType).is_not(None))
+    .values(dict(refund_rows.COMPARE_AND_SET._values))
 )
 
 IN_BASKET_ORDER = (
@@ -40,9 +40,9 @@ FREEZE_ANY_STATE = (
 )
 
 PROMISE_ANY_AMOUNT = (
-    update(refunds.charges)
-    .where(refunds.charges.c.id == bindparam("charge_id"))
-    .values(refunded=refunds.charges.c.amount + 0 * bindparam("more"))
+    update(charges)
+    .where(charges.c.id == bindparam("charge_id"))
+    .values(refunded=charges.c.amount + 0 * bindparam("more"))
 )
 
 # Both workers may take the same row: no lock, and no look whether it is still due.
@@ -145,11 +145,11 @@ MUTANTS = (
     Mutant("an outcome written over another one", "success_and_decline", "IntegrityError",
            ((rows, "COMPARE_AND_SET", ANY_STATUS),)),
     Mutant("a refund written whatever its status is", "refund_and_recovery", "IntegrityError",
-           ((refunds, "COMPARE_AND_SET", ANY_REFUND_STATUS),)),
+           ((refund_rows, "COMPARE_AND_SET", ANY_REFUND_STATUS),)),
     Mutant("the same order is never asked about", "same_fingerprint", "own succeeded | own succeeded",
            ((same_order, "guard", _enter_only),)),
     Mutant("a refund that looks at no amount", "two_refunds", "what is refunded is not what is promised",
-           ((refunds, "PROMISE", PROMISE_ANY_AMOUNT),)),
+           ((refund_rows, "PROMISE", PROMISE_ANY_AMOUNT),)),
     Mutant("a lease without a lock", "two_workers", "ended as it must not: 1 | 1",
            ((recovery, "LEASE_CHARGE", LEASE_WITHOUT_LOCK),)),
     Mutant("a lost COMMIT taken for a rollback", "same_form", "refused by Busy, but there is a charge",

@@ -7,9 +7,10 @@ from uuid import UUID, uuid5
 
 from sqlalchemy import bindparam, text, update
 
-from app.charges import outcomes, protocol, recovery, refunds, rows, same_order
+from app.charges import outcomes, protocol, recovery, rows, same_order
 from app.charges.outcomes import Recorded
 from app.charges.protocol import Purchase
+from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PROCESSING, SUCCEEDED, TRANSITIONS, WITHOUT_MONEY, Status
 from app.database import Unreachable, from_now, reading, transaction
@@ -227,16 +228,16 @@ def ignores_late_money(connection: Any, charge: ChargeSnapshot, to: Status) -> R
     return Recorded(charge)
 
 
-def refunds_under_new_keys(gateway: Any, request: RefundRequest, *, first: bool, seconds: float) -> Answer:
-    key = request.key if first else str(uuid5(UUID(request.key), "again"))
+def refunds_under_new_keys(gateway: Any, request: RefundRequest, refund: RefundSnapshot, seconds: float) -> Answer:
+    key = request.key if refund.times_asked == 0 else str(uuid5(UUID(request.key), "again"))
     return gateway.refund(replace(request, key=key), seconds)
 
 
 ANY_STATE = update(rows.charges).where(rows.charges.c.id == bindparam("charge_id"), bindparam("seen") != "")
 CAS_DROPPED = ANY_STATE.values(dict(rows.COMPARE_AND_SET._values))
 PROMISE_UNCHECKED = (
-    update(refunds.charges)
-    .where(refunds.charges.c.id == bindparam("charge_id"))
-    .values(refunded=refunds.charges.c.refunded + bindparam("more"))
+    update(rows.charges)
+    .where(rows.charges.c.id == bindparam("charge_id"))
+    .values(refunded=rows.charges.c.refunded + bindparam("more"))
 )
 NO_LEASE = recovery.LEASE_CHARGE.values(ask_at=from_now(bindparam("lease") * 0))

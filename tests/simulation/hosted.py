@@ -80,7 +80,7 @@ class Books(State):
         """Do nothing: the schedule says which events are sent, and when."""
 
     def copy(self) -> "Books":
-        names = ("sessions", "intents", "charges", "refunds")
+        names = ("sessions", "intents", "charges", "refunds", "disputes")
         copies: dict[str, Any] = {
             name: {id_: dict(each) for id_, each in getattr(self, name).items()} for name in names
         }

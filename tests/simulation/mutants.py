@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 from unittest.mock import patch
 
-from app.charges import arrivals, outcomes, protocol, recovery, refunds, rows, same_order
+from app.charges import arrivals, outcomes, protocol, recovery, refund_rows, refunds, rows, same_order
 from app.orders import basket, stock
 from lab.stage.scenario import Scenario
 from tests.simulation import broken
@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant("token forgotten after a day", "much later",
            ((protocol, "claim", broken.forgets_old_tokens), (arrivals, "record_repeat", broken.no_short_cut)),
            schema=broken.without(broken.NO_TRIGGERS)),
-    Mutant("refunds' sum not checked", "refund rivals", ((refunds, "PROMISE", broken.PROMISE_UNCHECKED),),
+    Mutant("refunds' sum not checked", "refund rivals", ((refund_rows, "PROMISE", broken.PROMISE_UNCHECKED),),
            schema=broken.without(" AND refunded <= amount")),
     Mutant("a refund's key not sent on when asked again", "refund twins",
            ((refunds, "_ask", broken.refunds_under_new_keys),)),

@@ -11,6 +11,7 @@ import pytest
 import stripe
 from stripe.params import RefundCreateParams, RefundListParams
 from stripe.params._charge_list_params import ChargeListParams
+from stripe.params._dispute_list_params import DisputeListParams
 from stripe.params.checkout import SessionCreateParams, SessionListParams
 
 from app.gateways.base import EventSubject, GatewayEvent, RefundRequest
@@ -18,7 +19,7 @@ from app.gateways.stripe import gateway as module
 from app.gateways.stripe.gateway import StripeGateway
 from app.gateways.stripe.requests import prepare
 from tests.stripe.gateway.payments import charged, new_payment, sale
-from tests.stripe.provider import payments
+from tests.stripe.provider import disputes
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
 
@@ -55,7 +56,7 @@ def test_the_stored_request_is_declared() -> None:
     assert list(undeclared(request, SessionCreateParams)) == []
 
 
-@pytest.mark.parametrize("name", ["charges", "refunds", "sessions", "refund"])
+@pytest.mark.parametrize("name", ["charges", "refunds", "sessions", "refund", "disputes"])
 def test_the_other_requests_are_declared(provider: Provider, name: str) -> None:
     gateway = StripeGateway(API_KEY, window=3600, api_base=provider.origin, page_origin=provider.origin)
     paid = charged(gateway, new_payment(gateway))
@@ -67,6 +68,7 @@ def test_the_other_requests_are_declared(provider: Provider, name: str) -> None:
         "charges": ("GET", "/v1/charges", ChargeListParams),
         "refunds": ("GET", "/v1/refunds", RefundListParams),
         "sessions": ("GET", "/v1/checkout/sessions", SessionListParams),
+        "disputes": ("GET", "/v1/disputes", DisputeListParams),
         "refund": ("POST", "/v1/refunds", RefundCreateParams),
     }
     method, path, declared = types[name]
@@ -89,7 +91,7 @@ def test_the_stand_ins_answers_are_declared(provider: Provider) -> None:
     refund = provider.refund_by_hand(100)
     (charge,) = provider.paid()
     intent = provider.state.intents[charge["payment_intent"]]
-    dispute = payments.dispute(provider.state, charge)
+    dispute = disputes.open_(provider.state, charge)
     for answer, declared in (
         (provider.session, stripe.checkout.Session), (charge, stripe.Charge), (refund, stripe.Refund),
         (intent, stripe.PaymentIntent), (dispute, stripe.Dispute), (provider.state.events[0], stripe.Event),

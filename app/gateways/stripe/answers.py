@@ -21,6 +21,10 @@ LONGEST_URL = 2000
 REFUSALS = frozenset({400, 401, 403, 404})
 """HTTP statuses of requests that the provider refuses: invalid, wrong key, not permitted, or no such object."""
 
+ALARMING = frozenset({401, 403, 409, 429})
+"""Statuses of errors that say nothing about the outcome, and that a person may have to end: a wrong or restricted
+secret key, a key in use, a rate limit."""
+
 
 class ErrorAnswer(Unknown):
     """The provider answered with an error, which is not an outcome.
@@ -35,9 +39,10 @@ class ErrorAnswer(Unknown):
         self.code = _code(error)
         self.refuses = self.status in REFUSALS and _type(error) == "invalid_request_error" and not _replayed(error)
         """The provider refuses this request and has done nothing."""
+        again = not _replayed(error) and (self.status == 409 or self.status >= 500)
         self.message = ADDRESS.sub("(address)", error.user_message or "")
         self.request_id = error.request_id
-        again = not _replayed(error) and (self.status == 409 or self.status >= 500)
+        self.alarm = self.status in ALARMING
         words = ["the provider answered", str(self.status), self.code, "again" if _replayed(error) else ""]
         super().__init__(" ".join(filter(None, words)), again=again)
 
@@ -88,7 +93,7 @@ def of_session(session: Fields, payment: Payment) -> Answer:
         case "expired", "unpaid":
             return Answer(Outcome.CANCELED, reference, "expired")
         case status, payment_status:
-            raise Unknown(f"the provider says {_as_code(status)} and {_as_code(payment_status)}", again=False)
+            raise Unknown(f"the provider says {as_code(status)} and {as_code(payment_status)}", again=False)
 
 
 def is_over(session: Fields, payment: Payment) -> bool:
@@ -101,13 +106,21 @@ def of_refund(refund: Fields, refund_request: RefundRequest) -> Answer:
     """Return what the provider's refund says about ours. Raises Unknown."""
     _check((refund.get("metadata") or {}).get(REFUND_KEY), refund_request.key, "another refund")
     _check_money(refund.get("amount"), refund.get("currency"), refund_request.amount, refund_request.payment.currency)
-    match refund.get("status"):
-        case "succeeded":
-            return Answer(Outcome.SUCCEEDED, id_of(refund))
-        case "failed" | "canceled" as status:
-            return Answer(Outcome.DECLINED, id_of(refund), _as_code(refund.get("failure_reason") or status))
-        case status:
-            raise Unknown(f"the provider says {_as_code(status)}", again=False)
+    outcome = outcome_of_refund(refund)
+    if outcome is None:
+        raise Unknown(f"the provider says {as_code(refund.get('status'))}", again=False)
+    return Answer(outcome, id_of(refund), reason_of_refund(refund) if outcome is Outcome.DECLINED else None)
+
+
+def outcome_of_refund(refund: Fields) -> Outcome | None:
+    """Return what became of the provider's refund; None while that is not decided."""
+    outcomes = {"succeeded": Outcome.SUCCEEDED, "failed": Outcome.DECLINED, "canceled": Outcome.DECLINED}
+    return outcomes.get(str(refund.get("status")))
+
+
+def reason_of_refund(refund: Fields) -> str:
+    """Return the code that says why the provider's refund failed."""
+    return as_code(refund.get("failure_reason") or refund.get("status"))
 
 
 def id_of(fields: Fields) -> str:
@@ -139,7 +152,7 @@ def _url(session: Fields) -> str:
 def _code(error: stripe.StripeError) -> str:
     details = _details(error)
     code = details.get("code") or details.get("type")
-    return _as_code(code) if code else ""
+    return as_code(code) if code else ""
 
 
 def _type(error: stripe.StripeError) -> object:
@@ -156,6 +169,6 @@ def _replayed(error: stripe.StripeError) -> bool:
     return str((error.headers or {}).get("idempotent-replayed", "")).lower() == "true"
 
 
-def _as_code(text: object) -> str:
+def as_code(text: object) -> str:
     """Return the text if it looks like a short code. Any other text of the provider must not enter the books."""
     return text if isinstance(text, str) and text.isidentifier() and len(text) <= 40 else "something unknown"

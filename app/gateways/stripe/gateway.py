@@ -7,10 +7,7 @@ sessions is searched for the key.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from functools import partial
 from typing import Any
-from uuid import UUID, uuid5
 
 import httpx
 import stripe
@@ -18,6 +15,7 @@ import stripe
 from app.gateways.base import (
     Answer,
     Card,
+    GatewayDispute,
     GatewayEvent,
     GatewayRefund,
     HostedPayment,
@@ -28,9 +26,10 @@ from app.gateways.base import (
     Unknown,
 )
 from app.gateways.http import deadline
-from app.gateways.stripe import answers, currencies, events, requests
+from app.gateways.stripe import answers, disputes, events, refunds, requests, statement
 from app.gateways.stripe.answers import ErrorAnswer, answer_errors, ask
-from app.gateways.stripe.requests import KEY, REFUND_KEY, StoredRequest
+from app.gateways.stripe.lists import items, our_key
+from app.gateways.stripe.requests import KEY, StoredRequest
 from app.gateways.stripe.transport import StripeTransport
 
 VERSION = "2026-10-28.endive"
@@ -38,11 +37,6 @@ VERSION = "2026-10-28.endive"
 
 CLOCK_DIFFERENCE = 3600
 """Seconds that our clock and the provider's may differ when its list is searched."""
-
-PAGE = 100
-
-REFUND_NAMESPACE = UUID("7b2f6d0e-3f0a-5f0e-9d6c-0f6c2a9d8b11")
-"""The namespace of keys for refunds that were made by hand. They have no key of ours, so it is made from their id."""
 
 
 class StripeGateway:
@@ -107,29 +101,17 @@ class StripeGateway:
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back, once per key."""
         with answer_errors(), deadline(timeout):
-            intent_id = self._intent_id(refund_request.payment)
-            try:
-                refund = ask(lambda: self._client.refunds.create(*_refund_params(refund_request, intent_id)))
-            except ErrorAnswer as error:
-                return self._explain_refusal(refund_request, intent_id, error)
-            return answers.of_refund(refund, refund_request)
+            return refunds.make(self._client, refund_request, self._intent_id(refund_request.payment))
 
     def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         """Return what became of the refund's key; None if the payment has no such refund."""
         with answer_errors(), deadline(timeout):
-            refund = self._find_refund(refund_request, self._intent_id(refund_request.payment))
-            return None if refund is None else answers.of_refund(refund, refund_request)
+            return refunds.find(self._client, refund_request, self._intent_id(refund_request.payment))
 
     def statement(self) -> Iterator[StatementEntry]:
-        """Yield every charge and refund that moved money on the account, newest first. Raises NotSent or Unknown."""
+        """Yield every movement of money that a charge, refund or dispute made. Raises NotSent or Unknown."""
         with answer_errors():
-            for charge in _items(self._client.charges.list, {"limit": PAGE}):
-                if charge.get("paid") and charge.get("captured"):
-                    key = _our_key(charge, KEY) or str(charge["id"])
-                    yield _entry(key, "charge", charge, charge["amount_captured"])
-            for refund in _items(self._client.refunds.list, {"limit": PAGE}):
-                if refund.get("status") == "succeeded":
-                    yield _entry(_refund_key(refund), "refund", refund, refund["amount"])
+            yield from statement.entries(self._client)
 
     def read_event(self, body: bytes, headers: Mapping[str, str]) -> GatewayEvent:
         """Check the signature with each of our secrets and read the event. Raises BadEvent."""
@@ -141,15 +123,18 @@ class StripeGateway:
             return event.key
         with answer_errors(), deadline(timeout):
             of_payment = {"payment_intent": event.gateway_reference, "limit": 1}
-            found = next(_items(self._client.checkout.sessions.list, of_payment), None)
-            return _our_key(found, KEY) if found else None
+            found = next(items(self._client.checkout.sessions.list, of_payment), None)
+            return our_key(found, KEY) if found else None
 
     def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
-        """Return every refund of the payment that has succeeded."""
+        """Return every refund of the payment, whatever became of it."""
         with answer_errors(), deadline(timeout):
-            of_payment = {"payment_intent": self._intent_id(payment), "limit": PAGE}
-            found = _items(self._client.refunds.list, of_payment)
-            return [_gateway_refund(refund) for refund in found if refund.get("status") == "succeeded"]
+            return refunds.of_payment(self._client, self._intent_id(payment))
+
+    def disputes_of(self, payment: Payment, timeout: float) -> list[GatewayDispute]:
+        """Return every dispute of the payment, as it is now."""
+        with answer_errors(), deadline(timeout):
+            return disputes.of_payment(self._client, self._intent_id(payment))
 
     def _create_session(self, payment: Payment) -> dict[str, Any]:
         """Send the stored request under our key. A repetition returns the session as it was when it was created."""
@@ -188,8 +173,9 @@ class StripeGateway:
     def _search(self, payment: Payment, stored: StoredRequest) -> dict[str, Any] | None:
         """Search the provider's list. If the deadline ends the search, the next one goes on where it stopped."""
         created = {"gte": stored.made_at - CLOCK_DIFFERENCE, "lte": stored.session_ends_at + CLOCK_DIFFERENCE}
-        params = {"created": created, "limit": PAGE}
-        for session in _items(self._client.checkout.sessions.list, params, self._searched.get(payment.key)):
+        for session in items(
+            self._client.checkout.sessions.list, {"created": created}, self._searched.get(payment.key)
+        ):
             if session.get("client_reference_id") == payment.key:
                 return session
             self._searched[payment.key] = answers.id_of(session)
@@ -211,69 +197,3 @@ class StripeGateway:
         if not isinstance(intent_id, str):
             raise Unknown("the provider has no payment for this key", again=False)
         return intent_id
-
-    def _find_refund(self, refund_request: RefundRequest, intent_id: str) -> dict[str, Any] | None:
-        refunds = _items(self._client.refunds.list, {"payment_intent": intent_id, "limit": PAGE})
-        return next((each for each in refunds if _our_key(each, REFUND_KEY) == refund_request.key), None)
-
-    def _explain_refusal(self, refund_request: RefundRequest, intent_id: str, error: ErrorAnswer) -> Answer:
-        """Return the refund's outcome after an error: an earlier try under this key made it, or too little is left.
-
-        Raises the error if it is neither.
-        """
-        if error.status != 400 or error.code == "idempotency_error":
-            raise error
-        if found := self._find_refund(refund_request, intent_id):
-            return answers.of_refund(found, refund_request)
-        if self._left(intent_id) < currencies.to_provider(refund_request.amount, refund_request.payment.currency):
-            return Answer(Outcome.DECLINED, reason="not_enough_left")
-        raise error
-
-    def _left(self, intent_id: str) -> int:
-        """Return the amount that can still be refunded, in the provider's units."""
-        charges = _items(self._client.charges.list, {"payment_intent": intent_id, "limit": PAGE})
-        return sum(each["amount_captured"] - each["amount_refunded"] for each in charges if each.get("paid"))
-
-
-def _items(page: Any, params: dict[str, Any], last: str | None = None) -> Iterator[dict[str, Any]]:
-    """Yield the items of one of the provider's lists, page after page. With `last`, begin after the item of this id."""
-    after = {"starting_after": last} if last else {}
-    while True:
-        current = ask(partial(page, params | after))
-        items = current["data"]
-        yield from items
-        if not current.get("has_more") or not items:
-            return
-        after = {"starting_after": items[-1]["id"]}
-
-
-def _our_key(fields: Any, name: str) -> str | None:
-    """Return our key in the provider's metadata, or None."""
-    found = (fields.get("metadata") or {}).get(name)
-    return found if isinstance(found, str) else None
-
-
-def _refund_params(refund_request: RefundRequest, intent_id: str) -> tuple[Any, Any]:
-    """Return the parameters and the options of the request that makes the refund."""
-    payment = refund_request.payment
-    params = {
-        "payment_intent": intent_id,
-        "amount": currencies.to_provider(refund_request.amount, payment.currency),
-        "metadata": {KEY: payment.key, REFUND_KEY: refund_request.key},
-    }
-    return params, {"idempotency_key": refund_request.key}
-
-
-def _refund_key(refund: Any) -> str:
-    return _our_key(refund, REFUND_KEY) or str(uuid5(REFUND_NAMESPACE, str(refund["id"])))
-
-
-def _gateway_refund(refund: Any) -> GatewayRefund:
-    amount = currencies.from_provider(refund["amount"], str(refund["currency"]).upper())
-    return GatewayRefund(_refund_key(refund), amount, str(refund["id"]), _our_key(refund, REFUND_KEY) is not None)
-
-
-def _entry(key: str, kind: str, fields: Any, amount: int) -> StatementEntry:
-    currency = str(fields["currency"]).upper()
-    at = datetime.fromtimestamp(fields["created"], UTC)
-    return StatementEntry(key, kind, currencies.from_provider(amount, currency), currency, at)

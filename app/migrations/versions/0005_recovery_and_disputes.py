@@ -158,6 +158,7 @@ def _add_columns() -> None:
             "gateway_message": sa.String(500),
             "gateway_request_id": sa.String(100),
             "asked_at": Time,
+            "send_until": Time,
         },
         "ledger_entry": {"dispute_id": BigId, "kind": sa.String(20)},
         "outbox_email": {"gave_up_at": Time},
@@ -181,6 +182,29 @@ def _fill(connection: sa.Connection) -> None:
     op.execute("UPDATE charge SET buyer_id = (SELECT buyer_id FROM orders WHERE orders.id = charge.order_id)")
     op.execute("UPDATE ledger_entry SET kind = CASE WHEN refund_id IS NULL THEN 'charge' ELSE 'refund' END")
     op.execute(SNAPSHOTS)
+    _fill_refunds(connection.dialect.name == "postgresql")
+
+
+def _fill_refunds(is_postgresql: bool) -> None:
+    """Let open refunds be sent for half a day, and owe each stray payment whose refund was declined a second one."""
+    half_a_day = "created_at + interval '12 hours'"
+    now, key = "now()", "gen_random_uuid()"
+    if not is_postgresql:
+        half_a_day = "strftime('%Y-%m-%d %H:%M:%f', created_at, '12 hours') || '000'"
+        now, key = "strftime('%Y-%m-%d %H:%M:%f', 'now') || '000'", "lower(hex(randomblob(16)))"
+    op.execute(f"UPDATE refund SET send_until = {half_a_day}")
+    op.drop_index("uq_refund_one_stray_per_charge", "refund")
+    live = sa.text("stray AND status NOT IN ('declined', 'failed', 'withdrawn')")
+    op.create_index(
+        "uq_refund_one_stray_per_charge", "refund", ["charge_id"], unique=True,
+        postgresql_where=live, sqlite_where=live,
+    )  # fmt: skip
+    later = half_a_day.replace("created_at", now if is_postgresql else "'now'")
+    op.execute(
+        "INSERT INTO refund (charge_id, key, amount, status, stray, attention, ask_at, send_until, times_asked, created_at)"
+        f" SELECT charge_id, {key}, amount, 'processing', stray, 'the refund of this stray payment was declined before',"
+        f" {now}, {later}, 0, {now} FROM refund WHERE stray AND status = 'declined'"
+    )
 
 
 def _tighten_postgresql() -> None:
@@ -191,6 +215,7 @@ def _tighten_postgresql() -> None:
         "ALTER TABLE ledger_entry ADD CONSTRAINT fk_ledger_entry_dispute_id "
         "FOREIGN KEY (dispute_id) REFERENCES dispute (id)"
     )
+    op.execute("ALTER TABLE refund ALTER send_until SET NOT NULL")
     op.execute("ALTER TABLE refund DROP CONSTRAINT ck_refund_status_known")
     op.execute(f"ALTER TABLE refund ADD CONSTRAINT ck_refund_status_known CHECK (status IN ({REFUND_STATES}))")
 
@@ -203,7 +228,10 @@ def _tighten_sqlite(connection: sa.Connection) -> None:
             ("receipt_id CHAR(32)", "receipt_id VARCHAR(36)"),
             ("buyer_id CHAR(32)", "buyer_id CHAR(32) NOT NULL"),
         ],
-        "refund": [(REFUND_STATES_BEFORE, REFUND_STATES)],
+        "refund": [
+            (REFUND_STATES_BEFORE, REFUND_STATES),
+            ("send_until DATETIME", "send_until DATETIME NOT NULL"),
+        ],
         "ledger_entry": [
             ("kind VARCHAR(20)", "kind VARCHAR(20) NOT NULL"),
             (LEDGER_KEY, f"{LEDGER_KEY}, {LEDGER_KEY.replace('charge', 'dispute')}"),

@@ -3,7 +3,7 @@
 import pytest
 
 from app.gateways.base import Unknown
-from app.gateways.stripe import gateway as module
+from app.gateways.stripe import lists
 from app.gateways.stripe.gateway import StripeGateway
 from tests.stripe.gateway.payments import WINDOW, charged, new_payment
 from tests.stripe.provider.server import Provider
@@ -48,7 +48,7 @@ def test_a_wrong_secret_key_is_refused_and_appears_in_no_error(provider: Provide
 def test_the_statement_is_read_page_by_page(
     provider: Provider, gateway: StripeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PAGE", 3)
+    monkeypatch.setattr(lists, "PAGE", 3)
     keys = []
     for _ in range(7):
         payment = charged(gateway, new_payment(gateway))

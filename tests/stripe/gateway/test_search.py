@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from app.gateways.base import Answer, Outcome, Payment, Unknown
-from app.gateways.stripe import gateway as module
-from app.gateways.stripe import requests
+from app.gateways.stripe import lists, requests
 from app.gateways.stripe.gateway import StripeGateway
 from tests.stripe.gateway.payments import LIST, WINDOW, new_payment
 from tests.stripe.provider.server import Provider
@@ -22,7 +21,7 @@ FENCED = WINDOW + 2 * requests.SLACK + 1
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PAGE", 10)
+    monkeypatch.setattr(lists, "PAGE", 10)
 
 
 def look_up(provider: Provider, gateway: StripeGateway, payment: Payment) -> Answer | None:

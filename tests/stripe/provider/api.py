@@ -61,6 +61,10 @@ def _fail_before(fault: Fault) -> None:
             raise Refusal(500, "api_error", None, "not sent, the connection is broken")
         case "unavailable":
             raise Refusal(503, "api_error", None, "Come back later")
+        case "unauthorized":
+            raise Refusal(401, "invalid_request_error", None, "Invalid API Key provided: sk_test_****")
+        case "forbidden":
+            raise Refusal(403, "invalid_request_error", None, "The provided key does not have the permissions.")
         case "rate_limited":
             raise Refusal(429, "invalid_request_error", "rate_limit", "Too many requests")
         case "in_use":

@@ -1,4 +1,4 @@
-"""Checkout sessions, payments on their page, refunds and disputes."""
+"""Checkout sessions, and payments on their page."""
 
 from typing import Any
 
@@ -136,7 +136,8 @@ def _charge(state: State, intent: Object, paid: bool) -> Object:
     charge = {
         "id": state.new_id("ch"), "object": "charge", "amount": intent["amount"], "amount_refunded": 0,
         "amount_captured": intent["amount"] if paid else 0, "captured": paid, "created": state.now(),
-        "currency": intent["currency"], "livemode": False, "metadata": dict(intent["metadata"]), "paid": paid,
+        "currency": intent["currency"], "disputed": False, "livemode": False, "metadata": dict(intent["metadata"]),
+        "paid": paid,
         "payment_intent": intent["id"], "refunded": False, "status": "succeeded" if paid else "failed",
     }  # fmt: skip
     state.charges[charge["id"]] = charge
@@ -157,41 +158,3 @@ def _decline(state: State, session: Object, intent: Object) -> str:
     state.add_event("charge.failed", _charge(state, intent, False))
     state.add_event("payment_intent.payment_failed", intent)
     return "declined"
-
-
-def refund(state: State, params: Any) -> Object:
-    """Refund a payment, in full or in part. Raises Refusal if too little is left."""
-    charge = next(
-        each for each in state.charges.values() if each["payment_intent"] == params["payment_intent"] and each["paid"]
-    )
-    left = charge["amount_captured"] - charge["amount_refunded"]
-    amount = int(params.get("amount", left))
-    if left == 0:
-        raise invalid("charge_already_refunded", "Charge has already been refunded.", stored=True)
-    if amount > left:
-        raise invalid(None, "Refund amount is greater than unrefunded amount on charge", stored=True)
-    new_refund = {
-        "id": state.new_id("re"), "object": "refund", "amount": amount, "charge": charge["id"], "created": state.now(),
-        "currency": charge["currency"], "metadata": params.get("metadata") or {}, "status": state.refund_status,
-        "payment_intent": charge["payment_intent"], "reason": None, "failure_reason": None,
-    }  # fmt: skip
-    state.refunds[new_refund["id"]] = new_refund
-    if new_refund["status"] in {"succeeded", "pending"}:
-        charge["amount_refunded"] += amount
-        charge["refunded"] = charge["amount_refunded"] == charge["amount_captured"]
-    else:
-        new_refund["failure_reason"] = "lost_or_stolen_card"
-    state.add_event("refund.created", new_refund)
-    state.add_event("charge.refunded", charge)
-    return new_refund
-
-
-def dispute(state: State, charge: Object) -> Object:
-    """Open a dispute over the charge."""
-    new_dispute = {
-        "id": state.new_id("du"), "object": "dispute", "amount": charge["amount"], "charge": charge["id"],
-        "created": state.now(), "currency": charge["currency"], "livemode": False, "metadata": {},
-        "payment_intent": charge["payment_intent"], "reason": "fraudulent", "status": "needs_response",
-    }  # fmt: skip
-    state.add_event("charge.dispute.created", new_dispute)
-    return new_dispute

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.stripe.provider import payments
+from tests.stripe.provider import payments, refunds
 from tests.stripe.provider.state import KEY_LIFE, Object, Refusal, State, StoredKey
 
 
@@ -31,6 +31,7 @@ class Fault:
     * failed: status 500 before anything is done; stored for the key
     * failed_late: status 500 after everything is done; stored for the key
     * unavailable: status 503 before the key is read
+    * unauthorized, forbidden: status 401, 403 before the key is read: a wrong or restricted secret key
     * rate_limited: status 429 before the key is read
     * in_use: status 409 before the key is read
     * wrong_key, forbidden, not_activated: status 401, 403 and 400 before the key is read, because of the account
@@ -147,6 +148,10 @@ def _list_refunds(state: State, params: Any) -> Object:
     return list_(state, "/v1/refunds", state.refunds, params)
 
 
+def _list_disputes(state: State, params: Any) -> Object:
+    return list_(state, "/v1/disputes", state.disputes, params)
+
+
 HANDLERS: list[tuple[str, str, Handler]] = [
     ("POST", "/v1/checkout/sessions", _create_session),
     ("GET", "/v1/checkout/sessions", _list_sessions),
@@ -154,8 +159,9 @@ HANDLERS: list[tuple[str, str, Handler]] = [
     ("POST", "/v1/checkout/sessions/([^/]+)/expire", _expire_session),
     ("GET", "/v1/payment_intents/([^/]+)", _retrieve_intent),
     ("GET", "/v1/charges", _list_charges),
-    ("POST", "/v1/refunds", payments.refund),
+    ("POST", "/v1/refunds", refunds.create),
     ("GET", "/v1/refunds", _list_refunds),
+    ("GET", "/v1/disputes", _list_disputes),
 ]
 
 

@@ -11,7 +11,7 @@ import httpx
 from stripe import WebhookSignature
 from werkzeug.serving import make_server
 
-from tests.stripe.provider import payments
+from tests.stripe.provider import payments, refunds
 from tests.stripe.provider.api import create_api
 from tests.stripe.provider.requests import Fault, Request
 from tests.stripe.provider.state import APPROVES, SECRET, Object, State
@@ -60,7 +60,7 @@ class Provider:
         """Refund the only payment without a key of ours, as a merchant does in the dashboard."""
         (charge,) = self.paid()
         with self.state.lock:
-            return payments.refund(self.state, {"payment_intent": charge["payment_intent"], "amount": amount})
+            return refunds.create(self.state, {"payment_intent": charge["payment_intent"], "amount": amount})
 
     def event(self, kind: str) -> Object:
         """Return the latest event of this kind."""

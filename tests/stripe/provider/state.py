@@ -1,4 +1,4 @@
-"""The stand-in's data: sessions, payments, refunds, events and idempotency keys, and its clock."""
+"""The stand-in's data: sessions, payments, refunds, disputes, events and idempotency keys, and its clock."""
 
 import copy
 import threading
@@ -53,6 +53,7 @@ class State:
     intents: dict[str, Object] = field(default_factory=dict)
     charges: dict[str, Object] = field(default_factory=dict)
     refunds: dict[str, Object] = field(default_factory=dict)
+    disputes: dict[str, Object] = field(default_factory=dict)
     events: list[Object] = field(default_factory=list)
     keys: dict[str, StoredKey] = field(default_factory=dict)
     listeners: list[Callable[[Object], None]] = field(default_factory=list)
@@ -61,6 +62,8 @@ class State:
     """Seconds until a new object appears in lists."""
     refund_status: str = "succeeded"
     """The status of new refunds."""
+    refund_refused_for: str | None = None
+    """The code of the error that refuses every new refund, such as "balance_insufficient"."""
 
     def now(self) -> int:
         """Return the time in seconds since 1970, UTC."""

@@ -1,4 +1,4 @@
-"""Events after a payment: disputes, and refunds by the shop and by hand."""
+"""Events after a payment: refunds by the shop and by hand."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from app.database import reading
 from app.gateways.stripe.gateway import StripeGateway
 from tests.page import Shopper
 from tests.shops import Shop
-from tests.stripe.provider import payments
+from tests.stripe.provider import refunds as provider_refunds
 from tests.stripe.provider.server import Provider, deliver
 from tests.stripe.test_paying import form_of
 from tests.stripe.webhooks.effects import COMPLETED, paid_once, session_id_of
@@ -27,14 +27,6 @@ def paid(shop: Shop, provider: Provider, shopper: Shopper, hook: httpx.Client) -
 def charge(shop: Shop) -> ChargeSnapshot:
     with shop.app.app_context(), reading() as tx:
         return rows.get(tx, shop.value("SELECT id FROM charge"))
-
-
-def test_a_dispute_is_noted(shop: Shop, provider: Provider, hook: httpx.Client) -> None:
-    payments.dispute(provider.state, provider.paid()[0])
-    assert deliver(hook, provider.event("charge.dispute.created")) == 200
-    ((note, charge_id),) = shop.rows("SELECT note, charge_id FROM webhook_event WHERE effect = 'noted'")
-    assert (note, charge_id) == ("dispute needs_response, reason fraudulent", shop.value("SELECT id FROM charge"))
-    assert paid_once(shop, provider)
 
 
 def test_each_refund_by_hand_is_recorded_once(
@@ -61,7 +53,7 @@ def test_the_event_of_a_refund_may_come_before_that_of_the_payment(
     session = provider.state.sessions[session_id_of(form_of(other).fill(email="b@example.org").post())]
     provider.pay(session)
     charge = provider.paid()[-1]
-    payments.refund(provider.state, {"payment_intent": charge["payment_intent"], "amount": 2400})
+    provider_refunds.create(provider.state, {"payment_intent": charge["payment_intent"], "amount": 2400})
     assert deliver(hook, provider.event("charge.refunded")) == 200
     assert shop.charges() == {"succeeded": 2}
     assert shop.value("SELECT sum(refunded) FROM charge") == 2400
@@ -105,7 +97,7 @@ def test_a_refund_by_hand_waits_while_a_refund_of_ours_is_open(
     provider.refund_by_hand(2400)
     assert deliver(hook, provider.event("charge.refunded")) == 503
     recover()
-    assert shop.rows("SELECT status, reason FROM refund") == [("declined", "not_enough_left")]
+    assert shop.rows("SELECT status, reason FROM refund") == [("declined", "charge_already_refunded")]
     assert deliver(hook, provider.event("charge.refunded")) == 200
     assert shop.value("SELECT refunded FROM charge") == 2400
     assert paid_once(shop, provider)

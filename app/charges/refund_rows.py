@@ -1,0 +1,179 @@
+"""Every statement on the `refund` table that refunding uses, and the sums on `charge` that depend on refunds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy.engine import Connection
+
+from app.charges.models import Charge, Refund, RefundStatusType
+from app.charges.rows import ChargeSnapshot
+from app.charges.states import REFUND_PENDING, RefundStatus, Status
+from app.database import InsertOnce, from_now, table
+from app.gateways.base import KEYS_LAST, Answer
+from app.leases import Stopwatch
+
+SEND_FOR = KEYS_LAST / 2
+"""Seconds after the claim in which a refund may be sent. Half of the time in which the gateway knows its key, so that
+a request that is held back for hours is still recognised as a copy."""
+
+ARRIVES_WITHIN = 3600.0
+"""Seconds after which a request that was sent can't arrive any more. Our own deadline closes its connection within
+seconds; the rest is for proxies on the way."""
+
+FRESH = 120.0
+"""Seconds after the claim in which the process that claimed may send without looking first."""
+
+charges, refunds = table(Charge), table(Refund)
+
+
+@dataclass(frozen=True)
+class RefundSnapshot:
+    """A refund as this process read it. `amount` is in minor units, `now` was the database's clock at that moment."""
+
+    id: int
+    charge_id: int
+    key: UUID
+    amount: int
+    status: RefundStatus
+    stray: bool
+    gateway_reference: str | None
+    times_asked: int
+    created_at: datetime
+    send_until: datetime
+    now: datetime
+    since_read: Stopwatch = field(default_factory=Stopwatch, compare=False)
+
+    def is_first_try(self) -> bool:
+        """Return whether it was claimed a moment ago, and only those who claimed it can have sent it."""
+        return self.times_asked == 0 and self._since(self.created_at) < FRESH
+
+    def is_sendable(self) -> bool:
+        """Return whether it may be sent now."""
+        return self._since(self.send_until) < 0
+
+    def is_lapsed(self) -> bool:
+        """Return whether nothing that was ever sent for it can arrive any more."""
+        return self._since(self.send_until) > ARRIVES_WITHIN
+
+    def is_withdrawn_early(self) -> bool:
+        """Return whether the merchant asked to withdraw it, instead of its time having run out."""
+        return (self.send_until - self.created_at).total_seconds() < SEND_FOR - 1
+
+    def _since(self, moment: datetime) -> float:
+        return (self.now - moment).total_seconds() + self.since_read.seconds()
+
+
+STORED = (
+    "id", "charge_id", "key", "amount", "status", "stray", "gateway_reference", "times_asked", "created_at",
+    "send_until",
+)  # fmt: skip
+COLUMNS = [*(refunds.c[name] for name in STORED), from_now(0).label("now")]
+
+CLAIM = InsertOnce(
+    refunds,
+    {name: bindparam(name) for name in ("charge_id", "key", "amount", "stray", "attention")}
+    | {
+        "status": RefundStatus.PROCESSING,
+        "times_asked": 0,
+        "created_at": from_now(0),
+        "ask_at": from_now(bindparam("ask_in")),
+        "send_until": from_now(bindparam("send_for")),
+    },
+)
+BY_KEY = select(*COLUMNS).where(refunds.c.key == bindparam("key"))
+PROMISE = (
+    update(charges)
+    .where(
+        charges.c.id == bindparam("charge_id"),
+        charges.c.status == Status.SUCCEEDED,
+        charges.c.refunded + bindparam("more") <= charges.c.amount,
+    )
+    .values(refunded=charges.c.refunded + bindparam("more"))
+)
+WITHDRAW_PROMISE = (
+    update(charges)
+    .where(charges.c.id == bindparam("charge_id"))
+    .values(refunded=charges.c.refunded - bindparam("less"))
+)
+STOP_SENDING = (
+    update(refunds)
+    .where(
+        refunds.c.key == bindparam("of_key"),
+        refunds.c.status.in_(sorted(REFUND_PENDING)),
+        refunds.c.send_until > from_now(0),
+    )
+    .values(send_until=from_now(0))
+)
+OPEN_OF_CHARGE = select(refunds.c.id).where(
+    refunds.c.charge_id == bindparam("charge_id"), refunds.c.status.in_(sorted(REFUND_PENDING))
+).limit(1)  # fmt: skip
+SAME_OPEN = OPEN_OF_CHARGE.where(refunds.c.amount == bindparam("amount"), refunds.c.key != bindparam("key"))
+COMPARE_AND_SET = (
+    update(refunds)
+    .where(refunds.c.id == bindparam("refund_id"), refunds.c.status == bindparam("seen"))
+    .values(
+        status=bindparam("to_status", type_=RefundStatusType),
+        gateway_reference=func.coalesce(bindparam("to_reference"), refunds.c.gateway_reference),
+        reason=bindparam("to_reason"),
+        note=bindparam("to_note"),
+        gateway_message=func.coalesce(bindparam("to_message"), refunds.c.gateway_message),
+        gateway_request_id=func.coalesce(bindparam("to_request_id"), refunds.c.gateway_request_id),
+        ended_at=case((bindparam("ended"), from_now(0)), else_=None),
+        ask_at=from_now(bindparam("ask_in")),
+        asked_at=case((bindparam("by_worker"), from_now(0)), else_=refunds.c.asked_at),
+        # An alarm stays until the refund ends.
+        attention=case(
+            (bindparam("ended"), bindparam("to_attention")),
+            else_=func.coalesce(bindparam("to_attention"), refunds.c.attention),
+        ),
+    )
+)
+
+
+def insert(
+    connection: Connection, charge: ChargeSnapshot, key: UUID, amount: int, *, stray: bool, ask_in: float,
+    attention: str | None = None,
+) -> bool:  # fmt: skip
+    """Insert the refund. Return False if the key exists, or if the charge already has a stray refund."""
+    values = {
+        "charge_id": charge.id, "key": key, "amount": amount, "stray": stray, "ask_in": ask_in,
+        "send_for": ask_in + SEND_FOR, "attention": attention and attention[:200],
+    }  # fmt: skip
+    return CLAIM.execute(connection, values).rowcount == 1
+
+
+def move(
+    connection: Connection, refund: RefundSnapshot, to: RefundStatus, *, answer: Answer | None = None,
+    note: str | None = None, ask_in: float = 0, attention: str | None = None,
+    message: str | None = None, request_id: str | None = None,
+) -> bool:  # fmt: skip
+    """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
+    message, request_id = (answer.message, answer.request_id) if answer else (message, request_id)
+    values: dict[str, Any] = {
+        "refund_id": refund.id, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
+        "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
+        "to_message": message and message[:500], "to_request_id": request_id and request_id[:100],
+        "ended": to not in REFUND_PENDING, "ask_in": ask_in,
+        "by_worker": refund.times_asked > 0, "to_attention": attention and attention[:200],
+    }  # fmt: skip
+    return connection.execute(COMPARE_AND_SET, values).rowcount == 1
+
+
+def get(connection: Connection, key: UUID) -> RefundSnapshot:
+    """Return the refund and lock its row, so that the COMMIT waits for a synchronous standby (see `confirmed`)."""
+    return snapshot(connection.execute(BY_KEY.with_for_update(), {"key": key}).one())
+
+
+def find(connection: Connection, key: UUID) -> RefundSnapshot | None:
+    """Return the refund with this key and lock its row; None if there is none."""
+    row = connection.execute(BY_KEY.with_for_update(), {"key": key}).first()
+    return snapshot(row) if row else None
+
+
+def snapshot(row: Sequence[Any]) -> RefundSnapshot:
+    """Return a row of COLUMNS as a snapshot."""
+    return RefundSnapshot(*row)
