@@ -1,7 +1,6 @@
 """Receipts as pages and as JSON: all details for the browser that paid, few for every other browser."""
 
 from collections.abc import Callable
-
 from threading import Thread
 
 from sqlalchemy import event
@@ -120,7 +119,7 @@ def test_the_list_has_only_this_browsers_receipts(shop: Shop) -> None:
     shopper = shop.shopper()
     receipt = ready_to_pay(shopper).submit()
     assert receipt.path in shopper.open("/receipts").links.values()
-    assert "There are none yet." in shop.shopper().open("/receipts").text
+    assert "We know of none in this browser." in shop.shopper().open("/receipts").text
 
 
 def test_a_receipt_reports_a_stray_payment_and_its_refund(shop: Shop) -> None:
@@ -130,7 +129,7 @@ def test_a_receipt_reports_a_stray_payment_and_its_refund(shop: Shop) -> None:
     with shop.app.app_context():
         protocol.record(charge_of(receipt), Answer(Outcome.SUCCEEDED))
     reloaded = receipt.reload()
-    assert reloaded.heading == "Taken by mistake, and on its way back"
+    assert reloaded.heading == "Taken by mistake, and being given back"
     assert "No money was taken" not in reloaded.text
     shop.execute("UPDATE refund SET status = 'succeeded', ended_at = created_at WHERE stray")
     assert receipt.reload().heading == "Taken by mistake, and given back"
@@ -151,6 +150,6 @@ def test_a_receipt_shows_one_moment(shop: Shop) -> None:
         event.listen(db.engine, "after_cursor_execute", between)
     page = receipt.reload()
     assert succeed.ident is not None
-    assert (page.heading, "Another" in page.text) == ("Paid: €24.00", False)
-    assert "€7.00 is on its way back to you." in page.text
+    assert (page.heading, "another" in page.text) == ("Paid: €24.00", False)
+    assert "We are giving €7.00 back." in page.text
     assert "Of the €24.00 you paid, €7.00 has been given back." in receipt.reload().text
