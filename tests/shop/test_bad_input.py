@@ -11,7 +11,8 @@ REAL_CARD = "4012 8888 8888 1881"
 
 INVALID = [
     ("email", [None, "", " ", "ada", "ada@", "@example.org", "ada@example", "a b@example.org", "a@b@example.org",
-               "x" * 250 + "@example.org", "ada@example.org\nBcc: x@example.org"], texts.EMAIL),
+               "x" * 250 + "@example.org", "ada@example.org\nBcc: x@example.org",
+               "=?utf-8?q?ada?=@example.org"], texts.EMAIL),
     ("name", [None, "", "   ", "\x00"], texts.NAME),
     ("name", ["x" * 101], texts.NAME_LENGTH),
     ("card_number", [None, "", "abc", "4242", "4242 4242 4242 4241", "4" * 16, "42" * 11, "\x00", "４２４２"],

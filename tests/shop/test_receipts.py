@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from threading import Thread
 
+import pytest
 from sqlalchemy import event
 
 from app.charges import protocol, receipts, refunds
@@ -135,7 +136,8 @@ def test_a_receipt_reports_a_stray_payment_and_its_refund(shop: Shop) -> None:
     assert receipt.reload().heading == "Taken by mistake, and given back"
 
 
-def test_a_receipt_shows_one_moment(shop: Shop) -> None:
+@pytest.mark.parametrize("read", ["page", "e-mail"])
+def test_a_receipt_shows_one_moment(shop: Shop, read: str) -> None:
     """A refund is confirmed between two of the statements that read the receipt. The sums still belong together."""
     receipt = ready_to_pay(shop.shopper()).submit()
     promise_refund(shop, receipt, 700)
@@ -147,9 +149,14 @@ def test_a_receipt_shows_one_moment(shop: Shop) -> None:
             succeed.join()
 
     with shop.app.app_context():
+        charge_id = charge_of(receipt).id
         event.listen(db.engine, "after_cursor_execute", between)
-    page = receipt.reload()
+        if read == "e-mail":
+            shown, _link = receipts.of_charge(charge_id)
+            assert (shown.refunded, shown.refunding) == (0, 700)
+    if read == "page":
+        page = receipt.reload()
+        assert (page.heading, "another" in page.text) == ("Paid: €24.00", False)
+        assert "We are giving €7.00 back." in page.text
     assert succeed.ident is not None
-    assert (page.heading, "another" in page.text) == ("Paid: €24.00", False)
-    assert "We are giving €7.00 back." in page.text
     assert "Of the €24.00 you paid, €7.00 has been given back." in receipt.reload().text
