@@ -93,13 +93,13 @@ def _in_context(one_pass: Callable[[], int]) -> Callable[[], int]:
 
 
 def _receipt_email(charge_id: int) -> sending.Content:
-    """Return the content of this charge's receipt e-mail."""
+    """Return the content of this charge's receipt e-mail: what is true now, refunds included."""
     shop = current.settings().shop_name
     receipt, link = receipts.of_charge(charge_id)
     template = current_app.jinja_env.get_template("mail/receipt.txt")
     text = template.render(receipt=receipt, link=link, shop_name=shop)
     subject = f"Your receipt {receipt.reference} from {shop}"
-    return sending.Content(receipt.email or "", subject, receipt.ended_at or receipt.created_at, text)
+    return sending.Content(receipt.email or "", subject, text)
 
 
 @click.command("audit", cls=ShopCommand)

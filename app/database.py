@@ -227,11 +227,13 @@ def reading(*, together: bool = False) -> Iterator[Connection]:
     """Yield a connection for reading. On SQLite this does not take the single write lock. Raises Unreachable.
 
     On PostgreSQL every SELECT runs in autocommit, which saves the round trips of BEGIN and ROLLBACK. With `together`,
-    all of them run in one transaction.
+    all of them see one snapshot, the one of the first SELECT; a transaction on SQLite always does.
     """
     with _database_errors(), db.engine.connect() as connection:
-        if together or connection.dialect.name == "sqlite":
+        if connection.dialect.name == "sqlite":
             yield connection.execution_options(reading=True)
+        elif together:
+            yield connection.execution_options(isolation_level="REPEATABLE READ")
         else:
             with _autocommit(connection):
                 yield connection

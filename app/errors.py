@@ -20,16 +20,30 @@ class ErrorText(NamedTuple):
     message: list[str]
 
 
-NOT_CHARGED = "Nothing was charged."
+NOT_CHARGED = "This try took no money."
+"""It is about the request that was refused. Another copy of the same form may have been paid."""
+
+PAID_BEFORE = (
+    "If you have pressed Pay before, see your payments and your e-mail first: a receipt there means that you have paid."
+)
 
 REFUSALS = {
+    # Its key can't be read, so it is not known whether another copy of this form was paid.
     "bad_token": ErrorText(
-        "This payment form can't be read",
-        [NOT_CHARGED, "It was cut short on its way, or was not made by this shop. Go to your basket and start again."],
+        "We can't read this payment form",
+        [NOT_CHARGED, "It was cut short, is too old, or is not from this shop.", PAID_BEFORE],
     ),
     "foreign_token": ErrorText(
         "This payment form belongs to another browser",
-        [NOT_CHARGED, "It was made for a basket that is not this browser's. Go to your basket and start again."],
+        [
+            NOT_CHARGED,
+            "It was made for a basket that this browser does not have, for example because its cookies were cleared.",
+            PAID_BEFORE,
+        ],
+    ),
+    "receipt_unknown": ErrorText(
+        "We have no payment at this address",
+        ["Check that the address is complete. If it is, ask us before you pay again."],
     ),
     "order_lost": ErrorText(
         "We have no record of this order",
@@ -42,17 +56,17 @@ REFUSALS = {
     "order_cleared": ErrorText(
         "This basket was cleared",
         [
-            "Nothing was charged just now. Baskets that nobody has paid for are cleared after 30 days.",
+            f"{NOT_CHARGED} Baskets that nobody has paid for are cleared after 30 days.",
             "If you did pay for it, tell us this reference: {reference}",
         ],
     ),
 }
 
 BY_STATUS = {
-    400: ErrorText("The request could not be understood", [NOT_CHARGED, "Go back and try again."]),
+    400: ErrorText("The request could not be understood", [NOT_CHARGED, "Go back, reload the page and try again."]),
     403: ErrorText("That is not yours to open", [NOT_CHARGED]),
     404: ErrorText(
-        "This page does not exist", ["If you typed the address, check it. If you followed a link, it is old."]
+        "This page does not exist", ["If you typed the address, check it. If you followed a link, it may be old."]
     ),
     405: ErrorText("This page can't be used that way", [NOT_CHARGED]),
     413: ErrorText("That was too much to read", [NOT_CHARGED, "No form of this shop is that long."]),
@@ -65,7 +79,7 @@ BY_STATUS = {
     503: ErrorText(
         "The shop can't reach its records right now",
         [
-            "This try took no money: the bank is only asked after the order has been recorded.",
+            f"{NOT_CHARGED} The bank is only asked after the order has been recorded.",
             "If you pressed Pay more than once, see your payments before you try again. Nothing is charged twice.",
         ],
     ),
@@ -75,7 +89,7 @@ CLAIM_UNKNOWN = ErrorText(
     "Please wait before you pay again",
     [
         "The connection to our records broke. The bank was not asked, so this try took no money.",
-        "Your payments page will show within a minute whether the order is still held. Then you can pay.",
+        "See your payments in a minute. If this order is there, wait until it says how the payment ended.",
     ],
 )
 
@@ -84,7 +98,12 @@ RECEIPT_UNREADABLE = ErrorText(
     ["Do not pay again. This page tries again by itself, and this link will tell how the payment ended."],
 )
 
-UNKNOWN_HOST = "This shop does not answer to that host name. Nothing was charged.\n"
+PAYMENTS_UNREADABLE = ErrorText(
+    "We can't look up your payments right now",
+    ["Do not pay again before you have seen them here. Please try again in a minute."],
+)
+
+UNKNOWN_HOST = f"This shop does not answer to that host name. {NOT_CHARGED}\n"
 
 
 def refusal_page(kind: str, status: int, reference: str = "") -> tuple[str, int]:

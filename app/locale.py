@@ -1,9 +1,9 @@
 """Format money and dates for the reader's locale. The pages themselves are in English for now."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from babel import Locale, UnknownLocaleError
-from babel.dates import format_datetime
+from babel.dates import format_datetime, format_timedelta
 from flask import Flask, Response, g, has_request_context, request
 
 from app.money import format_money
@@ -28,12 +28,13 @@ def _known(tag: str) -> str | None:
 
 
 def init_app(app: Flask) -> None:
-    """Add the template filters `money` and `when` and the globals `lang` and `reader_lang`.
+    """Add the template filters `money`, `when` and `ago` and the globals `lang` and `reader_lang`.
 
     `lang` is the language of the pages, `reader_lang()` that of money and dates.
     """
     app.jinja_env.filters["money"] = lambda amount, currency: format_money(amount, currency, locale())
     app.jinja_env.filters["when"] = _when
+    app.jinja_env.filters["ago"] = _ago
     app.jinja_env.globals["lang"] = LANGUAGE
     app.jinja_env.globals["reader_lang"] = lambda: locale().replace("_", "-")
 
@@ -47,3 +48,9 @@ def init_app(app: Flask) -> None:
 def _when(moment: datetime) -> str:
     """Return the time in UTC and name the zone, because no header contains the reader's time zone."""
     return format_datetime(moment, "d MMMM y, HH:mm 'UTC'" if locale().startswith("en") else "long", locale=locale())
+
+
+def _ago(moment: datetime) -> str:
+    """Return how long ago that was, such as "20 hours ago". The clocks of the hosts differ, so it is never to come."""
+    passed = max(datetime.now(UTC) - moment, timedelta(seconds=1))
+    return format_timedelta(-passed, add_direction=True, locale=locale())

@@ -1,4 +1,4 @@
-"""Cancel what a PostgreSQL connection is doing if it takes too long. One thread per process watches all of them."""
+"""Cancel what a connection is doing if it takes too long. One thread per process watches all of them."""
 
 import os
 import threading
@@ -17,7 +17,10 @@ _starting = threading.Lock()
 
 @contextmanager
 def cancelled_after(seconds: float, driver: Any) -> Iterator[None]:
-    """Call `cancel()` of a psycopg2 connection, which is thread-safe, if the block takes longer."""
+    """Call `cancel()` of a psycopg2 connection, or of anything else that has one, if the block takes longer.
+
+    Another thread calls it.
+    """
     _ensure_thread()
     _under_way[id(driver)] = monotonic() + seconds, driver
     try:

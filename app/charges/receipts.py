@@ -120,5 +120,5 @@ def _with_details(connection: Connection, receipt: Receipt, charge: Charge, orde
         receipt, email=charge.email, name=charge.name, last4=charge.last4,
         lines=tuple(objects(connection).scalars(lines)),
         action_url=charge.action_url if receipt.status is REQUIRES_ACTION else None,
-        can_pay_again=receipt.status in WITHOUT_MONEY and order.state == OPEN,
+        can_pay_again=receipt.status in WITHOUT_MONEY and order.state == OPEN and bool(order.lines),
     )  # fmt: skip

@@ -174,17 +174,21 @@ def postpone(due: Due, reason: str, attention: str | None = None, ask_in: float 
     return to
 
 
-def look(charge: ChargeSnapshot, gateways: Gateways) -> None:
-    """Ask briefly what became of a charge, because its shopper is back from the gateway's page or reads the receipt."""
+def look(charge: ChargeSnapshot, gateways: Gateways) -> bool:
+    """Ask briefly what became of a charge, because its shopper is back from the gateway's page or reads the receipt.
+
+    Return False if the gateway gave no answer.
+    """
     gateway = gateways.of(charge.gateway, charge.account)
     if gateway is None:
-        return
+        return False
     try:
         answer = gateway.lookup(charge.payment, LOOK)
     except (NotSent, Unknown):
-        return  # The receipt shows what is known, and recovery will ask again.
+        return False  # The receipt shows what is known, and recovery will ask again.
     if answer is not None and answer.outcome is not Outcome.REQUIRES_ACTION:
         protocol.record(charge, answer)
+    return True
 
 
 def cancel_for_shopper(charge: ChargeSnapshot, gateways: Gateways, seconds: float) -> bool:

@@ -9,15 +9,18 @@ from typing import NamedTuple
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import ColumnElement, bindparam, insert, update
 from sqlalchemy.engine import Connection
 
 from app.database import from_now, table, transaction
 from app.leases import back_off, longest_due
 from app.mail.models import OutboxEmail
 
-LEASE_SECONDS = 180.0
-"""Length of a lease. Sending an e-mail takes less: an SMTP session has few steps, and `sending.TIMEOUT` limits each."""
+SENDING_SECONDS = 120.0
+"""Seconds that sending one e-mail may take in all. `sending.sender` and `smtp.send` keep to it."""
+
+LEASE_SECONDS = SENDING_SECONDS + 60.0
+"""Length of a lease. It is longer than taking it and sending under it, so no other worker sends at the same time."""
 
 MOST = 100
 """E-mails per pass at most, so that a worker is soon done when it is told to stop."""
@@ -45,6 +48,10 @@ LEASE = (
 )
 
 
+class Undeliverable(ValueError):
+    """The e-mail can never be sent as things are, so it is not tried again."""
+
+
 class LeasedEmail(NamedTuple):
     """An e-mail under our lease. `tries` includes this one."""
 
@@ -62,7 +69,7 @@ def owe(connection: Connection, charge_id: int) -> None:
 def run(send: Callable[[LeasedEmail], None], stopped: Callable[[], bool] = lambda: False) -> int:
     """Make one pass: try to send the e-mails that are due, at most MOST. Return the number of e-mails tried.
 
-    `send` raises if it fails; any exception counts as a failed try.
+    `send` raises if it fails; any exception counts as a failed try, and Undeliverable as the last one.
     """
     tried = 0
     while tried < MOST and not stopped() and (email := _lease()):
@@ -84,17 +91,16 @@ def _send(email: LeasedEmail, send: Callable[[LeasedEmail], None]) -> None:
     except Exception as error:
         # smtplib raises OSError; any other exception is a bug of ours. Neither may stop the other e-mails.
         note = f"{type(error).__name__}: {error}"[:200]
-        gave_up = email.tries >= TRIES
+        gave_up = email.tries >= TRIES or isinstance(error, Undeliverable)
         log.warning("email_abandoned" if gave_up else "email_postponed", email_id=email.id, reason=type(error).__name__)
-        if gave_up:
-            _update(email, gave_up_at=from_now(0), note=note)
-        else:
-            _update(email, send_at=from_now(back_off(email.tries, LONGEST)), note=note)
+        after = {"gave_up_at": from_now(0)} if gave_up else {"send_at": from_now(back_off(email.tries, LONGEST))}
+        # If the lease has run out, what another sender writes about its own try counts.
+        _update(email, emails.c.tries == email.tries, emails.c.sent_at.is_(None), note=note, **after)
     else:
         log.info("email_sent", email_id=email.id)
-        _update(email, sent_at=from_now(0), note=None)
+        _update(email, sent_at=from_now(0), note=None, gave_up_at=None)
 
 
-def _update(email: LeasedEmail, **values: object) -> None:
+def _update(email: LeasedEmail, *still: ColumnElement[bool], **values: object) -> None:
     with transaction() as tx:
-        tx.execute(update(emails).where(emails.c.id == email.id).values(**values))
+        tx.execute(update(emails).where(emails.c.id == email.id, *still).values(**values))

@@ -1,27 +1,25 @@
 """Send an e-mail by SMTP. Without SMTP settings, write it to a folder as an .eml file."""
 
 import os
-import smtplib
 from collections.abc import Callable
-from datetime import datetime
 from email.message import EmailMessage
+from email.policy import default
 from email.utils import formataddr, formatdate
 from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
 
-from app.mail.outbox import LeasedEmail
+import idna
 
-TIMEOUT = 20.0
-"""Seconds for each step of an SMTP session."""
+from app.mail import smtp
+from app.mail.outbox import SENDING_SECONDS, LeasedEmail, Undeliverable
 
 
 class Content(NamedTuple):
-    """The content of an e-mail and its recipient. `at` is the time of the event that it reports, in UTC."""
+    """The content of an e-mail and its recipient."""
 
     to: str
     subject: str
-    at: datetime
     text: str
 
 
@@ -30,14 +28,16 @@ def sender(
 ) -> Callable[[LeasedEmail], None]:
     """Return a function that sends one e-mail.
 
-    `write` returns the content for a charge id. `shop` and `address` are the name and address in the header From.
-    The returned function raises an exception if the e-mail was not sent.
+    `write` returns the content for a charge id, as it is true now. `shop` and `address` are the name and address in
+    the header From.
+    The returned function raises an exception if the e-mail was not sent within SENDING_SECONDS.
     """
 
     def send(email: LeasedEmail) -> None:
+        end = monotonic() + SENDING_SECONDS
         message = compose(write(email.charge_id), shop, address, email)
         if smtp_url:
-            by_smtp(message, smtp_url)
+            smtp.send(message, smtp_url, end - monotonic())
         else:
             into_folder(message, folder, f"{email.message_id}.eml")
 
@@ -45,31 +45,29 @@ def sender(
 
 
 def compose(content: Content, shop: str, address: str, email: LeasedEmail) -> EmailMessage:
-    """Return the message. Its Message-ID is the same every time that it is composed."""
-    message = EmailMessage()
+    """Return the message. Its Message-ID is the same every time that it is composed. Raises Undeliverable."""
+    to = _with_ascii_domain(content.to)
+    message = EmailMessage(policy=default.clone(utf8=not to.isascii()))
     message["From"] = formataddr((shop, address))
-    message["To"] = content.to
+    message["To"] = to
+    if [each.addr_spec for each in message["To"].addresses] != [to]:
+        # For example "=?utf-8?q?ada?=@example.org", which is read as another person's address.
+        raise Undeliverable("the address means another one in an e-mail")
     message["Subject"] = content.subject
-    message["Date"] = formatdate(content.at.timestamp())
+    message["Date"] = formatdate()
     message["Message-ID"] = f"<{email.message_id}@{address.partition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(content.text)
     return message
 
 
-def by_smtp(message: EmailMessage, url: str) -> None:
-    """Send the message through smtp://user:password@host:587 or smtps://host:465. Raises OSError.
-
-    With smtp:// and a user, STARTTLS encrypts the connection before the password is sent.
-    """
-    parts = urlsplit(url)
-    connect = smtplib.SMTP_SSL if parts.scheme == "smtps" else smtplib.SMTP
-    with connect(parts.hostname or "", parts.port or 0, timeout=TIMEOUT) as connection:
-        if parts.username:
-            if parts.scheme == "smtp":
-                connection.starttls()
-            connection.login(unquote(parts.username), unquote(parts.password or ""))
-        connection.send_message(message)
+def _with_ascii_domain(address: str) -> str:
+    """Return the address with its domain in the form that every mail server knows: grün.de → xn--grn-ioa.de."""
+    name, _, domain = address.rpartition("@")
+    try:
+        return f"{name}@{idna.encode(domain, uts46=True).decode()}"
+    except idna.IDNAError as error:
+        raise Undeliverable(f"the domain of the address is not valid: {error}") from None
 
 
 def into_folder(message: EmailMessage, folder: Path, name: str) -> None:

@@ -46,13 +46,20 @@ class CancelForm(Form):
     """A form without fields: it consists of a button and the CSRF token."""
 
 
+def _no_encoded_word(_form: Form, field: Any) -> None:
+    """Refuse "=?utf-8?q?ada?=@example.org": in an e-mail's header it is the address of somebody else."""
+    if "=?" in (field.data or ""):
+        raise ValidationError(texts.EMAIL)
+
+
 class CheckoutForm(Form):
     """The payer's details. The view reads the checkout token itself, before it validates this form."""
 
     checkout_token = HiddenField()
     email = EmailField(
         "E-mail address", filters=[_strip],
-        validators=[InputRequired(texts.EMAIL), Length(max=254, message=texts.EMAIL), Email(texts.EMAIL)],
+        validators=[InputRequired(texts.EMAIL), Length(max=254, message=texts.EMAIL), Email(texts.EMAIL),
+                    _no_encoded_word],
     )  # fmt: skip
     name = StringField(
         "Full name", filters=[_strip],

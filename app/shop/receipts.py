@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import structlog
-from flask import Blueprint, abort, jsonify, render_template, request
+from flask import Blueprint, abort, jsonify, make_response, render_template, request
 from werkzeug.wrappers import Response
 
 from app import current
@@ -11,7 +11,7 @@ from app.charges import receipts, recovery
 from app.charges.receipts import Receipt
 from app.charges.states import IN_DOUBT, PROCESSING, REQUIRES_ACTION
 from app.database import Unreachable
-from app.errors import RECEIPT_UNREADABLE, unavailable
+from app.errors import PAYMENTS_UNREADABLE, RECEIPT_UNREADABLE, refusal_page, unavailable
 from app.security import known_buyer_id
 from app.shop.forms import CancelForm
 from app.shop.pages import Page, to_receipt
@@ -34,7 +34,10 @@ def index() -> Page:
 @blueprint.get("/receipts/<receipt_id:receipt_id>")
 def show(receipt_id: str) -> Page:
     """GET /receipts/<id>: what became of the payment; without details if the browser is not the buyer's."""
-    return _page(_ask_about(_find(receipt_id)))
+    receipt, asked = _find(receipt_id), False
+    if receipt.mine and receipt.status is REQUIRES_ACTION:
+        asked, receipt = _ask_about(receipt), _find(receipt_id)
+    return _page(receipt, asked=asked)
 
 
 @blueprint.get("/receipts/<receipt_id:receipt_id>.json")
@@ -68,26 +71,26 @@ def cancel(receipt_id: str) -> Page:
 
 @blueprint.errorhandler(Unreachable)
 def _database_away(error: Unreachable) -> Response:
-    """A receipt that can't be read must not read like a failed payment; the page reloads itself."""
+    """A receipt that can't be read must not read like a failed payment; its page reloads itself."""
     log.error("database_unreachable", error=str(error), path=request.path)
-    return unavailable(RECEIPT_UNREADABLE, refresh=5 if request.method == "GET" else None)
+    if request.endpoint == "receipts.show":
+        return unavailable(RECEIPT_UNREADABLE, refresh=5)
+    return unavailable(PAYMENTS_UNREADABLE)
 
 
-def _page(receipt: Receipt, status: int = 200, *, cancel_failed: bool = False) -> Page:
+def _page(receipt: Receipt, status: int = 200, *, asked: bool = False, cancel_failed: bool = False) -> Page:
+    """Return the receipt's page. `asked`: the gateway has just been asked about a payment that waits for its buyer."""
     page = render_template(
         "shop/receipt.html", charge=receipt, refresh=_refresh(receipt), cancel_form=CancelForm(),
-        cancel_failed=cancel_failed,
+        asked=asked, cancel_failed=cancel_failed,
     )  # fmt: skip
     return page, status
 
 
-def _ask_about(receipt: Receipt) -> Receipt:
-    """If the payment waits for its buyer, and the buyer reads the receipt, ask the gateway what became of it."""
-    if not (receipt.mine and receipt.status is REQUIRES_ACTION):
-        return receipt
-    if charge := receipts.find_charge(receipt.id):
-        recovery.look(charge, current.gateways())
-    return _find(receipt.id)
+def _ask_about(receipt: Receipt) -> bool:
+    """Ask the gateway what became of a payment that waits for its buyer. Return False if it gave no answer."""
+    charge = receipts.find_charge(receipt.id)
+    return charge is not None and recovery.look(charge, current.gateways())
 
 
 def _refresh(receipt: Receipt) -> int | None:
@@ -99,4 +102,4 @@ def _refresh(receipt: Receipt) -> int | None:
 
 
 def _find(receipt_id: str) -> Receipt:
-    return receipts.read(receipt_id, known_buyer_id()) or abort(404)
+    return receipts.read(receipt_id, known_buyer_id()) or abort(make_response(refusal_page("receipt_unknown", 404)))

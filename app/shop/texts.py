@@ -25,7 +25,7 @@ CHANGED_PRICE = "{name} costs {now} now, not {before}."
 CHANGED_STOCK = "Of {name}, only {left} are left."
 CHANGED_GONE = "{name} is sold out."
 TOO_MANY_DECLINES = "Too many cards were declined. Nothing was charged. Wait ten minutes, then try again."
-BUSY = "The shop is busy. Nothing was charged. Please press Pay again."
+BUSY = "The shop is busy. This try took no money. Please press Pay again: this form is charged once at most."
 
 NOT_PAYABLE = {
     "too_little": "The least that can be paid here is {limit}. Nothing was charged. Put more into your basket.",

@@ -70,9 +70,21 @@ def test_a_connection_that_breaks_in_use_is_reported_once(break_connections: Cal
     read()
 
 
-def test_each_statement_sees_its_own_snapshot_unless_read_together(break_connections: Callable[[], int]) -> None:
-    began = text("SELECT now()")  # The start of the transaction.
-    with reading() as tx:
-        assert tx.execute(began).scalar_one() < tx.execute(began).scalar_one()
-    with reading(together=True) as tx:
-        assert tx.execute(began).scalar_one() == tx.execute(began).scalar_one()
+def test_only_reads_together_see_one_snapshot(break_connections: Callable[[], int]) -> None:
+    assert names_before_and_after_a_change(together=False) == ["Morning mug", "Changed 1"]
+    assert names_before_and_after_a_change(together=True) == ["Changed 1", "Changed 1"]
+    assert names_before_and_after_a_change(together=False) == ["Changed 2", "Changed 3"], "the level does not stay"
+
+
+def names_before_and_after_a_change(*, together: bool) -> list[str]:
+    """Read a product's name twice. Between the two reads, another connection commits the next name."""
+    name = text("SELECT name FROM product WHERE slug = 'morning-mug'")
+    change = text(
+        "UPDATE product SET name = 'Changed ' || coalesce(substring(name FROM '[0-9]+')::int + 1, 1) "
+        "WHERE slug = 'morning-mug'"
+    )
+    with reading(together=together) as tx:
+        before = tx.execute(name).scalar_one()
+        with transaction() as other:
+            other.execute(change)
+        return [before, tx.execute(name).scalar_one()]

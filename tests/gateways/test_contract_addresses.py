@@ -1,13 +1,11 @@
 """For every gateway: a host name with several addresses, of which some are dead, costs one deadline in total.
 
-A dead address is a real address of this machine. Its queue is full, so it drops every SYN, as a firewall or a lost
-host does. Only name resolution is replaced. The tests check the time-out of each attempt, not the clock.
+A dead address is a real address of this machine that drops every SYN, as a firewall or a lost host does. Only name
+resolution is replaced. The tests check the time-out of each attempt, not the clock.
 """
 
-import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import httpcore
@@ -17,6 +15,7 @@ import pytest
 from app.gateways.base import Answer, NotSent, Outcome
 from app.gateways.http import Clients, deadline
 from tests.gateways.contract import COUNTERPARTS, TIMEOUT, Counterpart
+from tests.network import dropping, resolving
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,31 +44,14 @@ def port(counterpart: Counterpart) -> int:
 @pytest.fixture
 def dead(port: int) -> Iterator[tuple[str, ...]]:
     """Addresses that drop every attempt to connect to the gateway's port."""
-    with ExitStack() as stack:
-        for address in DEAD:
-            listener = stack.enter_context(socket.socket())
-            listener.bind((address, port))
-            listener.listen(0)
-            for _ in range(3):
-                filler = stack.enter_context(socket.socket())
-                filler.setblocking(False)
-                filler.connect_ex((address, port))
+    with dropping(DEAD, port):
         yield DEAD
 
 
 @pytest.fixture
 def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A function that makes NAME resolve to these addresses, in this order."""
-    real = socket.getaddrinfo
-
-    def use(*addresses: str) -> None:
-        def found(host: Any, port: Any, *rest: Any, **options: Any) -> Any:
-            hosts = addresses if host == NAME else (host,)
-            return [each for address in hosts for each in real(address, port, *rest, **options)]
-
-        monkeypatch.setattr(socket, "getaddrinfo", found)
-
-    return use
+    return lambda *addresses: resolving(monkeypatch, *addresses, name=NAME)
 
 
 @pytest.fixture

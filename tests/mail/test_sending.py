@@ -2,7 +2,6 @@
 
 import stat
 from collections.abc import Callable
-from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -10,18 +9,21 @@ from uuid import UUID
 
 import pytest
 
+from app.charges import refunds
 from app.mail.outbox import LeasedEmail
 from app.mail.sending import Content, compose, into_folder, sender
 from tests.factories import ready_to_pay
 from tests.mail.conftest import pay
 from tests.mail.smtp_server import SmtpServer
+from tests.page import Page
+from tests.shop.test_receipts import charge_of, promise_refund
 from tests.shops import Shop
 
 OWED = LeasedEmail(1, 1, UUID(int=7), 1)
 
 
 def content(to: str = "ada@example.org", subject: str = "Your receipt", text: str = "Paid.") -> Content:
-    return Content(to, subject, datetime(2026, 3, 1, 12, tzinfo=UTC), text)
+    return Content(to, subject, text)
 
 
 def test_the_email_contains_the_receipt(shop: Shop, deliver: Callable[..., int], smtp_server: SmtpServer) -> None:
@@ -37,6 +39,37 @@ def test_the_email_contains_the_receipt(shop: Shop, deliver: Callable[..., int],
     assert email["From"] == "Test shop <receipts@shop.invalid>"
     assert email["Auto-Submitted"] == "auto-generated"
     assert "4242 4242" not in text
+
+
+def test_the_email_says_what_is_true_when_it_is_sent(
+    shop: Shop, deliver: Callable[..., int], smtp_server: SmtpServer
+) -> None:
+    """Refunds that are made before the e-mail could be sent are in it."""
+    for number, (amounts, open_amount) in enumerate([([700], 0), ([700, 1700], 0), ([], 2400), ([700], 1000)]):
+        receipt = pay(shop, email=f"a{number}@example.org")
+        refund(shop, receipt, amounts)
+        if open_amount:
+            promise_refund(shop, receipt, open_amount)
+    assert deliver() == 4
+    emails = {to: email.get_content() for (to,), email in smtp_server.delivered}
+    in_part, in_full, being_refunded, both = (emails[f"<a{number}@example.org>"] for number in range(4))
+    assert "is paid. €7.00 of the €24.00 has been given back since." in in_part
+    assert "Refunded: €7.00" in in_part
+    assert "was paid. All of the €24.00 has been given back since." in in_full
+    assert "Refunded: €24.00" in in_full
+    assert "is paid, once and in full." in being_refunded
+    assert "Being refunded: €24.00, not confirmed by the bank yet" in being_refunded
+    assert "Refunded: €7.00" in both
+    assert "Being refunded: €10.00, not confirmed by the bank yet" in both
+    for refunded in (in_part, in_full, both):
+        assert "in full." not in refunded
+
+
+def refund(shop: Shop, receipt: Page, amounts: list[int]) -> None:
+    """Refund these amounts in minor units."""
+    with shop.app.app_context():
+        for amount in amounts:
+            refunds.refund(charge_of(receipt), amount, shop.gateway, 3.0)
 
 
 def test_a_file_is_private_and_complete(tmp_path: Path) -> None:

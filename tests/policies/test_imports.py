@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "locale": {"money"},
     "errors": {"charges", "database"},
     "ledger": {"database"},
-    "mail": {"database", "leases"},
+    "mail": {"database", "leases", "watchdog"},
     "gateways": FOUNDATIONS,
     "orders": FOUNDATIONS,
     "charges": {"orders", "ledger", "gateways", "mail", "database", "leases"},

@@ -33,7 +33,7 @@ def test_nothing_is_charged_if_the_bank_is_unreachable(shop: Shop) -> None:
     page = ready_to_pay(shop.shopper()).submit()
     assert page.heading == "Nothing was charged"
     assert "The bank could not be reached, so the payment was never sent. No money was taken." in page.text
-    assert "Your basket is as it was. You can pay now." in page.text
+    assert "This order is your basket again. You can pay for it now." in page.text
     assert shop.stock(MUG) == 200
     shop.use_transport(httpx.WSGITransport(app=shop.bank))
     assert page.follow("Pay again").submit("Pay", **fields()).heading == "Paid: €24.00"
@@ -125,6 +125,9 @@ def test_every_page_is_a_503_while_the_database_is_unreachable(storage: Storage)
     storage.make_unreachable()
     for path in ("/", f"/products/{MUG}", "/basket", "/checkout"):
         assert shopper.open(path).status == 503
+    payments = shopper.open("/receipts")
+    assert (payments.status, payments.heading) == (503, "We can't look up your payments right now")
+    assert "by itself" not in payments.text, "only the page of one receipt reloads itself"
     assert shopper.client.get("/readyz").status_code == 503
     assert shopper.client.get("/healthz").status_code == 200
     storage.make_reachable()

@@ -1,11 +1,32 @@
 """Receipts as pages and as JSON: all details for the browser that paid, few for every other browser."""
 
 from collections.abc import Callable
+from threading import Thread
 
-from app.charges import protocol, receipts
+import pytest
+from sqlalchemy import event
+
+from app.charges import protocol, receipts, refunds
+from app.charges.rows import ChargeSnapshot
+from app.charges.tokens import new_key
+from app.database import db
 from app.gateways.base import Answer, Outcome
-from tests.factories import ASKS_SHOPPER, DECLINES, ready_to_pay
+from tests.factories import ASKS_SHOPPER, BOWL, DECLINES, MUG, change_product, fill_basket, ready_to_pay
+from tests.page import Page
 from tests.shops import Shop
+
+
+def charge_of(receipt: Page) -> ChargeSnapshot:
+    """Return the charge behind a receipt's page, inside an app context."""
+    charge = receipts.find_charge(receipt.path.rpartition("/")[2])
+    assert charge is not None
+    return charge
+
+
+def promise_refund(shop: Shop, receipt: Page, amount: int) -> None:
+    """Claim a refund. The gateway has not been asked for it yet."""
+    with shop.app.app_context():
+        refunds.claim(charge_of(receipt), amount, new_key(), 60)
 
 
 def test_the_json_matches_the_page(shop: Shop) -> None:
@@ -72,11 +93,34 @@ def test_a_declined_receipt_does_not_show_the_lines_of_a_later_order(shop: Shop)
     assert "3 ×" not in again.text, "these lines belong to the later payment"
 
 
+def test_a_declined_receipt_keeps_its_own_goods(shop: Shop) -> None:
+    """The basket, the product's name and its price change afterwards. The receipt shows what the payment was for."""
+    shopper = shop.shopper()
+    declined = ready_to_pay(shopper, quantity=2, card_number=DECLINES).submit()
+    assert "Morning mug 2 × €24.00 €48.00" in declined.text
+    with shop.app.app_context():
+        change_product(MUG, name="Evening mug", price=2600)
+    fill_basket(shopper, quantity=0)
+    fill_basket(shopper, BOWL)
+    later = declined.reload()
+    assert "Morning mug 2 × €24.00 €48.00" in later.text
+    assert [name for name in ("Evening mug", "€26.00", "Supper bowl") if name in later.text] == []
+    assert "as it was" not in later.text, "the basket has changed"
+
+
+def test_a_basket_that_was_emptied_cannot_be_paid_again(shop: Shop) -> None:
+    shopper = shop.shopper()
+    declined = ready_to_pay(shopper, card_number=DECLINES).submit()
+    assert "Pay again" in declined.links
+    fill_basket(shopper, quantity=0)
+    assert "Pay again" not in declined.reload().links
+
+
 def test_the_list_has_only_this_browsers_receipts(shop: Shop) -> None:
     shopper = shop.shopper()
     receipt = ready_to_pay(shopper).submit()
     assert receipt.path in shopper.open("/receipts").links.values()
-    assert "There are none yet." in shop.shopper().open("/receipts").text
+    assert "We know of none in this browser." in shop.shopper().open("/receipts").text
 
 
 def test_a_receipt_reports_a_stray_payment_and_its_refund(shop: Shop) -> None:
@@ -84,11 +128,35 @@ def test_a_receipt_reports_a_stray_payment_and_its_refund(shop: Shop) -> None:
     receipt = ready_to_pay(shop.shopper(), card_number=DECLINES).submit()
     assert "No money was taken" in receipt.text
     with shop.app.app_context():
-        charge = receipts.find_charge(receipt.path.rpartition("/")[2])
-        assert charge is not None
-        protocol.record(charge, Answer(Outcome.SUCCEEDED))
+        protocol.record(charge_of(receipt), Answer(Outcome.SUCCEEDED))
     reloaded = receipt.reload()
-    assert reloaded.heading == "Taken by mistake, and on its way back"
+    assert reloaded.heading == "Taken by mistake, and being given back"
     assert "No money was taken" not in reloaded.text
     shop.execute("UPDATE refund SET status = 'succeeded', ended_at = created_at WHERE stray")
     assert receipt.reload().heading == "Taken by mistake, and given back"
+
+
+@pytest.mark.parametrize("read", ["page", "e-mail"])
+def test_a_receipt_shows_one_moment(shop: Shop, read: str) -> None:
+    """A refund is confirmed between two of the statements that read the receipt. The sums still belong together."""
+    receipt = ready_to_pay(shop.shopper()).submit()
+    promise_refund(shop, receipt, 700)
+    succeed = Thread(target=shop.execute, args=("UPDATE refund SET status = 'succeeded', ended_at = created_at",))
+
+    def between(_connection: object, _cursor: object, statement: str, *_args: object) -> None:
+        if "JOIN orders" in statement and succeed.ident is None:
+            succeed.start()
+            succeed.join()
+
+    with shop.app.app_context():
+        charge_id = charge_of(receipt).id
+        event.listen(db.engine, "after_cursor_execute", between)
+        if read == "e-mail":
+            shown, _link = receipts.of_charge(charge_id)
+            assert (shown.refunded, shown.refunding) == (0, 700)
+    if read == "page":
+        page = receipt.reload()
+        assert (page.heading, "another" in page.text) == ("Paid: €24.00", False)
+        assert "We are giving €7.00 back." in page.text
+    assert succeed.ident is not None
+    assert "Of the €24.00 you paid, €7.00 has been given back." in receipt.reload().text

@@ -162,7 +162,7 @@ def test_a_cancelled_payment_can_never_be_charged(shop: Shop, shopper: Shopper) 
     bank_page, receipt = pay(shop, shopper)
     cancelled = shopper.open(receipt).submit("Give this payment up")
     assert (cancelled.statuses, cancelled.heading) == ([303, 200], "Nothing was charged")
-    assert "You gave this payment up." in cancelled.text
+    assert "This payment was given up." in cancelled.text
     bank_page.decide()
     assert (bank_page.heading(), times_moved(shop)) == ("Payment cancelled", 0)
     assert shopper.open(receipt).heading == "Nothing was charged"
