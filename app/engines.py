@@ -7,17 +7,68 @@ from time import monotonic
 from typing import Any
 
 import psycopg2
+from psycopg2 import extensions
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext, make_url
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app import watchdog
+
 IDLE = 0.2
 """Seconds after which a pooled connection to PostgreSQL is tested before it is used again."""
+
+ANSWER = 11.0
+"""Seconds in which PostgreSQL must answer a statement: a little longer than its own `statement_timeout`."""
+
+CONNECT = 5
+"""Seconds in which PostgreSQL must accept a connection."""
 
 
 UNUSABLE = {"25006", "25P03"}
 """SQLSTATEs of a server that can't be written to (a standby) or that has ended our idle transaction."""
+
+
+class Driver(extensions.connection):
+    """A connection of psycopg2 that breaks if the server does not answer in time.
+
+    psycopg2 itself waits without any limit. A COMMIT has a limit of its own, in `database.py`.
+    """
+
+    patient = False
+    """Whether statements may take any time, until a rollback. The pool rolls back before it lends it again."""
+
+    def rollback(self) -> None:
+        """Roll back within ANSWER."""
+        self.patient = False
+        with watchdog.cut_after(ANSWER, self):
+            super().rollback()
+
+
+class Cursor(extensions.cursor):
+    """A cursor of a `Driver`. It bounds all statements, also those of the pool and of SQLAlchemy itself."""
+
+    def execute(self, query: Any, values: Any = None) -> None:
+        """Run one statement."""
+        with watchdog.cut_after(_limit(self.connection), self.connection):
+            super().execute(query, values)
+
+    def executemany(self, query: Any, values: Any) -> None:
+        """Run one statement with several sets of values."""
+        with watchdog.cut_after(_limit(self.connection), self.connection):
+            super().executemany(query, values)
+
+
+def _limit(driver: Any) -> float:
+    return float("inf") if driver.patient else ANSWER
+
+
+def lift_time_outs(connection: Connection, *names: str) -> None:
+    """Lift these time-outs of PostgreSQL until the end of the transaction, and let its statements take any time."""
+    driver: Any = connection.connection.dbapi_connection
+    for name in names:
+        connection.exec_driver_sql(f"SET LOCAL {name} = 0")
+    driver.patient = True
 
 
 def prepare(engine: Engine) -> None:
@@ -39,7 +90,9 @@ def engine_options(url: str) -> dict[str, Any]:
         "max_overflow": 0,  # Overflow connections are closed after each use, which is slow under load.
         "pool_timeout": 5,
         "connect_args": {
-            "connect_timeout": 5,
+            "connect_timeout": CONNECT,
+            "connection_factory": Driver,
+            "cursor_factory": Cursor,
             "application_name": "payonce",
             # A host that loses power says nothing. These find out within ten seconds (twenty for the idle).
             "keepalives_idle": 5,

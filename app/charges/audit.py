@@ -21,6 +21,7 @@ from app.charges import states
 from app.charges.models import Charge
 from app.charges.states import sql_list
 from app.database import UtcDateTime, from_now, reading
+from app.engines import lift_time_outs
 from app.gateways.base import StatementEntry
 from app.leases import LONGEST, RARELY
 
@@ -144,8 +145,8 @@ def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
     """
     with reading(together=True) as connection:
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # A million charges take longer.
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            # A million charges take longer.
+            lift_time_outs(connection, "statement_timeout", "idle_in_transaction_session_timeout")
         began = connection.execute(select(from_now(0))).scalar_one()
         late = connection.execute(select(from_now(-overdue))).scalar_one()
         stale = connection.execute(select(from_now(-overdue - LONGEST))).scalar_one()

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from app.mail.outbox import Undeliverable
-from app.watchdog import cancelled_after
+from app.watchdog import cut_after
 
 STEP = 20.0
 """Seconds in which the server must answer each step."""
@@ -74,11 +74,8 @@ def _send(session: smtplib.SMTP, message: EmailMessage) -> None:
 def _connected(host: str, port: int, seconds: float) -> Iterator[socket.socket]:
     """Yield a connection that is broken after `seconds`, counted from now."""
     end = monotonic() + seconds
-    with (
-        _connect(host, port, end) as line,
-        closing(_Breaker(line)) as breaker,
-        cancelled_after(end - monotonic(), breaker),
-    ):
+    # TLS takes the connection away from its socket, so that the watchdog needs a duplicate to cut it.
+    with _connect(host, port, end) as line, line.dup() as duplicate, cut_after(end - monotonic(), duplicate):
         yield line
 
 
@@ -95,18 +92,3 @@ def _connect(host: str, port: int, end: float) -> socket.socket:
             if number == len(addresses):
                 raise
     raise TimeoutError("the time for sending is over")
-
-
-class _Breaker:
-    """Breaks a connection from another thread, also in the middle of a TLS handshake."""
-
-    def __init__(self, line: socket.socket) -> None:
-        self._line = line.dup()
-
-    def cancel(self) -> None:
-        """Break the connection: whatever waits for it fails at once."""
-        self._line.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._line.close()

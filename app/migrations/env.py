@@ -5,6 +5,7 @@ from sqlalchemy import text
 
 from app import timeouts
 from app.database import db
+from app.engines import lift_time_outs
 
 LOCK = 7_269_846
 """Any number, as long as it is only ours: two upgrades at once on PostgreSQL go one after the other."""
@@ -14,7 +15,7 @@ with db.engine.connect() as connection:
     with context.begin_transaction():
         if connection.dialect.name == "postgresql":
             # The time-outs of requests would end a long migration.
-            connection.execute(text("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"))
+            lift_time_outs(connection, "lock_timeout", "statement_timeout")
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         context.run_migrations()
         if connection.dialect.name == "postgresql":

@@ -211,6 +211,17 @@ def silent(exchange: Exchange) -> None:
     exchange.repeat(b"")
 
 
+def silent_afterwards(exchange: Exchange) -> None:
+    exchange.forward()
+    exchange.repeat(b"")
+
+
+def silent_halfway(exchange: Exchange) -> None:
+    status, content = exchange.forward()
+    exchange.respond(status, content[: len(content) // 2], length=len(content))
+    exchange.repeat(b"")
+
+
 def endless_headers(exchange: Exchange) -> None:
     exchange.send(b"HTTP/1.1 200 OK\r\n")
     exchange.repeat(b"X-A: b\r\n")
@@ -244,8 +255,14 @@ NO_ANSWER: dict[str, Fault] = {
 }
 """Faults that replace the gateway's response. With all but the first, the gateway has processed the request."""
 
+SILENT: dict[str, Fault] = {
+    "not forwarded": silent,
+    "lost": silent_afterwards,
+    "cut short": silent_halfway,
+}
+"""The faults of NO_ANSWER that close the connection, in silence: it stays open."""
+
 NEVER_ENDING: dict[str, Fault] = {
-    "silence": silent,
     "headers": endless_headers,
     "body": endless_body,
     "interim responses": endless_interim_responses,

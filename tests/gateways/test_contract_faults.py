@@ -13,7 +13,7 @@ import pytest
 
 from app.gateways.base import Answer, Gateway, NotSent, Outcome, Payment, RefundRequest, Unknown
 from tests.gateways.contract import AMOUNT, COUNTERPARTS, TIMEOUT, Counterpart, part_of, refusing_origin
-from tests.gateways.proxy import ERROR, NEVER_ENDING, NO_ANSWER, Proxy, padded, running_proxy, with_changes
+from tests.gateways.proxy import ERROR, NEVER_ENDING, NO_ANSWER, SILENT, Proxy, padded, running_proxy, with_changes
 
 REFUNDED = 1000
 
@@ -135,6 +135,21 @@ def test_no_answer_is_unknown_and_asking_again_returns_the_outcome(
         proxy.set_fault(NO_ANSWER[fault], step)
         with pytest.raises(Unknown):
             question.ask(counterpart, counterpart.client(proxy.origin), about, TIMEOUT)
+        assert proxy.fault_was_applied()
+        check_outcome(counterpart, question, about)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", SILENT)
+def test_silence_is_unknown_and_asking_again_returns_the_outcome(
+    counterpart: Counterpart, proxy: Proxy, question: Question, fault: str
+) -> None:
+    """No socket is closed, so only the deadline can end the question."""
+    for step in steps(counterpart, proxy, question):
+        about = question.prepare(counterpart)
+        proxy.set_fault(SILENT[fault], step)
+        with pytest.raises(Unknown, match="in time"):
+            question.ask(counterpart, counterpart.client(proxy.origin), about, 0.4)
         assert proxy.fault_was_applied()
         check_outcome(counterpart, question, about)
 

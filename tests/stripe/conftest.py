@@ -20,11 +20,17 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def shop(make_shop: Callable[..., Shop], provider: Provider) -> Shop:
+def gateway_deadline() -> float:
+    """Return the seconds that the shop gives the provider."""
+    return 2.0
+
+
+@pytest.fixture
+def shop(make_shop: Callable[..., Shop], provider: Provider, gateway_deadline: float) -> Shop:
     """Return a shop whose gateway is the stand-in, on each database engine."""
     shop = make_shop(
         payment_gateway="stripe", stripe_secret_key=API_KEY, stripe_webhook_secret=(SECRET,),
-        stripe_api_base=provider.origin, gateway_deadline=2.0,
+        stripe_api_base=provider.origin, gateway_deadline=gateway_deadline,
     )  # fmt: skip
     shop.gateways.use_all(from_settings(shop.settings()))
     return shop

@@ -27,6 +27,8 @@ FAULTS = [
     "answer_lost", "not_received", "failed", "failed_late", "unavailable", "in_use", "rate_limited", "garbage",
     "other_amount",
 ]  # fmt: skip
+SILENCES = ["not_heard", "not_answered"]
+"""The connection stays open. They are the twins of "not_received" and "answer_lost", which break it."""
 EXACTLY = " "
 """Ends a prefix of "METHOD path ", so that longer paths do not match."""
 
@@ -49,6 +51,12 @@ def clocks(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the gateway and the provider one clock. The shop asks once; recovery does the rest."""
     monkeypatch.setattr(requests, "time", lambda: time() + provider.state.ahead)
     monkeypatch.setattr(protocol, "ASK_PAUSE", 60.0)
+
+
+@pytest.fixture
+def gateway_deadline(kind: str) -> float:
+    """Return few seconds for a silence, because each request that meets it takes all of them."""
+    return 0.25 if kind in SILENCES else 2.0
 
 
 @dataclass
@@ -129,7 +137,8 @@ def refund(visit: Visit, email: str, pays: bool) -> None:
         charge = receipts.find_charge(visit.receipt_id())
         assert charge is not None
         gateway = visit.shop.gateways.of(charge.gateway, charge.account)
-        refunds.refund(charge, 900 if pays else charge.amount, gateway, 2)
+        seconds = visit.shop.settings().gateway_deadline
+        refunds.refund(charge, 900 if pays else charge.amount, gateway, seconds)
 
 
 def settle(shop: Shop, provider: Provider) -> None:
@@ -165,6 +174,15 @@ def test_each_order_is_paid_once_or_not_at_all_and_nothing_stays_in_doubt(
     not_created = {"create": 0} if kind == "failed" else {}
     expected = {call.__name__: paid[call.__name__] if count is None else count for call, count in CALLS.items()}
     assert paid == expected | not_created
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("kind", SILENCES)
+def test_a_provider_that_falls_silent_is_like_one_that_breaks_the_connection(
+    shop: Shop, provider: Provider, kind: str
+) -> None:
+    """This runs on one engine, because each silence takes its time."""
+    test_each_order_is_paid_once_or_not_at_all_and_nothing_stays_in_doubt(shop, provider, kind)
 
 
 def check_both_sides_agree(shop: Shop, provider: Provider) -> None:

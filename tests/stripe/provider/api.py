@@ -59,6 +59,9 @@ def _fail_before(fault: Fault) -> None:
         case "not_received":
             _break_connection()
             raise Refusal(500, "api_error", None, "not sent, the connection is broken")
+        case "not_heard":
+            fault.go.wait(30)
+            raise Refusal(500, "api_error", None, "not heard, the client has gone")
         case "unavailable":
             raise Refusal(503, "api_error", None, "Come back later")
         case "unauthorized":
@@ -83,6 +86,8 @@ def _fail_after(fault: Fault, body: Any) -> Any:
     """Return the body that the fault sends instead of `body`."""
     if fault.kind == "answer_lost":
         _break_connection()
+    if fault.kind == "not_answered":
+        fault.go.wait(30)
     if fault.kind == "other_amount":
         return _other_amount(body)
     return fault.body if fault.kind == "garbage" else body

@@ -28,6 +28,8 @@ class Fault:
 
     * not_received: the connection breaks before anything is done
     * answer_lost: the connection breaks after everything is done
+    * not_heard: nothing is done, and the connection stays open without an answer until `go`
+    * not_answered: everything is done, and the connection stays open without an answer until `go`
     * failed: status 500 before anything is done; stored for the key
     * failed_late: status 500 after everything is done; stored for the key
     * unavailable: status 503 before the key is read

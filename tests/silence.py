@@ -1,0 +1,291 @@
+"""Silence: connections to a service stay open, and nothing arrives any more, in either direction.
+
+`Line` is a proxy in front of any service. `Wire` is the same proxy in a network namespace of its own, so that a link
+really goes down between it and us: SYNs get no answer and what we send is not acknowledged. `wire` falls back to a
+`Line` if we may not create a namespace. When a silence ends, what was sent meanwhile arrives, as TCP repeats it.
+"""
+
+import contextlib
+import ctypes
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from sqlalchemy import make_url
+
+from tests.postgres import Server
+
+Target = str | tuple[str, int]
+"""The path of a Unix socket, or a host and a port."""
+
+BEFORE, AFTER = "before", "after"
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """Go silent when one connection has sent all of `marks`, in this order.
+
+    `side` is "before" (the message with the last mark does not reach the service) or "after" (it does, but nothing
+    comes back). If `others_too` is false, the silence is that of this connection only, as if a firewall forgot it.
+    """
+
+    marks: tuple[bytes, ...]
+    side: str = BEFORE
+    others_too: bool = True
+
+
+class Line:
+    """A proxy on loopback that forwards everything, or nothing while it is silent. It closes nothing by itself."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._trigger: Trigger | None = None
+        self.silences = 0
+        """How often a trigger was met."""
+        self._connections: set[Connection] = set()
+        self._audible = threading.Event()
+        self._audible.set()
+        self.listener = self._listen()
+        self.host, self.port = self.listener.getsockname()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, url: str) -> str:
+        """Return the URL of the service with the address of this line."""
+        changed = make_url(url).set(host=self.host, port=self.port, query={})
+        return changed.render_as_string(hide_password=False)
+
+    def silence_at(self, *marks: bytes, side: str = BEFORE, others_too: bool = True) -> None:
+        """Go silent once, when a connection sends these marks. See `Trigger`."""
+        self._trigger = Trigger(marks, side, others_too)
+
+    def go_silent(self) -> None:
+        """Let nothing pass from now on. New connections are accepted, and nobody responds on them."""
+        self._audible.clear()
+
+    def forget(self) -> None:
+        """Let nothing pass on the connections that are open, as after a firewall has lost its table. New ones work."""
+        for each in list(self._connections):
+            each.audible.clear()
+
+    def restore(self) -> None:
+        """Let everything pass again, beginning with what was sent during the silence."""
+        self._audible.set()
+        for each in list(self._connections):
+            each.audible.set()
+
+    def close(self) -> None:
+        """Close all connections and the listener."""
+        for each in (self.listener, *(end for connection in list(self._connections) for end in connection.ends)):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self.restore()
+
+    def connect(self) -> socket.socket:
+        """Return a new connection to the service."""
+        server = socket.socket(socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET)
+        server.connect(self._target)
+        return server
+
+    def met(self, heard: bytes) -> Trigger | None:
+        """Return the trigger if a connection that has sent `heard` meets it. It is met once."""
+        trigger, found = self._trigger, 0
+        for mark in trigger.marks if trigger else ():
+            found = heard.find(mark, found)
+            if found < 0:
+                return None
+        if trigger:
+            self._trigger = None
+            self.silences += 1
+        return trigger
+
+    def wait(self) -> None:
+        """Wait until this line is not silent."""
+        self._audible.wait()
+
+    def _listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0), backlog=128)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection = Connection(self, self.listener.accept()[0])
+                self._connections.add(connection)
+                threading.Thread(target=connection.run, daemon=True).start()
+
+
+class Connection:
+    """One connection through a line."""
+
+    def __init__(self, line: Line, client: socket.socket) -> None:
+        self._line = line
+        self.ends = [client]
+        self.audible = threading.Event()
+        self.audible.set()
+
+    def run(self) -> None:
+        """Forward both directions until both ends have closed theirs."""
+        self._line.wait()
+        with contextlib.suppress(OSError):
+            self.ends.append(self._line.connect())
+            client, server = self.ends
+            back = threading.Thread(target=self._forward_back, args=(server, client), daemon=True)
+            back.start()
+            self._forward(client, server)
+            back.join()
+            for each in self.ends:
+                each.close()
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        heard = b""
+        with contextlib.suppress(OSError):
+            while data := client.recv(65536):
+                heard += data
+                trigger = self._line.met(heard)
+                if trigger:
+                    self._go_silent(trigger)
+                if not trigger or trigger.side == BEFORE:
+                    self._wait()
+                server.sendall(data)
+        self._wait()
+        _end(server)
+
+    def _forward_back(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := server.recv(65536):
+                self._wait()
+                client.sendall(data)
+        self._wait()
+        _end(client)
+
+    def _go_silent(self, trigger: Trigger) -> None:
+        self.audible.clear()
+        if trigger.others_too:
+            self._line.go_silent()
+
+    def _wait(self) -> None:
+        self.audible.wait()
+        self._line.wait()
+
+
+def _end(each: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        each.shutdown(socket.SHUT_WR)
+
+
+CLONE_NEWNET = 0x40000000
+FIRST = IPv4Address("198.18.0.0")
+"""The first address of 198.18.0.0/15, which is reserved for tests. Each wire takes four of its addresses."""
+HERE_MAC, THERE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+
+
+class Wire(Line):
+    """A proxy in a network namespace, at the other end of a link that goes down. The namespace ends with this process.
+
+    A thread of its own is in the namespace and opens the listener there. Sockets stay in the namespace in which they
+    were opened, so the rest of the proxy runs as it does for a `Line`.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._name = ""
+        try:
+            thread_id = self._inside(_leave_network)
+            self._name = f"wire{thread_id}"
+            self._here, self._there = _plug(self._name, thread_id)
+            self._inside(_ip, "addr", "add", f"{self._there}/30", "dev", "eth0")
+            self._inside(_ip, "link", "set", "eth0", "up")
+            super().__init__(target)
+        except BaseException:
+            self._unplug()
+            raise
+
+    def go_silent(self) -> None:
+        """Take the link down. Nobody answers a SYN, and nothing that is sent is acknowledged."""
+        super().go_silent()
+        self._inside(_ip, "link", "set", "eth0", "down")
+
+    def restore(self) -> None:
+        """Take the link up."""
+        self._inside(_ip, "link", "set", "eth0", "up")
+        super().restore()
+
+    def close(self) -> None:
+        """Close everything, and remove the link and the namespace."""
+        super().close()
+        self._unplug()
+
+    def _listen(self) -> socket.socket:
+        return self._inside(socket.create_server, (str(self._there), 0), backlog=128)
+
+    def _inside(self, call: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return self._thread.submit(call, *args, **options).result(60)
+
+    def _unplug(self) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            _ip("link", "del", self._name)
+        self._thread.shutdown()
+
+
+def _leave_network() -> int:
+    """Put this thread into a new network namespace. Return its id."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        raise PermissionError(ctypes.get_errno(), "unshare")
+    return threading.get_native_id()
+
+
+def _plug(name: str, thread_id: int) -> tuple[IPv4Address, IPv4Address]:
+    """Join our network to that of a thread by a link. Return the addresses of both ends.
+
+    The number of the interface makes them unique. The neighbour is entered by hand, because after a failed search for
+    it the kernel would report an error, which is not silence.
+    """
+    _ip("link", "add", name, "address", HERE_MAC, "type", "veth",
+        "peer", "name", "eth0", "address", THERE_MAC, "netns", str(thread_id))  # fmt: skip
+    here = FIRST + 4 * (socket.if_nametoindex(name) % 32768) + 1
+    _ip("addr", "add", f"{here}/30", "dev", name)
+    _ip("link", "set", name, "up")
+    _ip("neigh", "replace", str(here + 1), "lladdr", THERE_MAC, "dev", name, "nud", "permanent")
+    return here, here + 1
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def wire(target: Target) -> Line:
+    """Return a `Wire`, or a `Line` if we may not create a network namespace or have no `ip`."""
+    try:
+        return Wire(target)
+    except (OSError, AttributeError, subprocess.CalledProcessError):
+        return Line(target)
+
+
+KINDS: dict[str, Callable[[Target], Line]] = {"line": Line, "wire": wire}
+
+
+@contextlib.contextmanager
+def line(target: Target, kind: str = "line") -> Iterator[Line]:
+    """Yield a line to the service, and close it when the block ends."""
+    found = KINDS[kind](target)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def socket_of(server: Server) -> Target:
+    """Return the address of a PostgreSQL server."""
+    folder = server.admin.query.get("host")
+    return f"{folder}/.s.PGSQL.5432" if folder else (str(server.admin.host), int(server.admin.port or 5432))
+
+
+def at(url: str) -> Target:
+    """Return host and port of a URL."""
+    parts = make_url(url)
+    return str(parts.host), int(parts.port or 0)
