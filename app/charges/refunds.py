@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.engine import Connection
 
 from app.charges.models import Charge, Refund, RefundStatusType
-from app.charges.rows import RECOVERY_MARGIN, ChargeSnapshot
+from app.charges.rows import RECOVERY_MARGIN, ChargeSnapshot, RowLost
 from app.charges.states import REFUND_PENDING, RefundStatus, Status
 from app.charges.tokens import new_key
 from app.database import InsertOnce, confirmed, from_now, reading, table, transaction
@@ -86,7 +86,9 @@ OPEN_OF_CHARGE = select(refunds.c.id).where(
 SAME_OPEN = OPEN_OF_CHARGE.where(refunds.c.amount == bindparam("amount"), refunds.c.key != bindparam("key"))
 COMPARE_AND_SET = (
     update(refunds)
-    .where(refunds.c.id == bindparam("refund_id"), refunds.c.status == bindparam("seen"))
+    .where(
+        refunds.c.id == bindparam("refund_id"), refunds.c.key == bindparam("seen_key"), refunds.c.status == bindparam("seen")
+    )
     .values(
         status=bindparam("to_status", type_=RefundStatusType),
         gateway_reference=func.coalesce(bindparam("to_reference"), refunds.c.gateway_reference),
@@ -231,7 +233,7 @@ def _move(connection: Connection, refund: RefundSnapshot, to: RefundStatus, *, a
           note: str | None = None, ask_in: float = 0, attention: str | None = None) -> bool:  # fmt: skip
     """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
     values: dict[str, Any] = {
-        "refund_id": refund.id, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
+        "refund_id": refund.id, "seen_key": refund.key, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
         "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
         "ended": to not in REFUND_PENDING, "ask_in": ask_in,
         "by_worker": refund.times_asked > 0, "to_attention": attention and attention[:200],
@@ -248,8 +250,14 @@ def insert(
 
 
 def _get(connection: Connection, key: UUID) -> RefundSnapshot:
-    """Return the refund and lock its row, so that the COMMIT waits for a synchronous standby (see `confirmed`)."""
-    return snapshot(connection.execute(select(*COLUMNS).where(refunds.c.key == key).with_for_update()).one())
+    """Return the refund and lock its row, so that the COMMIT waits for a synchronous standby (see `confirmed`).
+
+    Raises RowLost if it is not in the database any more.
+    """
+    row = connection.execute(select(*COLUMNS).where(refunds.c.key == key).with_for_update()).first()
+    if row is None:
+        raise RowLost("the refund is not in the database any more")
+    return snapshot(row)
 
 
 def snapshot(row: Sequence[Any]) -> RefundSnapshot:

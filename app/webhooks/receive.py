@@ -91,6 +91,7 @@ def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, f
     effect = EFFECTS[event.subject]
     try:
         with transaction() as connection:
+            charge = rows.read_again(connection, charge)
             is_new = _store(connection, event, gateway, charge, effect)
             recorded = _follow(connection, charge, facts) if is_new else Recorded(charge)
     except NotRefundable:

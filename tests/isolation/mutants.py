@@ -20,12 +20,18 @@ from tests.isolation.stage import Broken, Stage
 charges, refund_rows, lines, orders = rows.charges, refunds.refunds, stock.order_lines, basket.orders
 
 ALWAYS = bindparam("seen", type_=StatusType).is_not(None)
-ANY_STATUS = update(charges).where(charges.c.id == bindparam("charge_id"), ALWAYS)
+ANY_STATUS = update(charges).where(
+    charges.c.id == bindparam("charge_id"), charges.c.key == bindparam("seen_key"), ALWAYS
+)
 ANY_STATUS = ANY_STATUS.values(dict(rows.COMPARE_AND_SET._values))
 
 ANY_REFUND_STATUS = (
     update(refund_rows)
-    .where(refund_rows.c.id == bindparam("refund_id"), bindparam("seen", type_=RefundStatusType).is_not(None))
+    .where(
+        refund_rows.c.id == bindparam("refund_id"),
+        refund_rows.c.key == bindparam("seen_key"),
+        bindparam("seen", type_=RefundStatusType).is_not(None),
+    )
     .values(dict(refunds.COMPARE_AND_SET._values))
 )
 
