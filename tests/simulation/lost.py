@@ -10,14 +10,13 @@ from uuid import UUID
 from app.charges.audit import Report
 from lab.stage.scenario import Loses, Scenario
 from lab.stage.steps import Broken
+from tests.recovery import MONEY_IN_BOOKS, is_listed
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
     from lab.stage.storage import Storage
     from tests.simulation.invariants import Records
 
-MONEY_OF_OURS = 3
-"""The invariant that money which the bank took for us is in the books."""
 NOT_REVERSED = 4
 """The invariant that a charge without money has no bank entry."""
 
@@ -42,11 +41,11 @@ def check_listed(stage: "Stage", report: Report) -> None:
     known = {key for (key,) in stage.storage.rows(KEYS)}
     missing = [key for key in {entry.key for entry in stage.bank.statement()} if UUID(key).hex.upper() not in known]
     for key in missing:
-        if not any(key in line for line in (*report.foreign, *report.broken.get(MONEY_OF_OURS, []))):
+        if not is_listed(report, key):
             raise Broken(f"money moved under {key}, which the books lost, and the audit does not list it: {report}")
     report.foreign = [line for line in report.foreign if not any(key in line for key in missing)]
-    lines = [line for line in report.broken.pop(MONEY_OF_OURS, []) if not any(key in line for key in missing)]
-    report.broken |= {MONEY_OF_OURS: lines} if lines else {}
+    lines = [line for line in report.broken.pop(MONEY_IN_BOOKS, []) if not any(key in line for key in missing)]
+    report.broken |= {MONEY_IN_BOOKS: lines} if lines else {}
     if is_possible(stage.scenario, stage.storage):
         _check_not_sent(stage, report)
 
