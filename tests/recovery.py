@@ -10,6 +10,9 @@ PASSES = 20
 WINDOW = 3600.0
 """Seconds that a shopper has to confirm a payment at the bank."""
 
+MONEY_IN_BOOKS = 3
+"""The invariant that money which the bank moved for us is in the books."""
+
 
 def make_all_due(shop: Shop) -> None:
     """Let every lease and pause run out, so that recovery may ask about everything that is open."""
@@ -43,6 +46,11 @@ def recover_and_audit(shop: Shop, *, waiting: int | None = 0) -> Report:
     assert not report.broken, report.broken
     assert len(report.open) == (shop.charges()["requires_action"] if waiting is None else waiting), report.open
     return report
+
+
+def is_listed(report: Report, key: str) -> bool:
+    """Return whether the audit lists money that the bank moved under this key, which is not in the books."""
+    return any(key in line for line in (*report.foreign, *report.broken.get(MONEY_IN_BOOKS, [])))
 
 
 def count_unsettled(shop: Shop) -> int:

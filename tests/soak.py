@@ -5,7 +5,7 @@ It stops at the first failure.
 simulation   every order of the simulated steps, also of the scenarios that are too long for `make test`
 random       random runs for --minutes, starting with --seed
 faults       real faults on real processes, ten times as many as in `make test`
-isolation    every order of statements on PostgreSQL, with more preemptions and three actors
+isolation    orders of statements on PostgreSQL, with more preemptions and three actors, for at most 60 minutes
 audit        the duration of the audit of a million payments on PostgreSQL
 """
 
@@ -44,7 +44,8 @@ def faults(given: argparse.Namespace) -> None:
 
 def isolation(given: argparse.Namespace) -> None:
     """Run the long isolation tests. Raises CalledProcessError. The logs of the shop, on standard error, are dropped."""
-    subprocess.run([sys.executable, "-m", "tests.isolation.soak"], stderr=subprocess.DEVNULL, check=True)
+    command = [sys.executable, "-m", "tests.isolation.soak", f"--seed={given.seed}"]
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
 
 
 def audit(given: argparse.Namespace) -> None:

@@ -83,6 +83,7 @@ def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
     `seconds` is the time for all questions to the gateway. Once the claim is known to be committed, this function
     returns its charge even if the gateway or the database fails. If it raises basket.OrderChanged,
     basket.OrderUnknown, stock.SoldOut, same_order.OrderedBefore, Busy or ClaimUnknown, it did not ask the gateway.
+    Raises rows.RowLost if the database lost the claim while the gateway was asked: money may have been taken.
     """
     charge = claim(purchase, gateway, seconds)
     if charge.receipt_id != purchase.receipt_id:
@@ -92,6 +93,9 @@ def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
         return charge  # The first COMMIT had worked, and recovery finished the charge before we knew.
     try:
         return _ask_and_record(charge, purchase, gateway, seconds)
+    except rows.RowLost:
+        log.error("charge_lost", key=str(charge.key), receipt=charge.receipt_id)
+        raise
     except Unreachable:
         log.error("charge_record_failed", receipt=charge.receipt_id)
         return charge
@@ -189,7 +193,7 @@ def record(charge: ChargeSnapshot, answer: Answer) -> ChargeSnapshot:
 
     Guarantee: written at most once. The UPDATE names the status that we read last (compare-and-set). If the status has
     changed, we lock the row, read it again, and write only if the transition is still legal. Raises Unreachable:
-    recovery will ask again.
+    recovery will ask again. Raises rows.RowLost if the charge is not in the database any more.
     """
     recorded = confirmed(lambda tx: record_within(tx, charge, answer))
     recorded.log()
@@ -205,7 +209,7 @@ def record_within(connection: Connection, charge: ChargeSnapshot, answer: Answer
     while to in TRANSITIONS[charge.status]:
         if rows.move(connection, charge, to, answer, ask_in=outcomes.ASK_AFTER.get(to, 0.0)):
             return outcomes.follow(connection, charge._replace(status=to, action_url=answer.action_url))
-        charge = rows.get(connection, charge.id, lock=True)
+        charge = rows.read_again(connection, charge)
         if answer.this_request_only:
             return Recorded(charge)  # "Not sent" and "refused" say nothing about what others sent since.
     return outcomes.ended_before(connection, charge, to)
@@ -215,6 +219,6 @@ def record_doubt(charge: ChargeSnapshot, reason: str) -> ChargeSnapshot:
     """Record that the outcome is not known. The order stays frozen; recovery asks the gateway until it knows."""
     with transaction() as connection:
         if not rows.move(connection, charge, IN_DOUBT, note=reason[:200], ask_in=outcomes.ASK_AFTER[IN_DOUBT]):
-            return rows.get(connection, charge.id)
+            return rows.read_again(connection, charge)
     log.warning("charge_in_doubt", receipt=charge.receipt_id, reason=reason)
     return charge._replace(status=IN_DOUBT)

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.engine import Connection
 
 from app.charges.models import Charge, Refund, RefundStatusType
-from app.charges.rows import ChargeSnapshot
+from app.charges.rows import ChargeSnapshot, RowLost
 from app.charges.states import REFUND_PENDING, RefundStatus, Status
 from app.database import InsertOnce, from_now, table
 from app.gateways.base import KEYS_LAST, Answer
@@ -114,7 +114,12 @@ OPEN_OF_CHARGE = select(refunds.c.id).where(
 SAME_OPEN = OPEN_OF_CHARGE.where(refunds.c.amount == bindparam("amount"), refunds.c.key != bindparam("key"))
 COMPARE_AND_SET = (
     update(refunds)
-    .where(refunds.c.id == bindparam("refund_id"), refunds.c.status == bindparam("seen"))
+    .where(
+        # The key as well as the id, because a database that went back gives the same ids again.
+        refunds.c.id == bindparam("refund_id"),
+        refunds.c.key == bindparam("seen_key"),
+        refunds.c.status == bindparam("seen"),
+    )
     .values(
         status=bindparam("to_status", type_=RefundStatusType),
         gateway_reference=func.coalesce(bindparam("to_reference"), refunds.c.gateway_reference),
@@ -154,7 +159,7 @@ def move(
     """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
     message, request_id = (answer.message, answer.request_id) if answer else (message, request_id)
     values: dict[str, Any] = {
-        "refund_id": refund.id, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
+        "refund_id": refund.id, "seen_key": refund.key, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
         "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
         "to_message": message and message[:500], "to_request_id": request_id and request_id[:100],
         "ended": to not in REFUND_PENDING, "ask_in": ask_in,
@@ -164,8 +169,13 @@ def move(
 
 
 def get(connection: Connection, key: UUID) -> RefundSnapshot:
-    """Return the refund and lock its row, so that the COMMIT waits for a synchronous standby (see `confirmed`)."""
-    return snapshot(connection.execute(BY_KEY.with_for_update(), {"key": key}).one())
+    """Return the refund and lock its row, so that the COMMIT waits for a synchronous standby (see `confirmed`).
+
+    Raises RowLost if it is not in the database any more.
+    """
+    if refund := find(connection, key):
+        return refund
+    raise RowLost("the refund is not in the database any more")
 
 
 def find(connection: Connection, key: UUID) -> RefundSnapshot | None:

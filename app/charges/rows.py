@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from app.charges.models import ARRIVALS_COUNTED, Charge, StatusType
 from app.charges.states import LIVE, PENDING, Status
 from app.charges.tokens import Token
-from app.database import InsertOnce, from_now, table
+from app.database import InsertOnce, Unreachable, from_now, table
 from app.gateways.base import Answer, Payment
 from app.orders.models import Order
 
@@ -23,6 +23,13 @@ A request that is slower than this does no harm: recovery fences the key, and th
 """
 
 charges = table(Charge)
+
+
+class RowLost(Unreachable):
+    """The row that this process read is not there any more: the database went back to an earlier moment.
+
+    A backup was restored, or a standby that lagged behind has taken over. Another row may have its id by now.
+    """
 
 
 class ChargeSnapshot(NamedTuple):
@@ -105,9 +112,14 @@ NEWEST_ORDER = (
 )
 LIVE_OF_BUYER = select(*COLUMNS).where(charges.c.order_id == NEWEST_ORDER, charges.c.status.in_(_constants(LIVE)))
 
+# The key as well as the id, because a database that went back gives the same ids again.
+AS_READ = (
+    charges.c.id == bindparam("charge_id"), charges.c.key == bindparam("seen_key"), charges.c.status == bindparam("seen"),
+)  # fmt: skip
+
 COMPARE_AND_SET = (
     update(charges)
-    .where(charges.c.id == bindparam("charge_id"), charges.c.status == bindparam("seen"))
+    .where(*AS_READ)
     .values(
         status=STATUS,
         gateway_reference=func.coalesce(bindparam("to_reference"), charges.c.gateway_reference),
@@ -124,7 +136,7 @@ COMPARE_AND_SET = (
 
 POSTPONE = (
     update(charges)
-    .where(charges.c.id == bindparam("charge_id"), charges.c.status == bindparam("seen"))
+    .where(*AS_READ)
     .values(
         status=STATUS, note=bindparam("to_note"), asked_at=from_now(0), ask_at=from_now(bindparam("ask_in")),
         attention=bindparam("to_attention"),
@@ -170,9 +182,17 @@ def of_key(connection: Connection, key: UUID) -> ChargeSnapshot | None:
     return snapshot(row) if row else None
 
 
-def get(connection: Connection, charge_id: int, *, lock: bool = False) -> ChargeSnapshot:
-    """Return the charge as it is now. With `lock`, lock its row."""
-    return snapshot(connection.execute(LOCK_BY_ID if lock else BY_ID, {"charge_id": charge_id}).one())
+def get(connection: Connection, charge_id: int) -> ChargeSnapshot:
+    """Return the charge with this id."""
+    return snapshot(connection.execute(BY_ID, {"charge_id": charge_id}).one())
+
+
+def read_again(connection: Connection, charge: ChargeSnapshot, *, lock: bool = True) -> ChargeSnapshot:
+    """Return the charge as it is now, and lock its row. Raises RowLost."""
+    row = connection.execute(LOCK_BY_ID if lock else BY_ID, {"charge_id": charge.id}).first()
+    if row is None or row.key != charge.key:
+        raise RowLost("the charge is not in the database any more")
+    return snapshot(row)
 
 
 def of_receipt(connection: Connection, receipt_id: str) -> ChargeSnapshot | None:
@@ -191,7 +211,8 @@ def move(connection: Connection, charge: ChargeSnapshot, to: Status, answer: Ans
          note: str | None = None, ask_in: float = 0) -> bool:  # fmt: skip
     """Compare-and-set: write `to` if the charge still has the status that we read. Return False if it has not."""
     values = {
-        "charge_id": charge.id, "seen": charge.status, "to_status": to, "to_note": note, "ask_in": ask_in,
+        "charge_id": charge.id, "seen_key": charge.key, "seen": charge.status,
+        "to_status": to, "to_note": note, "ask_in": ask_in,
         "to_reference": answer and answer.gateway_reference,
         "to_reason": answer and answer.reason,
         "to_action_url": answer and answer.action_url,
@@ -209,7 +230,8 @@ def postpone(
     `attention` says why a person must look at the charge.
     """
     values = {
-        "charge_id": charge.id, "seen": charge.status, "to_status": to, "to_note": note[:200], "ask_in": ask_in,
+        "charge_id": charge.id, "seen_key": charge.key, "seen": charge.status,
+        "to_status": to, "to_note": note[:200], "ask_in": ask_in,
         "to_attention": attention and attention[:200],
     }  # fmt: skip
     return connection.execute(POSTPONE, values).rowcount == 1

@@ -14,7 +14,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from app import current
 from app.charges import arrivals, protocol, receipts
 from app.charges.protocol import Purchase
-from app.charges.rows import ChargeSnapshot
+from app.charges.rows import ChargeSnapshot, RowLost
 from app.charges.same_order import OrderedBefore
 from app.charges.states import DECLINED, REQUIRES_ACTION
 from app.charges.tokens import BadToken, Token, new_receipt_id
@@ -79,7 +79,7 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
         return _again(token, form, 409, before=before)
     except (basket.OrderChanged, stock.SoldOut):
         return _changed(token, form)
-    except basket.OrderUnknown:
+    except (basket.OrderUnknown, RowLost):
         return _unknown_order(token)
 
 
@@ -115,7 +115,7 @@ def _changed(token: Token, form: CheckoutForm) -> Page:
 
 
 def _unknown_order(token: Token) -> Page:
-    """The database does not know an order that we have signed for: purged, or lost by a restore."""
+    """The database does not know an order that we have signed for: purged, or lost by a restore or a failover."""
     log.error("order_unknown", key=str(token.key), issued=token.issued)
     old = time() - token.issued > basket.PURGED_AFTER
     return refusal_page("order_cleared" if old else "order_lost", 410 if old else 404, str(token.key))

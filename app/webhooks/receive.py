@@ -93,6 +93,7 @@ def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, f
     recorded, ended = Recorded(charge), list[Ended]()
     try:
         with transaction() as connection:
+            charge = rows.read_again(connection, charge, lock=False)
             is_new = _store(connection, event, gateway, charge, "recorded")
             if is_new:
                 recorded, ended = _follow(connection, charge, facts)

@@ -21,6 +21,7 @@ from app.orders import basket, stock
 from app.webhooks.receive import Later, receive
 from lab.stage import bank
 from lab.stage.bank import APPROVES
+from lab.stage.forms import PRICE, Shown
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
@@ -39,6 +40,7 @@ class Redirected(NamedTuple):
     status: Status
     key: UUID
     """The key of the form that was sent."""
+    buyer_id: UUID
 
 
 class Refused(NamedTuple):
@@ -115,13 +117,17 @@ def two_days_later(stage: "Stage", script: Script, key: UUID) -> Script:
 
 def post(stage: "Stage", purchase: Purchase) -> object:
     """POST /checkout, without the page around it."""
+    token = purchase.token
+    stage.shown.setdefault(token.key, Shown(token.buyer_id, f"1×{token.amount // PRICE}"))
     try:
         charge = arrivals.record_repeat(purchase.token) or protocol.pay(purchase, stage.gateway, GATEWAY_DEADLINE)
-    except (basket.OrderChanged, stock.SoldOut, OrderedBefore, protocol.Busy) as refusal:
+    except (basket.OrderChanged, basket.OrderUnknown, stock.SoldOut, OrderedBefore, protocol.Busy) as refusal:
         return Refused(type(refusal).__name__, purchase.receipt_id)
+    except rows.RowLost:
+        return Refused("RowLost", purchase.receipt_id)
     except (protocol.ClaimUnknown, Unreachable):
         return Unanswered()
-    return Redirected(charge.receipt_id, charge.status, purchase.token.key)
+    return Redirected(charge.receipt_id, charge.status, token.key, token.buyer_id)
 
 
 def worker(stage: "Stage", turns: int = 1, window: float = ACTION_WINDOW) -> Script:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,17 @@ def sandbox(stage: "Stage") -> tuple[Any, Any]:
     """Return the simulation's bank and the gateway to it."""
     bank = Bank(stage.scenario.honours_keys, stage.scenario.fences)
     return bank, SimulatedGateway(lambda: stage.bank, stage.step)
+
+
+class Loses(Enum):
+    """What the database loses if it goes back."""
+
+    NOTHING = auto()
+    """It never goes back."""
+    UNCONFIRMED = auto()
+    """A synchronous standby takes its place: it has every COMMIT that waited for it and returned."""
+    CONFIRMED = auto()
+    """An asynchronous standby or a backup takes its place: the latest transactions are lost, any number of them."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,9 @@ class Scenario:
     """True if the first order's request died before the start, right after its claim."""
     paid: bool = False
     """True if the first order was paid before the start."""
+    loses: Loses = Loses.NOTHING
+    copied_empty: bool = False
+    """True if the first backup is older than every basket."""
     long: bool = False
     """True if only `make soak` explores it."""
 
@@ -83,10 +98,14 @@ class Scenario:
         return ("ok", *(failing if bank_fails else ()))
 
     def set_up(self, stage: "Stage") -> None:
-        """Store what exists at the start: the product, and a basket with one of it for each order."""
+        """Store what exists at the start: two products, and a basket with one of the first for each order."""
         with transaction() as tx:
-            row = {"slug": "thing", "name": "Thing", "description": "", "image": "", "price": PRICE, "currency": "EUR"}
-            tx.execute(insert(Product).values(**row, stock=self.stock, stocked=self.stock, on_sale=True))
+            row = {"description": "", "image": "", "price": PRICE, "currency": "EUR", "on_sale": True}
+            for slug in ("thing", "other thing"):
+                tx.execute(insert(Product).values(slug=slug, name=slug, stock=self.stock, stocked=self.stock, **row))
+        if self.copied_empty:
+            stage.storage.keep()
+        with transaction() as tx:
             for order in range(1, self.orders + 1):
                 basket.put(tx, form(order).buyer_id, "thing", 1, "EUR")
         if self.paid:
@@ -97,3 +116,7 @@ class Scenario:
                 stage.take(stage.choices()[0])
             stage.clear()
             stage.storage.clock += 1000
+        if self.loses is Loses.UNCONFIRMED:
+            stage.storage.replicate()
+        elif self.loses is Loses.CONFIRMED and not self.copied_empty:
+            stage.storage.keep()

@@ -18,11 +18,11 @@ forms, HTTP, sending e-mails, and the signatures of tokens and webhooks are not 
 runs on the real clock, so it never passes here.
 
 So the stage can't show what happens if single statements and locks of PostgreSQL interleave, if a database does not
-answer at all, if a COMMIT takes effect after its connection was lost, or after a restore or a failover. It also shows
-nothing about more actors than those of a scenario.
+answer at all, or if a COMMIT takes effect after its connection was lost. It also shows nothing about more actors than
+those of a scenario.
 
-`tests/isolation` interleaves the statements of a few actors on PostgreSQL. `tests/faults` tries lost commits and a
-silent standby on real servers.
+`tests/isolation` interleaves the statements of a few actors on PostgreSQL. `tests/faults` tries lost commits, silent
+standbys and failovers on real servers.
 """
 
 import sys
@@ -38,20 +38,21 @@ from sqlalchemy.exc import OperationalError
 
 import app.database
 import app.leases
-from app.charges import arrivals, outcomes, protocol, recovery, refunds, strays
+from app.charges import arrivals, outcomes, protocol, recovery, refunds
 from app.gateways.stripe import requests
 from app.mail import outbox
 from app.orders import basket
 from app.webhooks import receive
 from lab.stage.actors import Script
-from lab.stage.forms import ORDER_IDS, form
+from lab.stage.forms import ORDER_IDS, Shown, form
 from lab.stage.scenario import Scenario
 from lab.stage.states import spellings
 from lab.stage.steps import Actor, Broken, Choice, NextStep, step_name
+from lab.stage.storage import Saved as SavedStorage
 from lab.stage.storage import Storage
 
 NEW_KEYS = UUID(int=4)
-Saved = tuple[tuple[bytes, float], Any]
+Saved = tuple[SavedStorage, Any]
 
 
 class Stage:
@@ -61,6 +62,8 @@ class Stage:
         self.scenario, self.storage = scenario, Storage(change_schema)
         self.bank, self.gateway = scenario.bank(self)
         self.actors: list[Actor] = []
+        self.shown: dict[UUID, Shown] = {}
+        """By key, what each form that was ever sent showed."""
         self.bank_faults, self.storage_faults = scenario.bank_faults, scenario.storage_faults
         self.spellings = {name: spellings(name, [form(1, name).key]) for name in scenario.symmetric}
 
@@ -87,17 +90,23 @@ class Stage:
 
     def new_key(self) -> UUID:
         """Return a unique id for the next row. The same schedule always gets the same ids."""
-        return uuid5(
-            NEW_KEYS, repr(self.storage.rows("SELECT (SELECT count(*) FROM refund), count(*) FROM outbox_email"))
-        )
+        counts = self.storage.rows("SELECT (SELECT count(*) FROM refund), count(*) FROM outbox_email")
+        return uuid5(NEW_KEYS, f"{counts}{self._again}")
 
     def order_random_id(self) -> UUID:
         """Return the random id for an order that is about to begin."""
-        return uuid5(ORDER_IDS, str(self.storage.rows("SELECT count(*) FROM orders")[0][0] + 1))
+        count = self.storage.rows("SELECT count(*) FROM orders")[0][0]
+        return uuid5(ORDER_IDS, f"{count + 1}{self._again}")
 
     def order_version(self) -> int:
         """Return a version that no order has."""
-        return int(self.storage.rows("SELECT coalesce(max(version), 0) + 1 FROM orders")[0][0])
+        latest = self.storage.rows("SELECT coalesce(max(version), 0) FROM orders")[0][0]
+        return int(latest) + 1 + 1000 * self.storage.times_gone_back
+
+    @property
+    def _again(self) -> str:
+        """Return a text that makes ids differ from those that were made before the database went back."""
+        return "again" * self.storage.times_gone_back
 
     # For actors
 
@@ -119,7 +128,7 @@ class Stage:
             self.storage.until_due(actor.next_step.leases)
         if fate == "failed":
             raise OperationalError("BEGIN", None, Exception("the storage is not reachable"))
-        self.storage.connection.lose_answer = fate == "lost"
+        self.storage.connection.begin(lose_answer=fate == "lost")
 
     # For the scheduler
 
@@ -225,7 +234,6 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
     yield app.leases, "uniform", lambda _least, most: most
     yield protocol, "Deadline", Deadline
     yield requests, "time", lambda: stage.storage.clock
-    yield strays, "new_key", stage.new_key
     yield basket, "uuid4", stage.order_random_id
     yield basket, "_new_version", stage.order_version
     yield outbox, "uuid4", stage.new_key

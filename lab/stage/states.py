@@ -1,14 +1,15 @@
 """The identity of a state. If two moments are the same state, the same can follow, so it is explored only once.
 
-A state consists of the stored rows (times only if something depends on them), the bank's records, the questions that
+A state consists of the stored rows (times only if something depends on them) and those of a copy, the bank's records, the questions that
 the network holds back, and the position of each actor: the program's functions that it is in, the instruction that each
 has reached, and their variables.
 """
 
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from enum import Enum
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from app.charges.recovery import Due
@@ -40,12 +41,17 @@ STORED = (
 
 def stored(stage: "Stage") -> str:
     """Return the stored rows and the bank's records, without the actors."""
+    storage = stage.storage
+    copy = _rows(stage, storage.rows_of_copy) if storage.copy else None
+    return repr((_rows(stage, storage.rows), copy, storage.times_gone_back, stage.bank.state()))
+
+
+def _rows(stage: "Stage", read: Callable[..., list[Any]]) -> list[object]:
     now = stage.storage.at(stage.storage.clock)
-    rows = [stage.storage.rows(sql, *[now] * sql.count("?")) for sql in STORED]
-    return repr((rows, _waiting(stage), stage.bank.state()))
+    return [*(read(sql, *[now] * sql.count("?")) for sql in STORED), _waiting(stage, read)]
 
 
-def _waiting(stage: "Stage") -> list[object]:
+def _waiting(stage: "Stage", read: Callable[..., list[Any]]) -> list[object]:
     """Return when recovery can ask about each row.
 
     If time passes and only one row waits, its time changes nothing: recovery takes that row next in any case.
@@ -53,7 +59,7 @@ def _waiting(stage: "Stage") -> list[object]:
     found: list[object] = []
     least = 2 if stage.scenario.time_passes else 1
     for table, pending in PENDING.items():
-        rows = stage.storage.rows(f"SELECT id, ask_at, times_asked FROM {table} WHERE {pending}")
+        rows = read(f"SELECT id, ask_at, times_asked FROM {table} WHERE {pending}")
         found.append([(id_, stage.storage.since(at), asked) for id_, at, asked in rows] if len(rows) >= least else [])
     return found
 

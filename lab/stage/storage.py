@@ -5,17 +5,20 @@ statements run on it, in SQLite's dialect. The database is saved and restored in
 schedules can start from the same moment. There is one connection, so a whole transaction is one atomic step. A
 transaction can fail to begin, and the answer to a COMMIT that has happened can be lost.
 
+The database can go back to a copy of itself: a backup, or a standby that lags behind (`keep`, `go_back`). With
+`replicates`, the copy is a synchronous standby: it has everything up to the last COMMIT that waited for it and returned.
+Only a transaction that wrote or locked a row waits, as on PostgreSQL.
+
 It does not show: other transactions between the statements of one transaction, locks and isolation levels of
-PostgreSQL, a database that does not answer, a COMMIT that takes effect after its connection was lost, restores,
-failovers and migrations.
+PostgreSQL, a database that does not answer, a COMMIT that takes effect after its connection was lost, and migrations.
 """
 
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.pool import StaticPool
 
 import app.charges.models
@@ -41,12 +44,23 @@ class LossyConnection(sqlite3.Connection):
 
     lose_answer = False
     """True if the next COMMIT happens but its answer is lost."""
+    locked = False
+    """True if the transaction has asked for the lock of a row. SQLite has no such locks."""
+    changes_before = 0
+    confirm: Callable[[], None] | None = None
+    """Is called after each COMMIT that PostgreSQL would have let wait for a standby, and whose answer was not lost."""
+
+    def begin(self, *, lose_answer: bool) -> None:
+        """Prepare for a transaction."""
+        self.lose_answer, self.locked, self.changes_before = lose_answer, False, self.total_changes
 
     def commit(self) -> None:
         super().commit()
         if self.lose_answer:
             self.lose_answer = False
             raise sqlite3.OperationalError("the connection broke after COMMIT was sent")
+        if self.confirm and (self.locked or self.total_changes != self.changes_before):
+            self.confirm()
 
 
 def program_schema() -> list[str]:
@@ -57,6 +71,16 @@ def program_schema() -> list[str]:
         made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid").all()
     engine.dispose()
     return [sql for (sql,) in made]
+
+
+class Saved(NamedTuple):
+    """Everything that `Storage.restore` brings back."""
+
+    data: bytes
+    clock: float
+    copy: bytes | None
+    times_gone_back: int
+    replicates: bool
 
 
 class Storage:
@@ -70,6 +94,11 @@ class Storage:
             self.connection.execute(statement)
         self.engine = create_engine("sqlite://", creator=lambda: self.connection, poolclass=StaticPool)
         prepare_sqlite(self.engine)
+        event.listen(self.engine, "before_execute", self._note_lock)
+        self.copy: bytes | None = None
+        """The database that `go_back` returns to."""
+        self.times_gone_back = 0
+        self._copied: tuple[bytes | None, LossyConnection] = None, self._open()
 
     def _open(self) -> LossyConnection:
         connection = sqlite3.connect(":memory:", factory=LossyConnection, isolation_level=None)
@@ -90,9 +119,38 @@ class Storage:
         """Return the seconds from now to a moment that the database wrote."""
         return (datetime.strptime(stamp, STAMP) - EPOCH).total_seconds() - self.clock  # noqa: DTZ007
 
+    def _note_lock(self, _connection: object, statement: object, *_rest: object) -> None:
+        self.connection.locked |= getattr(statement, "_for_update_arg", None) is not None
+
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """Run a statement outside of the program, which is no step, and return its rows."""
         return self.connection.execute(sql, values).fetchall()
+
+    def rows_of_copy(self, sql: str, *values: Any) -> list[Any]:
+        """Run a statement on the copy and return its rows. There is nothing in it if there is no copy."""
+        if self.copy is None:
+            return []
+        loaded, connection = self._copied
+        if loaded is not self.copy:
+            connection.deserialize(self.copy)
+            self._copied = self.copy, connection
+        return connection.execute(sql, values).fetchall()
+
+    def keep(self) -> None:
+        """Copy the database as it is now."""
+        self.copy = self.connection.serialize()
+
+    def replicate(self) -> None:
+        """From now on, the copy is a synchronous standby."""
+        self.keep()
+        self.connection.confirm = self.keep
+
+    def go_back(self) -> None:
+        """Put the copy in the place of the database. Its clock continues."""
+        assert self.copy is not None
+        self.connection.deserialize(self.copy)
+        self.connection.confirm, self.copy = None, None
+        self.times_gone_back += 1
 
     def until_due(self, table: str) -> None:
         """Advance the clock until recovery can ask about a row of this table. Do nothing if no row is pending."""
@@ -100,13 +158,21 @@ class Storage:
         if first is not None:
             self.clock += max(0.0, self.since(first))
 
-    def save(self) -> tuple[bytes, float]:
-        return self.connection.serialize(), self.clock
+    def save(self) -> Saved:
+        return Saved(
+            self.connection.serialize(),
+            self.clock,
+            self.copy,
+            self.times_gone_back,
+            self.connection.confirm is not None,
+        )
 
-    def restore(self, saved: tuple[bytes, float]) -> None:
-        data, self.clock = saved
-        self.connection.deserialize(data)
+    def restore(self, saved: Saved) -> None:
+        self.connection.deserialize(saved.data)
+        self.clock, self.copy, self.times_gone_back = saved.clock, saved.copy, saved.times_gone_back
+        self.connection.confirm = self.keep if saved.replicates else None
 
     def close(self) -> None:
         self.engine.dispose()
         self.connection.close()
+        self._copied[1].close()

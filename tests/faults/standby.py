@@ -1,4 +1,4 @@
-"""A real PostgreSQL primary with a synchronous standby that can be frozen, woken and promoted."""
+"""A real PostgreSQL primary with a standby, synchronous or not, that can be frozen, woken and promoted."""
 
 import contextlib
 import os
@@ -10,10 +10,11 @@ from tests.gateways.bank import until
 from tests.postgres import Cluster, private_cluster
 
 NAME = "standby"
+CAUGHT_UP = "SELECT replay_lsn = pg_current_wal_lsn() FROM pg_stat_replication"
 
 
 class Pair:
-    """A primary whose commits wait for one standby."""
+    """A primary and one standby. If it is synchronous, commits wait for it."""
 
     def __init__(self, primary: Cluster, standby: Cluster) -> None:
         self.primary, self.standby = primary, standby
@@ -40,8 +41,17 @@ class Pair:
         self.standby._control("promote")
         return self.standby
 
+    def catch_up(self) -> None:
+        """Wait until the standby has everything that is committed now."""
+        until(lambda: self.primary.execute(CAUGHT_UP) == [(True,)], 60)
+
     def _follows(self) -> bool:
-        return self.primary.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'") == [(1,)]
+        return self._state() is not None
+
+    def _state(self) -> str | None:
+        """Return "sync" or "async", or None if the standby does not follow the primary."""
+        found = self.primary.execute("SELECT sync_state FROM pg_stat_replication WHERE state = 'streaming'")
+        return str(found[0][0]) if found else None
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._processes():
@@ -56,8 +66,8 @@ class Pair:
 
 
 @contextlib.contextmanager
-def pair() -> Iterator[Pair]:
-    """Yield a primary and its synchronous standby, for one test or module. Remove them at the end."""
+def pair(*, synchronous: bool = True) -> Iterator[Pair]:
+    """Yield a primary and its standby, for one test or module. Remove them at the end."""
     with private_cluster() as primary:
         standby = Cluster.make()
         found = None
@@ -67,10 +77,11 @@ def pair() -> Iterator[Pair]:
             with (standby.data / "postgresql.conf").open("a") as file:
                 file.write(f"unix_socket_directories='{standby.folder}'\n")
             standby.start()
-            primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'")
-            primary.execute("SELECT pg_reload_conf()")
             found = Pair(primary, standby)
-            until(found._follows, 60)
+            if synchronous:
+                primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{NAME}'")
+                primary.execute("SELECT pg_reload_conf()")
+            until(lambda: found._state() == ("sync" if synchronous else "async"), 60)
             yield found
         finally:
             if found:

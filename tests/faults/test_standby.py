@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from threading import Event, Thread
 
 import pytest
+from sqlalchemy.engine import Connection
 
 from app import database
-from app.charges import protocol, refunds
+from app.charges import protocol, refunds, rows
 from app.charges.protocol import ClaimUnknown, Purchase
 from app.charges.states import Status
 from app.charges.tokens import new_key
@@ -92,6 +93,32 @@ def test_a_claim_whose_wait_somebody_ends_is_never_asked_for(
     assert len(disturbed) >= 2, "the first COMMIT and the one that finds out"
     assert gateway.asked == []
     check_that_it_can_be_paid(servers, gateway, press)
+
+
+def commit_without_reading_the_warning(connection: Connection) -> None:
+    """Take every COMMIT that returns for one that the standby has."""
+    if transaction := connection.get_transaction():
+        transaction.commit()
+
+
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        (database, "_commit", commit_without_reading_the_warning),
+        (rows, "LOCK_BY_KEY_OR_ORDER", rows.BY_KEY_OR_ORDER),
+    ],
+    ids=["the warning of a COMMIT is not read", "what a lost COMMIT did is found out without a lock"],
+)
+def test_without_this_defence_the_bank_is_asked_too_early(
+    servers: Pair, shop: Shop, mutant: tuple[object, str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*mutant)
+    gateway = ScriptedGateway()
+    press = purchase(order())
+    servers.freeze()
+    with disturbing(servers, "SELECT pg_cancel_backend(%s)"):
+        protocol.pay(press, gateway, 3.0)
+    assert gateway.keys == [str(press.token.key)]
 
 
 def check_that_it_can_be_paid(servers: Pair, gateway: ScriptedGateway, press: Purchase) -> None:

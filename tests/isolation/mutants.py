@@ -20,12 +20,18 @@ from tests.isolation.stage import Broken, Stage
 charges, refunds, lines, orders = rows.charges, refund_rows.refunds, stock.order_lines, basket.orders
 
 ALWAYS = bindparam("seen", type_=StatusType).is_not(None)
-ANY_STATUS = update(charges).where(charges.c.id == bindparam("charge_id"), ALWAYS)
+ANY_STATUS = update(charges).where(
+    charges.c.id == bindparam("charge_id"), charges.c.key == bindparam("seen_key"), ALWAYS
+)
 ANY_STATUS = ANY_STATUS.values(dict(rows.COMPARE_AND_SET._values))
 
 ANY_REFUND_STATUS = (
     update(refunds)
-    .where(refunds.c.id == bindparam("refund_id"), bindparam("seen", type_=RefundStatusType).is_not(None))
+    .where(
+        refunds.c.id == bindparam("refund_id"),
+        refunds.c.key == bindparam("seen_key"),
+        bindparam("seen", type_=RefundStatusType).is_not(None),
+    )
     .values(dict(refund_rows.COMPARE_AND_SET._values))
 )
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
+from random import Random
 from time import monotonic
 from typing import Any
 
@@ -72,13 +74,24 @@ def either(one: str, other: str) -> tuple[str, str]:
     return f"{one} | {other}", f"{other} | {one}"
 
 
+@dataclass(frozen=True)
+class Bound:
+    """The time for an exploration that may be too large: take schedules in random order, and stop after `seconds`."""
+
+    seconds: float
+    seed: int
+
+
 @dataclass
 class Report:
     """The size of an exploration: schedules, statements and seconds, and how often each end was seen."""
 
     name: str
     preemptions: int
+    bound: Bound = Bound(inf, 0)
     schedules: int = 0
+    left: int = 0
+    """Schedules that were known but not run when the time was over. Each could have led to more."""
     steps: int = 0
     cuts: int = 0
     diverged: int = 0
@@ -97,6 +110,7 @@ class Report:
     def __str__(self) -> str:
         cuts = f", {self.cuts} with a cut connection" if self.cuts else ""
         cuts += f", {self.diverged} diverged" if self.diverged else ""
+        cuts += f" of at least {self.schedules + self.left}, at random, seed {self.bound.seed}" if self.left else ""
         ends = "; ".join(f"{times} × {' | '.join(end)}" for end, times in self.ends.most_common())
         return (
             f"{self.name}, {self.preemptions} preemptions: {self.schedules} schedules{cuts}, "
@@ -104,30 +118,30 @@ class Report:
         )
 
 
-def explore(stage: Stage, pair: Pair, preemptions: int = PREEMPTIONS) -> Report:
-    """Run every schedule of the pair. Raises Broken with the first one that breaks a promise."""
-    start, report = _begin(stage, pair), Report(pair.name, preemptions)
+def explore(stage: Stage, pair: Pair, preemptions: int = PREEMPTIONS, bound: Bound | None = None) -> Report:
+    """Run every schedule of the pair, or those within the bound. Raises Broken if one breaks a promise."""
+    start, report = _begin(stage, pair), Report(pair.name, preemptions, bound or Bound(inf, 0))
     began = monotonic()
-    _every_schedule(stage, pair, start, report, None)
+    _every_schedule(stage, pair, start, report, began, None)
     report.seconds = monotonic() - began
     return report
 
 
-def explore_cuts(stage: Stage, pair: Pair, preemptions: int = 0) -> Report:
+def explore_cuts(stage: Stage, pair: Pair, preemptions: int = 0, bound: Bound | None = None) -> Report:
     """Cut the connection of one actor at each of its steps, in every schedule; then run recovery to its end.
 
     A cut before a statement or COMMIT undoes the transaction. After COMMIT, only its answer is lost. Each is done once,
     and once so that the actor never gets a connection again.
     """
-    start, report = _begin(stage, pair), Report(pair.name, preemptions)
+    start, report = _begin(stage, pair), Report(pair.name, preemptions, bound or Bound(inf, 0))
     began = monotonic()
     for actor in range(len(start.acts)):
         step = 0
-        while cut_at := _every_schedule(stage, pair, start, report, Cut(actor, step)):
-            _every_schedule(stage, pair, start, report, Cut(actor, step, lasting=True))
+        while cut_at := _every_schedule(stage, pair, start, report, began, Cut(actor, step)):
+            _every_schedule(stage, pair, start, report, began, Cut(actor, step, lasting=True))
             if "COMMIT" in cut_at:
-                _every_schedule(stage, pair, start, report, Cut(actor, step, after=True))
-                _every_schedule(stage, pair, start, report, Cut(actor, step, after=True, lasting=True))
+                _every_schedule(stage, pair, start, report, began, Cut(actor, step, after=True))
+                _every_schedule(stage, pair, start, report, began, Cut(actor, step, after=True, lasting=True))
             step += 1
     report.seconds = monotonic() - began
     return report
@@ -141,12 +155,16 @@ def _begin(stage: Stage, pair: Pair) -> Start:
     return start
 
 
-def _every_schedule(stage: Stage, pair: Pair, start: Start, report: Report, cut: Cut | None) -> set[str]:
-    """Run all schedules. Return the kinds of steps at which the connection was cut."""
+def _every_schedule(stage: Stage, pair: Pair, start: Start, report: Report, began: float, cut: Cut | None) -> set[str]:
+    """Run all schedules within the bound. Return the kinds of steps at which the connection was cut."""
     todo: list[list[int]] = [[]]
     cut_at: set[str] = set()
+    random = Random(report.bound.seed) if report.bound.seconds < inf else None
     while todo:
-        choices = todo.pop()
+        if monotonic() - began > report.bound.seconds:
+            report.left += len(todo)
+            break
+        choices = todo.pop(random.randrange(len(todo)) if random else -1)
         steps = _run(stage, pair, start, choices, report, cut)
         todo += _branches(steps, len(choices), report.preemptions)
         cut_at |= {stage.cut_at} if stage.cut_at else {NOTHING} if _reached(steps, cut) else set()

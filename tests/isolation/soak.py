@@ -1,29 +1,58 @@
-"""The long exploration for `make soak`: three preemptions, three actors, and cuts with a preemption."""
+"""The long exploration for `make soak`: three preemptions, three actors, and cuts with a preemption.
 
+It ends after --minutes. Each exploration gets an equal share of what is left. One that needs more takes its schedules
+in random order, and its line says how many are left at least.
+"""
+
+import argparse
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import monotonic, time
 
 from tests.isolation.database import opened
 from tests.isolation.pairs import BY_NAME, PAIRS, WITH_CUTS
-from tests.isolation.schedules import explore, explore_cuts
-from tests.isolation.stage import Broken
+from tests.isolation.schedules import Bound, Report, explore, explore_cuts
+from tests.isolation.stage import Broken, Stage
 from tests.isolation.triples import TRIPLES
 from tests.postgres import private_cluster
 
 
-def run() -> None:
-    """Explore on a PostgreSQL of its own. Raises Broken."""
+def explorations(stage: Stage) -> Iterator[Callable[..., Report]]:
+    """Yield functions that explore within a `bound`."""
+    for pair in PAIRS:
+        yield partial(explore, stage, pair, preemptions=3)
+    for triple in TRIPLES:
+        yield partial(explore, stage, triple)
+    for prepare in WITH_CUTS:
+        yield partial(explore_cuts, stage, BY_NAME[prepare.__name__], preemptions=1)
+
+
+def run(seconds: float, seed: int) -> None:
+    """Explore on a PostgreSQL of its own for at most this time. Raises Broken."""
     with private_cluster(durable=False) as cluster, opened(cluster) as stage:
-        for pair in PAIRS:
-            print(explore(stage, pair, preemptions=3), flush=True)
-        for triple in TRIPLES:
-            print(explore(stage, triple), flush=True)
-        for prepare in WITH_CUTS:
-            print(explore_cuts(stage, BY_NAME[prepare.__name__], preemptions=1), flush=True)
+        until, todo = monotonic() + seconds, list(explorations(stage))
+        reports = []
+        for number, one in enumerate(todo):
+            share = max(0.0, until - monotonic()) / (len(todo) - number)
+            reports.append(one(bound=Bound(share, seed)))
+            print(reports[-1], flush=True)
+        complete = sum(report.left == 0 for report in reports)
+        print(f"{sum(report.schedules for report in reports):,} schedules; {complete} of {len(todo)} complete")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.isolation.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=int(time()))
+    given = parser.parse_args()
+    try:
+        run(60 * given.minutes, given.seed)
+    except Broken as broken:
+        print(broken)  # To standard output, because the shop's logs are on standard error.
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        run()
-    except Broken as broken:
-        print(broken)  # To standard output, because the shop's logs are on standard error.
-        sys.exit(1)
+    sys.exit(main())

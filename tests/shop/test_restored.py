@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from time import time
 
+import httpx
 import pytest
 
 from app.database import db
 from app.orders.basket import PURGED_AFTER
-from tests.factories import MUG, fill_basket, ready_to_pay
+from tests.factories import ASKS_SHOPPER, MUG, fill_basket, ready_to_pay
+from tests.recovery import is_listed, run_audit
 from tests.shops import Shop
 
 LOST = "We have no record of this order"
@@ -65,7 +67,42 @@ def test_a_form_that_was_paid_is_not_led_to_a_stranger_s_receipt(shop: Shop, res
     assert "Somebody Else" not in page.text
     assert shop.statement()[0].key in page.text
     assert len(shop.statement()) == 2, "the lost payment and the stranger's"
+    assert is_listed(run_audit(shop), shop.statement()[0].key)
     assert stranger.shopper.open(stranger.path).heading == "Paid: €24.00"
+
+
+class WhileTheBankIsAsked(httpx.BaseTransport):
+    """The network to the bank. After the first charge there, and before its answer arrives, `event` happens."""
+
+    def __init__(self, shop: Shop, event: Callable[[], None]) -> None:
+        self.inner, self.event = httpx.WSGITransport(app=shop.bank), event
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self.inner.handle_request(request)
+        body = httpx.ByteStream(response.read())
+        if request.url.path == "/v1/charges":
+            event, self.event = self.event, lambda: None
+            event()
+        return httpx.Response(response.status_code, headers=response.headers, stream=body)
+
+
+def test_an_outcome_is_not_recorded_on_a_stranger_s_charge(shop: Shop, restore: Callable[[], None]) -> None:
+    """The request survives the restore, and a stranger's charge that waits for its shopper gets the lost one's id."""
+    form = ready_to_pay(shop.shopper())
+    strangers = []
+
+    def restore_and_pay() -> None:
+        restore()
+        strangers.append(ready_to_pay(shop.shopper(), card_number=ASKS_SHOPPER).post())
+
+    shop.use_transport(WhileTheBankIsAsked(shop, restore_and_pay))
+    page = form.submit()
+    assert (page.status, page.heading) == (404, LOST)
+    assert [response.status_code for response in strangers] == [303]
+    assert shop.charges() == {"requires_action": 1}, "the stranger has not paid"
+    [lost] = shop.statement()
+    assert lost.key in page.text
+    assert is_listed(run_audit(shop), lost.key)
 
 
 def test_the_same_buyer_s_new_basket_is_not_charged_by_an_old_form(shop: Shop, restore: Callable[[], None]) -> None:

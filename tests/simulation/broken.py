@@ -160,7 +160,7 @@ def new_key_on_retry(gateway: Any, payment: Payment, card: Any, deadline: Any) -
 def records_onto_anything(connection: Any, charge: ChargeSnapshot, answer: Answer) -> Recorded:
     to = Status(answer.outcome)
     while not rows.move(connection, charge, to, answer):
-        charge = rows.get(connection, charge.id)
+        charge = rows.read_again(connection, charge)
         if to not in TRANSITIONS[charge.status]:
             return outcomes.ended_before(connection, charge, to)
     return outcomes.follow(connection, charge._replace(status=to))
@@ -233,7 +233,9 @@ def refunds_under_new_keys(gateway: Any, request: RefundRequest, refund: RefundS
     return gateway.refund(replace(request, key=key), seconds)
 
 
-ANY_STATE = update(rows.charges).where(rows.charges.c.id == bindparam("charge_id"), bindparam("seen") != "")
+ANY_STATE = update(rows.charges).where(
+    rows.charges.c.id == bindparam("charge_id"), rows.charges.c.key == bindparam("seen_key"), bindparam("seen") != ""
+)
 CAS_DROPPED = ANY_STATE.values(dict(rows.COMPARE_AND_SET._values))
 PROMISE_UNCHECKED = (
     update(rows.charges)

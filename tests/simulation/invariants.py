@@ -5,23 +5,33 @@ statement. The other checks are ours, so that a mistake in the audit can't hide 
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+from uuid import UUID
 
 from app.charges import audit, recovery
 from app.charges.audit import GRACE
 from app.charges.states import PENDING, SUCCEEDED, WITHOUT_MONEY, Status
 from lab.stage import actors
 from lab.stage.actors import ACTION_WINDOW, GATEWAY_DEADLINE, LookedUp, Redirected, Refused, StopAfter
-from lab.stage.forms import form
+from lab.stage.forms import Shown, form
 from lab.stage.scenario import Scenario
 from lab.stage.steps import Actor, Broken, NextStep
+from tests.simulation import lost
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
 ROUNDS = 200
 """Passes of recovery, with enough time between them, after which nothing may be in doubt."""
+
+
+CHARGES = """
+SELECT c.id, lower(c.key), receipt_id, order_id, status, lower(c.buyer_id), lower(o.buyer_id),
+       (SELECT group_concat(product_id || '×' || quantity) FROM charge_line WHERE charge_id = c.id)
+FROM charge c JOIN orders o ON o.id = order_id
+"""
 
 
 class ChargeRow(NamedTuple):
@@ -32,18 +42,25 @@ class ChargeRow(NamedTuple):
     receipt_id: str
     order_id: int
     status: Status
+    buyer_id: str
+    order_buyer_id: str
+    goods: str
 
 
 @dataclass
 class Records:
     """The stored rows that are checked, and the bank's records.
 
-    `taken` counts how often money was taken, by key. `held` is the number of questions that the network holds back.
+    `taken` counts how often money was taken, by key. `moved` is what was taken and given back in all. `held` is the number of questions that the network holds back.
+    `shown` is what each form showed, by key.
     """
 
     charges: dict[int, ChargeRow]
     taken: Counter[str]
+    moved: Counter[str]
     held: int
+    times_gone_back: int
+    shown: Mapping[UUID, Shown]
 
 
 @dataclass
@@ -61,18 +78,20 @@ class Situation:
 
 
 def read_records(stage: "Stage") -> Records:
-    return Records(read_charges(stage), stage.bank.taken(), len(stage.bank.held))
-
-
-def read_charges(stage: "Stage") -> dict[int, ChargeRow]:
-    found = stage.storage.rows("SELECT id, lower(key), receipt_id, order_id, status FROM charge")
-    return {row[0]: ChargeRow(*row[:4], Status(row[4])) for row in found}
+    storage = stage.storage
+    charges = {row[0]: ChargeRow(*row[:4], Status(row[4]), *row[5:]) for row in storage.rows(CHARGES)}
+    moved = Counter[str]()
+    for entry in stage.bank.statement():
+        moved[entry.kind] += entry.amount
+    return Records(charges, stage.bank.taken(), moved, len(stage.bank.held), storage.times_gone_back, stage.shown)
 
 
 def check_step(scenario: Scenario, before: Records, now: Records) -> None:
     """Check the records after a step, and the change that the step made. Raises Broken."""
-    _charges_are_kept(before.charges, now.charges)
+    if now.times_gone_back == before.times_gone_back:
+        _charges_are_kept(before.charges, now.charges)
     _one_live_charge(now.charges)
+    _as_shown(now)
     _money_moved_once(scenario, now)
     live = [row for row in now.charges.values() if row.status not in WITHOUT_MONEY]
     if scenario.most_live is not None and len(live) > scenario.most_live:
@@ -97,12 +116,34 @@ def _one_live_charge(now: dict[int, ChargeRow]) -> None:
             raise Broken(f"{name} has {count} charges")
 
 
+def _as_shown(now: Records) -> None:
+    """Check that each charge is the buyer's own, for what the form showed, and that no order is paid without money."""
+    taken = set(map(without_dashes, now.taken))
+    for row in now.charges.values():
+        shown = now.shown[UUID(row.key)]
+        if {row.buyer_id, row.order_buyer_id} != {shown.buyer_id.hex}:
+            raise Broken(f"{row} is not the order of the form's buyer {shown.buyer_id.hex}")
+        if row.goods != shown.goods:
+            raise Broken(f"{row} is not for what the form showed: {shown.goods}")
+        if row.status is SUCCEEDED and row.key not in taken:
+            raise Broken(f"{row} is paid, but the bank took nothing")
+
+
 def _money_moved_once(scenario: Scenario, now: Records) -> None:
-    """Check that money was taken only for claimed charges, and at most once per order."""
+    """Check that money was taken once per key, only for claimed charges, and at most once per order.
+
+    If the database lost confirmed transactions, a claim can be missing. `_audit` checks that the audit lists it.
+    """
+    if now.moved["refund"] > now.moved["charge"]:
+        raise Broken(f"more was given back than taken: {now.moved}")
     order_of = {row.key: row.order_id for row in now.charges.values()}
     by_order: Counter[int] = Counter()
     for key, times in now.taken.items():
+        if times > 1 and scenario.honours_keys:
+            raise Broken(f"the bank took money {times} times under {key}")
         if without_dashes(key) not in order_of:
+            if lost.is_possible(scenario, now):
+                continue
             raise Broken(f"the bank took money under {key}, for which there is no charge")
         by_order[order_of[without_dashes(key)]] += times
     for order, times in by_order.items():
@@ -130,6 +171,8 @@ def check_own_receipt(situation: Situation, now: Records) -> None:
     told = situation.result
     if not isinstance(told, Redirected):
         return
+    if not any(row.receipt_id == told.receipt_id for row in now.charges.values()):
+        return  # `check_told` says whether that is possible.
     if any(row.key == told.key.hex and row.receipt_id != told.receipt_id for row in now.charges.values()):
         raise Broken("redirected to a charge that is not the form's")
 
@@ -151,13 +194,20 @@ def _refusal_stays_true(scenario: Scenario, told: Refused, now: Records) -> None
 def _receipt_stays_the_same(scenario: Scenario, told: Redirected, now: Records) -> None:
     row = next((row for row in now.charges.values() if row.receipt_id == told.receipt_id), None)
     if row is None:
+        if lost.is_possible(scenario, now):
+            return
         raise Broken("redirected to a receipt that does not exist")
+    if row.buyer_id != told.buyer_id.hex:
+        raise Broken("redirected to the receipt of somebody else")
     if told.status in PENDING:
+        return
+    if lost.is_possible(scenario, now) and (row.status in PENDING or not scenario.truthful):
         return
     if row.status != told.status:
         raise Broken(f"told {told.status}, but it is {row.status}")
     taken = row.key in map(without_dashes, now.taken)
-    if taken != (told.status is SUCCEEDED) and scenario.truthful:
+    untrue = taken and told.status is Status.CANCELED and lost.is_possible(scenario, now)
+    if taken != (told.status is SUCCEEDED) and scenario.truthful and not untrue:
         raise Broken(f"told {told.status}, but the bank took {'money' if taken else 'nothing'}")
 
 
@@ -212,7 +262,8 @@ def _recover(stage: "Stage") -> None:
 def _audit(stage: "Stage") -> None:
     stage.storage.clock += 1
     report = audit.audit(stage.bank.statement(), overdue=GATEWAY_DEADLINE + GRACE)
+    lost.check_listed(stage, report)
     if report.broken or report.open or report.foreign:
         raise Broken(f"audit: {report}")
-    if report.stray and stage.scenario.truthful:
+    if report.stray and stage.scenario.truthful and not lost.is_possible(stage.scenario, stage.storage):
         raise Broken(f"audit: stray payments: {report.stray}")

@@ -21,8 +21,8 @@ from lab.stage import actors
 from lab.stage.actors import Script
 from lab.stage.bank import APPROVES, DECLINES, NEEDS_CONFIRMATION, UNTRUE_DECLINE
 from lab.stage.forms import KEYS, PRICE, form
-from lab.stage.scenario import Scenario
-from tests.simulation import hosted, pages
+from lab.stage.scenario import Loses, Scenario
+from tests.simulation import back_in_time, hosted, pages
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
@@ -177,6 +177,28 @@ ONLY_WITH_KEYS = (
     Scenario("refund rivals", "two refunds that exceed the charge, recovery", refund_rivals, paid=True),
 )  # fmt: skip
 
+LOST = frozenset({"OrderUnknown", "OrderChanged", "RowLost"})
+
+BACK_IN_TIME = (
+    Scenario("restore, stranger", "an old form, and a new order that gets the lost one's id", back_in_time.stranger,
+             copied_empty=True, loses=Loses.CONFIRMED, refusals=LOST, bank_faults=0),
+    Scenario("restore, same buyer", "an old form, and the same buyer's new basket of the same price",
+             back_in_time.same_buyer, copied_empty=True, loses=Loses.CONFIRMED, refusals=LOST, bank_faults=0),
+    Scenario("promotion, under way", "two requests while a lagging standby takes over", back_in_time.under_way,
+             orders=2, loses=Loses.CONFIRMED, refusals=LOST, bank_faults=0),
+    Scenario("promotion, again", "a form and the same form again after a lagging standby took over",
+             back_in_time.lagging, loses=Loses.CONFIRMED, refusals=LOST, bank_faults=1),
+    Scenario("promotion, refund", "a refund and its repetition while a lagging standby takes over",
+             back_in_time.refund, paid=True, loses=Loses.CONFIRMED, bank_faults=1),
+    Scenario("promotion, stray", "a stray payment is refunded, lost and found again", back_in_time.stray,
+             truthful=False, loses=Loses.CONFIRMED, bank_faults=0),
+    Scenario("failover, twins", "one form twice, and a synchronous standby takes over", back_in_time.twins,
+             loses=Loses.UNCONFIRMED, symmetric=AB, bank_faults=0, storage_faults=1),
+    Scenario("failover, tabs", "two tabs of one order, and a synchronous standby takes over", back_in_time.tabs,
+             loses=Loses.UNCONFIRMED, symmetric=AB, bank_faults=0, storage_faults=1),
+)  # fmt: skip
+"""The database goes back to an earlier moment."""
+
 PAGES = (
     Scenario("page, twins", "one form sent twice at once, the provider's page, recovery", pages.twins, symmetric=AB),
     Scenario("page, return", "the return from the page, the webhook twice, recovery", pages.returned),
@@ -220,6 +242,10 @@ SCENARIOS = {
     variant.name: variant
     for scenario in (*WITH_KEYS, *ONLY_WITH_KEYS, *HOSTED, *SOAK)
     for variant in variants(scenario, keyless=scenario not in (*ONLY_WITH_KEYS, *HOSTED))
+} | {
+    variant.name: variant
+    for scenario in BACK_IN_TIME
+    for variant in (scenario, replace(scenario, name=scenario.name + ", faults", bank_faults=2, long=True))
 }
 SHORT = [scenario for scenario in SCENARIOS.values() if not scenario.long]
 """The scenarios of `make test`."""
