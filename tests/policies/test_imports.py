@@ -6,7 +6,7 @@ import pytest
 
 from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of, tree
 
-FOUNDATIONS = {"database", "engines", "leases", "money", "settings", "timeouts"}
+FOUNDATIONS = {"database", "engines", "instance", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
 IN_FRONT_OF_VIEWS = {"current", "security", "errors", "locale", "logs", "assets"}
 
@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "database": {"engines", "watchdog"},
     "leases": {"database"},
     "timeouts": set(),
-    "settings": {"money"},
+    "instance": set(),
+    "settings": {"instance", "money"},
     "logs": set(),
     "assets": set(),
     "current": {"charges", "gateways", "settings"},

@@ -30,7 +30,7 @@ from app.gateways.base import (
 from app.gateways.http import deadline
 from app.gateways.stripe import answers, currencies, events, requests
 from app.gateways.stripe.answers import ErrorAnswer, answer_errors, ask
-from app.gateways.stripe.requests import KEY, REFUND_KEY, StoredRequest
+from app.gateways.stripe.requests import KEY, REFUND_KEY, SHOP_ID, StoredRequest
 from app.gateways.stripe.transport import StripeTransport
 
 VERSION = "2026-10-28.endive"
@@ -56,12 +56,12 @@ class StripeGateway:
 
     def __init__(
         self, secret_key: str, webhook_secrets: tuple[str, ...] = (), *, window: float, api_base: str, page_origin: str,
-        transport: httpx.BaseTransport | None = None,
+        shop_id: str = "", transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         self.live = "_live_" in secret_key
         self.account = "live" if self.live else "test"
         self.page_origin: str | None = page_origin
-        self._webhook_secrets, self._window = webhook_secrets, window
+        self._webhook_secrets, self._window, self._shop_id = webhook_secrets, window, shop_id
         stripe.enable_telemetry = False
         # The library's own retries would hide from us that a request was sent.
         self._client = stripe.StripeClient(
@@ -71,7 +71,7 @@ class StripeGateway:
 
     def prepare(self, payment: HostedPayment) -> dict[str, Any]:
         """Return the request to store with the claim. Raises NotPayable."""
-        return requests.prepare(payment, version=VERSION, live=self.live, window=self._window)
+        return requests.prepare(payment, version=VERSION, live=self.live, window=self._window, shop_id=self._shop_id)
 
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
         """Create the session, on whose page the shopper pays. One request, so NotSent means that nothing was sent."""
@@ -107,7 +107,7 @@ class StripeGateway:
         with answer_errors(), deadline(timeout):
             intent_id = self._intent_id(refund_request.payment)
             try:
-                refund = ask(lambda: self._client.refunds.create(*_refund_params(refund_request, intent_id)))
+                refund = ask(lambda: self._client.refunds.create(*self._refund_params(refund_request, intent_id)))
             except ErrorAnswer as error:
                 return self._explain_refusal(refund_request, intent_id, error)
             return answers.of_refund(refund, refund_request)
@@ -198,6 +198,16 @@ class StripeGateway:
             raise Unknown("the provider has no payment for this key", again=False)
         return intent_id
 
+    def _refund_params(self, refund_request: RefundRequest, intent_id: str) -> tuple[Any, Any]:
+        """Return the parameters and the options of the request that makes the refund."""
+        payment = refund_request.payment
+        params = {
+            "payment_intent": intent_id,
+            "amount": currencies.to_provider(refund_request.amount, payment.currency),
+            "metadata": {KEY: payment.key, REFUND_KEY: refund_request.key, SHOP_ID: self._shop_id},
+        }
+        return params, {"idempotency_key": refund_request.key}
+
     def _find_refund(self, refund_request: RefundRequest, intent_id: str) -> dict[str, Any] | None:
         refunds = _items(self._client.refunds.list, {"payment_intent": intent_id, "limit": PAGE})
         return next((each for each in refunds if _our_key(each, REFUND_KEY) == refund_request.key), None)
@@ -239,17 +249,6 @@ def _our_key(fields: Any, name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _refund_params(refund_request: RefundRequest, intent_id: str) -> tuple[Any, Any]:
-    """Return the parameters and the options of the request that makes the refund."""
-    payment = refund_request.payment
-    params = {
-        "payment_intent": intent_id,
-        "amount": currencies.to_provider(refund_request.amount, payment.currency),
-        "metadata": {KEY: payment.key, REFUND_KEY: refund_request.key},
-    }
-    return params, {"idempotency_key": refund_request.key}
-
-
 def _refund_key(refund: Any) -> str:
     return _our_key(refund, REFUND_KEY) or str(uuid5(REFUND_NAMESPACE, str(refund["id"])))
 
@@ -262,4 +261,7 @@ def _gateway_refund(refund: Any) -> GatewayRefund:
 def _entry(key: str, kind: str, fields: Any, amount: int) -> StatementEntry:
     currency = str(fields["currency"]).upper()
     at = datetime.fromtimestamp(fields["created"], UTC)
-    return StatementEntry(key, kind, currencies.from_provider(amount, currency), currency, at)
+    return StatementEntry(
+        key, kind, currencies.from_provider(amount, currency), currency, at, shop_id=_our_key(fields, SHOP_ID) or None,
+        payment_reference=fields.get("payment_intent"), gateway_reference=str(fields["id"]),
+    )  # fmt: skip
