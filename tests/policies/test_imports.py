@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "mail": {"database", "leases"},
     "gateways": FOUNDATIONS,
     "orders": FOUNDATIONS,
-    "charges": {"orders", "ledger", "gateways", "mail", "database", "leases"},
+    "charges": {"orders", "ledger", "gateways", "mail", "database", "leases", "money"},
     "shop": {"charges", "orders", "gateways"} | FOUNDATIONS | IN_FRONT_OF_VIEWS,
     "health": {"charges", "gateways", "database", "timeouts"} | IN_FRONT_OF_VIEWS,
     "webhooks": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,
