@@ -17,7 +17,7 @@ from flask_migrate import Migrate
 from sqlalchemy.exc import ProgrammingError
 
 from app import current, money
-from app.charges import audit, receipts, recovery, refund_rows, refunds, same_order
+from app.charges import audit, receipts, recovery, refund_rows, refunds, report, same_order
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import REFUND_PENDING, RefundStatus
 from app.charges.tokens import new_key
@@ -110,15 +110,16 @@ def audit_command(as_json: bool) -> None:
     Exits with 0 if every invariant holds, 1 if one is broken, 2 if the statement or the database can't be read.
     """
     settings, gateways = current.settings(), current.gateways()
+    overdue = settings.gateway_deadline + audit.GRACE
     try:
-        asked = audit.accounts() | {(gateways.current.name, gateways.current.account)}
-        entries = chain.from_iterable(known.statement() for known in gateways if (known.name, known.account) in asked)
-        report = audit.audit(entries, overdue=settings.gateway_deadline + audit.GRACE)
+        asked, absent = audit.asked_and_absent(gateways)
+        entries = chain.from_iterable(gateway.statement() for gateway in asked)
+        found = audit.audit(entries, overdue, settings.shop_id, absent)
     except (NotSent, Unknown, Unreachable) as error:
         click.echo(f"Error: nothing was checked: {error}", err=True)
         raise SystemExit(2) from None
-    click.echo(json.dumps(audit.as_json(report)) if as_json else audit.as_text(report))
-    raise SystemExit(1 if report.broken else 0)
+    click.echo(json.dumps(report.as_json(found)) if as_json else report.as_text(found))
+    raise SystemExit(1 if found.broken else 0)
 
 
 @click.command("refund", cls=ShopCommand)

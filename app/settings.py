@@ -8,13 +8,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from app import money
-
-INSTANCE = Path(__file__).resolve().parent.parent / "instance"
+from app import instance, money
 
 
 class SettingsError(ValueError):
@@ -35,6 +32,18 @@ def _secret(value: str) -> str:
 
 def _secrets(value: str) -> tuple[str, ...]:
     return tuple(_secret(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _api_key(value: str) -> str:
+    if not re.fullmatch(r"[!-~]{32,200}", value):
+        raise ValueError("must have 32 to 200 characters and no spaces; `openssl rand -hex 32` makes a good one")
+    return value
+
+
+def _shop_id(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
+        raise ValueError("must have at most 64 letters, digits and . _ -")
+    return value
 
 
 def _seconds(value: str) -> float:
@@ -133,8 +142,8 @@ class Settings:
         _secrets, "earlier secrets, comma separated; still accepted, so that open forms stay valid", (), shown=False
     )
     database_url: str = _setting(
-        _database, "the shop's database: PostgreSQL, or SQLite for one machine", f"sqlite:///{INSTANCE}/shop.sqlite",
-        shown=False,
+        _database, "the shop's database: PostgreSQL, or SQLite for one machine",
+        f"sqlite:///{instance.FOLDER}/shop.sqlite", shown=False,
     )  # fmt: skip
     payment_gateway: str = _setting(_gateway, "the payment gateway: sandbox or stripe", "sandbox")
     gateway_deadline: float = _setting(
@@ -142,8 +151,11 @@ class Settings:
     )
     action_window: float = _setting(_seconds, "seconds that a shopper has to confirm a payment at the bank", 3600.0)
     sandbox_bank_url: str = _setting(_origin, "the sandbox bank's address", "http://127.0.0.1:8010")
+    sandbox_api_key: str = _setting(
+        _api_key, "opens the shop's account at the sandbox bank; must be the same on every host", "", shown=False
+    )
     sandbox_database_url: str = _setting(
-        _database, "the sandbox bank's own database", f"sqlite:///{INSTANCE}/bank.sqlite", shown=False
+        _database, "the sandbox bank's own database", f"sqlite:///{instance.FOLDER}/bank.sqlite", shown=False
     )
     stripe_secret_key: str = _setting(
         _stripe_key, "the Stripe account's secret key; also needed for earlier Stripe payments", "", shown=False
@@ -153,6 +165,9 @@ class Settings:
     )
     stripe_api_base: str = _setting(
         _origin, "the address of Stripe's API; tests use a stand-in", "https://api.stripe.com"
+    )
+    shop_id: str = _setting(
+        _shop_id, "marks the shop's payments at the gateway; must be the same on every host, and never change", ""
     )
     shop_name: str = _setting(_text, "the shop's name, shown on every page", "PayOnce")
     shop_currency: str = _setting(_currency, "the currency of all prices, as an ISO 4217 code", "EUR")
@@ -167,7 +182,7 @@ class Settings:
     )
     mail_from: str = _setting(_text, "the sender address of receipt e-mails", "receipts@shop.invalid")
     mail_folder: str = _setting(
-        _text, "the folder for receipt e-mails as .eml files if SMTP_URL is not set", f"{INSTANCE}/outbox"
+        _text, "the folder for receipt e-mails as .eml files if SMTP_URL is not set", f"{instance.FOLDER}/outbox"
     )
     limits_storage_url: str = _setting(
         _text, "the rate limits' storage: memory:// counts per worker, redis://… for all", "memory://", shown=False
@@ -188,6 +203,9 @@ class Settings:
         values = {setting.name: read(setting.name, environ) for setting in fields(cls)}
         if values["secret_key"] is MISSING:
             raise SettingsError("SECRET_KEY is not set; `make run` makes one, elsewhere set it to a long random text")
+        values["shop_id"] = read_or_make("shop_id", environ)
+        if values["payment_gateway"] == "sandbox" or instance.has(FILES["sandbox_api_key"]):
+            values["sandbox_api_key"] = read_or_make("sandbox_api_key", environ)
         return cls(**values)
 
 
@@ -199,6 +217,21 @@ def read(name: str, environ: Mapping[str, str] = os.environ) -> Any:
         return setting.metadata["check"](text) if text else setting.default
     except ValueError as error:
         raise SettingsError(f"{name.upper()} {_reason(error)}") from None
+
+
+FILES = {"shop_id": "shop_id", "sandbox_api_key": "sandbox_key"}
+"""The files in the folder `instance` that hold these settings if they are not set."""
+
+
+def read_or_make(name: str, environ: Mapping[str, str] = os.environ) -> Any:
+    """Return the checked value of a setting of FILES. If it is not set, its file has it. Raises SettingsError."""
+    try:
+        if value := read(name, environ) or read(name, {name.upper(): instance.kept(FILES[name])}):
+            return value
+        raise SettingsError(f"{name.upper()} is not set, and the file {instance.FOLDER}/{FILES[name]} is empty")
+    except OSError as error:
+        reason = f"is not set, and can't be kept in {instance.FOLDER}: {error.strerror}"
+        raise SettingsError(f"{name.upper()} {reason}") from None
 
 
 def _reason(error: ValueError) -> str:

@@ -113,5 +113,5 @@ class LabBank:
     def _trace_charges(self) -> None:
         @event.listens_for(self._engine, "after_cursor_execute")
         def _executed(_conn: Connection, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
-            if statement.startswith("INSERT INTO bank_movements"):
-                self._trace.add(BANK, f"takes the money ({short_key(parameters[0])})", kind="money")
+            if statement.startswith("INSERT INTO bank_account_movement"):
+                self._trace.add(BANK, f"takes the money ({short_key(parameters[1])})", kind="money")

@@ -1,14 +1,20 @@
 """The sandbox bank: a separate application with its own database, HTTP API and confirmation page for shoppers."""
 
-from flask import Flask, Response, g, jsonify, request
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, current_app, g, jsonify, request
 from flask.sessions import SessionInterface, SessionMixin
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException, NotFound, SecurityError
 from werkzeug.wrappers import Response as AnyResponse
 
 from sandbox_bank.api import api
 from sandbox_bank.pages import page_not_found, page_refused, page_unavailable, pages
 from sandbox_bank.storage import open_storage
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+"""Host names that are always answered, for programs on the same machine."""
 
 
 class NoSession(SessionInterface):
@@ -21,26 +27,40 @@ class NoSession(SessionInterface):
         """Save nothing."""
 
 
-def create_bank(database_url: str, *, slow_seconds: float = 5, hold_seconds: float = 60) -> Flask:
+def create_bank(
+    database_url: str, *, hosts: Iterable[str] = (), slow_seconds: float = 5, hold_seconds: float = 60
+) -> Flask:
     """Return the bank's application for the database at `database_url`. Create missing tables.
 
-    `slow_seconds` is how long the slow card takes. `hold_seconds` is how long a card that never answers keeps its
-    connection open at most. Raises ValueError, OSError or SQLAlchemyError if the database can't be opened.
+    It answers only to the host names `hosts` and to loopback names, so that a page of a foreign site can't reach it
+    through a name that leads to this machine. `slow_seconds` is how long the slow card takes. `hold_seconds` is how
+    long a card that never answers keeps its connection open at most.
+
+    Raises ValueError, OSError or SQLAlchemyError if the database can't be opened.
     """
     bank = Flask(__name__)
     bank.session_interface = NoSession()
     bank.config.update(
         BOOKS=open_storage(database_url),
+        ACCOUNTS=set(),
+        HOSTS={*hosts, *LOOPBACK},
         SLOW_SECONDS=slow_seconds,
         HOLD_SECONDS=hold_seconds,
         MAX_CONTENT_LENGTH=64 * 1024,
     )
+    bank.before_request(_refuse_other_hosts)
     bank.register_blueprint(api)
     bank.register_blueprint(pages)
     bank.register_error_handler(HTTPException, _http_error)
     bank.register_error_handler(SQLAlchemyError, _storage_error)
     bank.after_request(_headers)
     return bank
+
+
+def _refuse_other_hosts() -> None:
+    """Raise SecurityError for a host name that is not the bank's. Flask's own TRUSTED_HOSTS knows no IPv6 addresses."""
+    if urlsplit(f"//{request.host}").hostname not in current_app.config["HOSTS"]:
+        raise SecurityError
 
 
 def _is_for_machines() -> bool:
@@ -51,6 +71,8 @@ def _http_error(error: HTTPException) -> AnyResponse | tuple[Response | str, int
     code = error.code or 500
     if _is_for_machines():
         return jsonify(error=error.name.lower().replace(" ", "_"), message=error.description), code
+    if isinstance(error, SecurityError):  # Flask can't make a page's links for an invalid host name.
+        return Response("The bank does not answer to that host name.\n", code, mimetype="text/plain")
     if code >= 500:
         return page_unavailable(code)
     return page_not_found(error) if isinstance(error, NotFound) else page_refused(error)

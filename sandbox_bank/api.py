@@ -1,15 +1,19 @@
-"""The bank's HTTP API for shops: JSON requests and responses. Charges and refunds carry an idempotency key."""
+"""The bank's HTTP API for shops: JSON requests and responses. Charges and refunds carry an idempotency key.
+
+Each request under /v1 names its account by an API key, and sees only the books of that account.
+"""
 
 import json
 import time
 from collections.abc import Iterator
 
-from flask import Blueprint, Response, current_app, jsonify, request, url_for
+from flask import Blueprint, Response, current_app, g, jsonify, request, url_for
 from sqlalchemy import Engine, text
 
 from app.gateways.sandbox.cards import Behaviour
 from sandbox_bank import charges, faults, refunds
-from sandbox_bank.requests import BadRequest, BankChargeRequest, parse_charge, parse_key, parse_refund
+from sandbox_bank.accounts import account_id, open_account
+from sandbox_bank.requests import BadRequest, BankChargeRequest, parse_api_key, parse_charge, parse_key, parse_refund
 from sandbox_bank.statement import entry_json, statement
 from sandbox_bank.storage import Status, reading
 
@@ -27,46 +31,57 @@ def books() -> Engine:
     return engine
 
 
+@api.before_request
+def _find_account() -> None:
+    """Open the account of the API key if it is new. Raises NoAccount."""
+    if request.path.startswith("/v1/"):
+        g.account = account_id(parse_api_key(request.headers.get("Authorization", "")))
+        known: set[str] = current_app.config["ACCOUNTS"]
+        if g.account not in known:
+            open_account(books(), g.account)
+            known.add(g.account)
+
+
 @api.post("/v1/charges")
 def charge() -> Response | tuple[Response, int]:
     """POST /v1/charges: charge a card. The outcome is committed before this responds, or fails to respond."""
     charge_request = parse_charge(_body(), request.headers.get("Idempotency-Key"))
-    if charge_request.card.behaviour is Behaviour.SLOW and charges.find(books(), charge_request.key) is None:
+    if charge_request.card.behaviour is Behaviour.SLOW and charges.find(books(), g.account, charge_request.key) is None:
         time.sleep(current_app.config["SLOW_SECONDS"])
-    return _respond(charge_request, charges.charge(books(), charge_request))
+    return _respond(charge_request, charges.charge(books(), g.account, charge_request))
 
 
 @api.get("/v1/charges/<key>")
 def find_charge(key: str) -> Response | tuple[Response, int]:
     """GET /v1/charges/<key>: the charge, or 404 with "unknown_key"."""
-    row = charges.find(books(), parse_key(key))
+    row = charges.find(books(), g.account, parse_key(key))
     return _unknown_key(key) if row is None else _charge_json(row)
 
 
 @api.post("/v1/charges/<key>/cancel")
 def cancel(key: str) -> Response:
     """POST /v1/charges/<key>/cancel: fence the key. Return the outcome that won."""
-    return _charge_json(charges.cancel(books(), parse_key(key)))
+    return _charge_json(charges.cancel(books(), g.account, parse_key(key)))
 
 
 @api.post("/v1/refunds")
 def refund() -> Response:
     """POST /v1/refunds: give money back, once per key."""
     refund_request = parse_refund(_body(), request.headers.get("Idempotency-Key"))
-    return _refund_json(refunds.refund(books(), refund_request))
+    return _refund_json(refunds.refund(books(), g.account, refund_request))
 
 
 @api.get("/v1/refunds/<key>")
 def find_refund(key: str) -> Response | tuple[Response, int]:
     """GET /v1/refunds/<key>: the refund, or 404 with "unknown_key"."""
-    row = refunds.find(books(), parse_key(key))
+    row = refunds.find(books(), g.account, parse_key(key))
     return _unknown_key(key) if row is None else _refund_json(row)
 
 
 @api.get("/v1/statement")
 def show_statement() -> Response:
-    """GET /v1/statement: every movement of money, oldest first, streamed as one JSON object per line."""
-    return Response(_lines(books()), mimetype="application/x-ndjson")
+    """GET /v1/statement: the account's movements of money, oldest first, streamed as one JSON object per line."""
+    return Response(_lines(books(), g.account), mimetype="application/x-ndjson")
 
 
 @api.get("/healthz")
@@ -136,10 +151,11 @@ def _failure() -> tuple[Response, int]:
     return jsonify(error="internal_error", message="The bank fails because this test card makes it fail."), 500
 
 
-def _lines(engine: Engine) -> Iterator[str]:
+def _lines(engine: Engine, account: str) -> Iterator[str]:
     lines: list[str] = []
-    for entry in statement(engine):
-        lines.append(json.dumps(entry_json(entry)) + "\n")
+    for entry in statement(engine, account):
+        more = {"shop_id": entry.shop_id, "charge": entry.payment_reference}
+        lines.append(json.dumps(entry_json(entry) | more) + "\n")
         if len(lines) == BATCH:
             yield "".join(lines)
             lines.clear()

@@ -1,13 +1,13 @@
 """Charges at the bank. Each function is one transaction. It writes the outcome and the movement of money together.
 
-The outcome of a key is decided once. The primary key of `bank_charges` decides between simultaneous requests.
+The outcome of a key is decided once. The primary key of the charges decides between simultaneous requests.
 """
 
 import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, select, update
 
 from app.gateways.sandbox.cards import Behaviour
 from sandbox_bank.requests import BankChargeRequest, KeyReused
@@ -26,37 +26,39 @@ REASON = {Behaviour.DECLINES: "card_declined", Behaviour.INSUFFICIENT_FUNDS: "in
 
 Charge = Row[Any]
 
+KEY = [charges.c.account, charges.c.key]
 
-def charge(engine: Engine, request: BankChargeRequest) -> Charge:
+
+def charge(engine: Engine, account: str, request: BankChargeRequest) -> Charge:
     """Decide the outcome of the key, or return the outcome that it already has.
 
     Raises KeyReused if another request used the key. Then nothing changes.
     """
     with engine.begin() as tx:
-        row = _insert_or_count(tx, request)
+        row = _insert_or_count(tx, account, request)
         if row.fingerprint is None:
             return row  # The key was fenced before any request for it arrived.
         if row.fingerprint != request.fingerprint:
             raise KeyReused
         if row.calls == 1 and row.status == Status.SUCCEEDED:
-            record_movement(tx, row.key, "charge", row.amount, row.currency)
+            _record_charge(tx, row)
         if row.calls > 1 and request.card.behaviour is Behaviour.FAILS_BEFORE_TAKING:
-            row = _move(tx, charges.c.key == row.key, Status.RECEIVED, Status.SUCCEEDED) or row
+            row = _move(tx, of_key(account, row.key), Status.RECEIVED, Status.SUCCEEDED) or row
     return row
 
 
-def cancel(engine: Engine, key: str) -> Charge:
+def cancel(engine: Engine, account: str, key: str) -> Charge:
     """Fence the key, known or not: if it has taken no money yet, it never will. Return the outcome that won."""
     with engine.begin() as tx:
-        fence = insert_into(tx, charges).values(key=key, status=Status.CANCELED, calls=0)
+        fence = insert_into(tx, charges).values(account=account, key=key, status=Status.CANCELED, calls=0)
         tx.execute(
             fence.on_conflict_do_update(
-                index_elements=[charges.c.key],
+                index_elements=KEY,
                 set_={"status": Status.CANCELED},
                 where=charges.c.status.in_(OPEN),
             )
         )
-        return tx.execute(select(charges).where(charges.c.key == key)).one()
+        return tx.execute(select(charges).where(of_key(account, key))).one()
 
 
 def decide_action(engine: Engine, action_id: str, status: Status) -> Charge | None:
@@ -70,11 +72,11 @@ def decide_action(engine: Engine, action_id: str, status: Status) -> Charge | No
         return row or tx.execute(select(charges).where(of_action)).one_or_none()
 
 
-def find(engine: Engine, key: str) -> Charge | None:
+def find(engine: Engine, account: str, key: str) -> Charge | None:
     """Return the charge with this key, or None if the bank has not decided anything about it."""
     undecided = charges.c.status == Status.RECEIVED
     with reading(engine) as tx:
-        return tx.execute(select(charges).where(charges.c.key == key, ~undecided)).one_or_none()
+        return tx.execute(select(charges).where(of_key(account, key), ~undecided)).one_or_none()
 
 
 def find_action(engine: Engine, action_id: str) -> Charge | None:
@@ -83,16 +85,28 @@ def find_action(engine: Engine, action_id: str) -> Charge | None:
         return tx.execute(select(charges).where(charges.c.action_id == action_id)).one_or_none()
 
 
-def record_movement(tx: Connection, key: str, kind: str, amount: int, currency: str) -> None:
-    """Insert one line of the statement, in the transaction of its outcome. UNIQUE (key, kind) forbids a second one."""
-    now = datetime.now(UTC)
-    tx.execute(insert(movements).values(key=key, kind=kind, amount=amount, currency=currency, at=now))
+def of_key(account: str, key: str) -> ColumnElement[bool]:
+    """Return the condition for the account's charge with this key."""
+    return and_(charges.c.account == account, charges.c.key == key)
 
 
-def _insert_or_count(tx: Connection, request: BankChargeRequest) -> Charge:
+def record_movement(tx: Connection, **columns: Any) -> None:
+    """Insert one line of the statement, in the transaction of its outcome. A key moves money once per kind."""
+    tx.execute(insert(movements).values(at=datetime.now(UTC), **columns))
+
+
+def _record_charge(tx: Connection, row: Charge) -> None:
+    record_movement(
+        tx, account=row.account, key=row.key, charge=row.key, shop_id=row.shop_id,
+        kind="charge", amount=row.amount, currency=row.currency,
+    )  # fmt: skip
+
+
+def _insert_or_count(tx: Connection, account: str, request: BankChargeRequest) -> Charge:
     """Insert the charge, or count one more request under its key. Both lock the row until the transaction ends."""
     behaviour = request.card.behaviour
     first_request = insert_into(tx, charges).values(
+        account=account,
         key=request.key,
         status=FIRST_STATUS.get(behaviour, Status.SUCCEEDED),
         reason=REASON.get(behaviour),
@@ -101,12 +115,14 @@ def _insert_or_count(tx: Connection, request: BankChargeRequest) -> Charge:
         currency=request.currency,
         last4=request.last4,
         shop=request.shop,
+        shop_id=request.shop_id,
+        order_id=request.order_id,
         return_url=request.return_url,
         action_id=secrets.token_urlsafe(24) if behaviour is Behaviour.ASKS_SHOPPER else None,
         calls=1,
     )
     one_more = {"calls": charges.c.calls + 1}
-    counted = first_request.on_conflict_do_update(index_elements=[charges.c.key], set_=one_more)
+    counted = first_request.on_conflict_do_update(index_elements=KEY, set_=one_more)
     return tx.execute(counted.returning(charges)).one()
 
 
@@ -119,5 +135,5 @@ def _move(tx: Connection, which: ColumnElement[bool], seen: Status, status: Stat
     change = update(charges).where(which, charges.c.status == seen).values(status=status, reason=reason)
     row = tx.execute(change.returning(charges)).one_or_none()
     if row is not None and row.status == Status.SUCCEEDED:
-        record_movement(tx, row.key, "charge", row.amount, row.currency)
+        _record_charge(tx, row)
     return row

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 import click
 from flask.cli import AppGroup
@@ -11,6 +12,7 @@ from app.gateways.base import StatementEntry
 from app.money import format_money
 from app.settings import SettingsError
 from sandbox_bank import create_bank
+from sandbox_bank.accounts import account_id, open_account
 from sandbox_bank.server import serve
 from sandbox_bank.settings import BankSettings
 from sandbox_bank.statement import entry_json, statement
@@ -31,7 +33,9 @@ def serve_command() -> None:
 def serve_bank(settings: BankSettings) -> None:
     """Serve the bank in this process. Raises click.ClickException if the port or the database is not available."""
     try:
-        bank = create_bank(settings.database_url)
+        bank = create_bank(settings.database_url, hosts=[urlsplit(settings.url).hostname or ""])
+        # The books of an earlier version belong to this installation's shop, not to the first who asks.
+        open_account(bank.config["BOOKS"], account_id(settings.api_key))
     except (SQLAlchemyError, OSError, ValueError) as error:
         raise _no_database(error) from None
     try:
@@ -44,7 +48,7 @@ def serve_bank(settings: BankSettings) -> None:
 @sandbox.command("statement")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: key, kind, amount (minor units), currency, at.")
 def statement_command(as_json: bool) -> None:
-    """Print every movement of money at the sandbox bank, oldest first, from the bank's own database.
+    """Print every movement of money on all accounts of the sandbox bank, oldest first, from the bank's own database.
 
     The bank does not have to be running. Exits with 0, or with 1 and one line if the database can't be read.
     """

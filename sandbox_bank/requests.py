@@ -11,6 +11,8 @@ from app.gateways.sandbox.cards import SandboxCard, find_card, last_four
 from app.money import currencies
 
 KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._~:-]{0,199}")
+API_KEY = re.compile(r"[!-~]{32,200}")
+LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPIRY = re.compile(r"(0[1-9]|1[0-2])/?(\d\d|20\d\d)")
 CVC = re.compile(r"[0-9]{3,4}")
 HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
@@ -38,6 +40,15 @@ class KeyReused(BadRequest):
         super().__init__("key_reused", "This key was used for another request.")
 
 
+class NoAccount(BadRequest):
+    """The request has no API key. Without one it can't see or move anything."""
+
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("no_api_key", "The request needs the header Authorization: Bearer, with an API key.")
+
+
 @dataclass(frozen=True)
 class BankChargeRequest:
     """A request to charge a card. `amount` is in minor units. Its repr shows no card data.
@@ -52,6 +63,8 @@ class BankChargeRequest:
     last4: str
     return_url: str
     shop: str
+    shop_id: str | None
+    order_id: str | None
     fingerprint: str
 
     def __repr__(self) -> str:
@@ -66,10 +79,14 @@ class BankRefundRequest:
     charge_key: str
     amount: int
     currency: str
+    shop_id: str | None
 
     def columns(self) -> dict[str, Any]:
-        """Return the request as columns of `bank_refunds`."""
-        return {"key": self.key, "charge": self.charge_key, "amount": self.amount, "currency": self.currency}
+        """Return the request as columns of the refund and of its movement."""
+        return {
+            "key": self.key, "charge": self.charge_key, "amount": self.amount, "currency": self.currency,
+            "shop_id": self.shop_id,
+        }  # fmt: skip
 
 
 def parse_charge(body: Any, header_key: str | None) -> BankChargeRequest:
@@ -85,6 +102,8 @@ def parse_charge(body: Any, header_key: str | None) -> BankChargeRequest:
         last4=last4,
         return_url=_return_url(fields),
         shop=_shop(fields),
+        shop_id=_label(fields, "shop_id"),
+        order_id=_label(fields, "order_id"),
         fingerprint=_fingerprint(amount, currency, card, expiry),
     )
 
@@ -95,7 +114,16 @@ def parse_refund(body: Any, header_key: str | None) -> BankRefundRequest:
     charge_key = fields.get("charge")
     if not isinstance(charge_key, str) or not KEY.fullmatch(charge_key):
         raise BadRequest("bad_charge", "charge must be the key of the charge.")
-    return BankRefundRequest(_key(fields, header_key), charge_key, _amount(fields), _currency(fields))
+    shop_id = _label(fields, "shop_id")
+    return BankRefundRequest(_key(fields, header_key), charge_key, _amount(fields), _currency(fields), shop_id)
+
+
+def parse_api_key(authorization: str) -> str:
+    """Return the API key in the header Authorization. Raises NoAccount."""
+    scheme, _, key = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not API_KEY.fullmatch(key):
+        raise NoAccount
+    return key
 
 
 def parse_key(key: str) -> str:
@@ -171,6 +199,14 @@ def _shop(fields: dict[str, Any]) -> str:
     if not isinstance(shop, str) or len(shop) > 100 or not shop.isprintable():
         raise BadRequest("bad_shop", "shop must be a name of at most 100 characters.")
     return shop
+
+
+def _label(fields: dict[str, Any], name: str) -> str | None:
+    """Return what the shop calls itself or its order; None if it says nothing."""
+    label = fields.get(name)
+    if label is not None and not (isinstance(label, str) and LABEL.fullmatch(label)):
+        raise BadRequest(f"bad_{name}", f"{name} must have at most 64 letters, digits and . _ -")
+    return label
 
 
 def _fingerprint(amount: int, currency: str, card: SandboxCard, expiry: str) -> str:

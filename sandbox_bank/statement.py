@@ -1,4 +1,4 @@
-"""The bank's statement: every movement of money, oldest first. It alone decides how often money moved."""
+"""The bank's statement: an account's movements of money, oldest first. It alone decides how often money moved."""
 
 from collections.abc import Iterator
 
@@ -11,11 +11,17 @@ BATCH = 2000
 """Rows per query. A million movements are never in memory together, and each transaction reads one batch only."""
 
 
-def statement(engine: Engine) -> Iterator[StatementEntry]:
-    """Yield every movement that was committed before the iteration began, and perhaps later ones."""
+def statement(engine: Engine, account: str | None = None) -> Iterator[StatementEntry]:
+    """Yield every movement that was committed before the iteration began, and perhaps later ones.
+
+    Without `account`, yield those of all accounts.
+    """
     last = 0
     of = movements.c
-    lines = select(of.id, of.key, of.kind, of.amount, of.currency, of.at).order_by(of.id).limit(BATCH)
+    fields_of_entry = [of[name] for name in ("key", "kind", "amount", "currency", "at", "shop_id", "charge")]
+    lines = select(of.id, *fields_of_entry).order_by(of.id).limit(BATCH)
+    if account is not None:
+        lines = lines.where(of.account == account)
     while True:
         with reading(engine) as tx:
             rows = tx.execute(lines.where(of.id > last)).all()

@@ -1,7 +1,7 @@
 """The bank's books: a database of its own, SQLite or PostgreSQL.
 
-`bank_charges` and `bank_refunds` have one row per key, `bank_movements` has one row per movement of money. Card
-numbers are never stored, nor is anything from which they could be computed.
+Each account has books of its own: one row per key of a charge or refund, and one row per movement of money. API keys
+and card numbers are never stored, nor is anything from which a card number could be computed.
 """
 
 import fcntl
@@ -51,9 +51,17 @@ OPEN = (Status.RECEIVED, Status.REQUIRES_ACTION)
 
 metadata = MetaData(naming_convention=NAMES)
 
-charges = Table(
-    "bank_charges",
+accounts = Table(
+    "bank_account",
     metadata,
+    Column("id", String(64), primary_key=True, comment="the hash of the API key"),
+    Column("opened_at", UtcDateTime(), nullable=False),
+)
+
+charges = Table(
+    "bank_account_charge",
+    metadata,
+    Column("account", String(64), primary_key=True),
     Column("key", String(200), primary_key=True),
     Column("status", String(20), nullable=False),
     Column("reason", String(40)),
@@ -61,7 +69,9 @@ charges = Table(
     Column("amount", BigInteger),
     Column("currency", String(3)),
     Column("last4", String(4)),
-    Column("shop", String(100)),
+    Column("shop", String(100), comment="the name on the confirmation page"),
+    Column("shop_id", String(64), comment="what the shop calls itself"),
+    Column("order_id", String(64), comment="what the shop calls the order"),
     Column("return_url", String(2000)),
     Column("action_id", String(43), unique=True),
     Column("calls", Integer, nullable=False, comment="how many charge requests arrived under the key"),
@@ -73,10 +83,12 @@ charges = Table(
 )
 
 refunds = Table(
-    "bank_refunds",
+    "bank_account_refund",
     metadata,
+    Column("account", String(64), primary_key=True),
     Column("key", String(200), primary_key=True),
     Column("charge", String(200), nullable=False),
+    Column("shop_id", String(64)),
     Column("status", String(20), nullable=False),
     Column("reason", String(40)),
     Column("amount", BigInteger, nullable=False),
@@ -86,15 +98,18 @@ refunds = Table(
 )
 
 movements = Table(
-    "bank_movements",
+    "bank_account_movement",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("account", String(64), nullable=False),
     Column("key", String(200), nullable=False),
+    Column("charge", String(200), nullable=False, comment="the key of the charge that was taken or refunded"),
+    Column("shop_id", String(64)),
     Column("kind", String(6), nullable=False),
     Column("amount", BigInteger, nullable=False),
     Column("currency", String(3), nullable=False),
     Column("at", UtcDateTime(), nullable=False),
-    UniqueConstraint("key", "kind"),
+    UniqueConstraint("account", "key", "kind"),
     CheckConstraint("kind IN ('charge', 'refund')", name="kind"),
     CheckConstraint("amount > 0", name="amount"),
 )

@@ -4,38 +4,21 @@ Sets the environment variables that are not set, migrates the database, seeds it
 of the Procfile until one of the processes ends or a signal arrives.
 """
 
-import contextlib
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
+from app import instance
 from setup.processes import Processes
 
 ROOT = Path(__file__).resolve().parent.parent
-INSTANCE = ROOT / "instance"
 MARGIN = 15
 """Seconds added to GATEWAY_DEADLINE, so that gunicorn's own graceful time-out ends first."""
-
-
-def secret_key() -> str:
-    """Return the secret of this installation, created at the first start with mode 0600 in a folder with mode 0700."""
-    INSTANCE.mkdir(mode=0o700, exist_ok=True)
-    path = INSTANCE / "secret_key"
-    if not path.exists():
-        # Written completely, then linked, so that two first starts at the same time use the same secret.
-        with tempfile.NamedTemporaryFile("w", dir=INSTANCE) as new:
-            new.write(secrets.token_hex(32))
-            new.flush()
-            with contextlib.suppress(FileExistsError):
-                os.link(new.name, path)
-    return path.read_text().strip()
 
 
 def environment() -> dict[str, str]:
@@ -43,13 +26,13 @@ def environment() -> dict[str, str]:
     given = {name: value for name, value in os.environ.items() if value}
     defaults = {
         "PORT": "8000",
-        "DATABASE_URL": f"sqlite:///{INSTANCE}/shop.sqlite",
-        "SANDBOX_DATABASE_URL": f"sqlite:///{INSTANCE}/bank.sqlite",
+        "DATABASE_URL": f"sqlite:///{instance.FOLDER}/shop.sqlite",
+        "SANDBOX_DATABASE_URL": f"sqlite:///{instance.FOLDER}/bank.sqlite",
         "SANDBOX_BANK_URL": "http://127.0.0.1:8010",
         "PYTHONUNBUFFERED": "1",
     }
     if "SECRET_KEY" not in given:
-        defaults["SECRET_KEY"] = secret_key()
+        defaults["SECRET_KEY"] = instance.kept("secret_key")
     path = f"{ROOT}/.venv/bin{os.pathsep}{given.get('PATH', os.defpath)}"
     return defaults | given | {"PATH": path}
 

@@ -27,6 +27,8 @@ ASKS_SHOPPER = "4000 0025 0000 3155"
 SLOW = "4000 0000 0006 0014"
 
 SECRET = "a secret of the tests, long enough"
+API_KEY = "the-key-of-the-tests-for-the-sandbox-bank"
+SHOP_ID = "test-shop"
 
 
 def fields(**changes: Any) -> dict[str, Any]:

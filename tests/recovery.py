@@ -1,7 +1,8 @@
 """Run recovery and the audit in a test, usually after a fault."""
 
 from app.charges import audit, recovery
-from app.charges.audit import Report
+from app.charges.report import Report
+from tests.factories import SHOP_ID
 from tests.shops import Shop
 
 PASSES = 20
@@ -30,7 +31,7 @@ def recover(shop: Shop, window: float = WINDOW) -> int:
 def run_audit(shop: Shop) -> Report:
     """Return the audit's report, made from the statement that the shop's own gateway reads."""
     with shop.app.app_context():
-        return audit.audit(shop.gateways.current.statement(), overdue=audit.GRACE)
+        return audit.audit(shop.gateways.current.statement(), overdue=audit.GRACE, shop_id=SHOP_ID)
 
 
 def recover_and_audit(shop: Shop, *, waiting: int | None = 0) -> Report:

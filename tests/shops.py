@@ -18,7 +18,7 @@ from app.gateways.sandbox.client import SandboxGateway
 from app.settings import Settings
 from sandbox_bank import create_bank
 from sandbox_bank.statement import statement
-from tests.factories import SECRET
+from tests.factories import API_KEY, SECRET, SHOP_ID
 from tests.page import Shopper
 
 ORIGIN = "http://127.0.0.1:8000"
@@ -75,11 +75,12 @@ class Shop:
     def settings(self, **changes: Any) -> Settings:
         """Return the settings of the app, with these changes."""
         defaults = {"secret_key": SECRET, "database_url": self.database_url, "gateway_deadline": 3.0}
-        return Settings(**(defaults | {"sandbox_bank_url": BANK} | self.changes | changes))
+        bank = {"sandbox_bank_url": BANK, "sandbox_api_key": API_KEY, "shop_id": SHOP_ID}
+        return Settings(**(defaults | bank | self.changes | changes))
 
     def use_transport(self, transport: httpx.BaseTransport) -> None:
         """Send all requests to the bank through this httpx transport from now on, for example a broken one."""
-        self.gateway = SandboxGateway(BANK, shop="Test shop", transport=transport)
+        self.gateway = SandboxGateway(BANK, API_KEY, shop="Test shop", shop_id=SHOP_ID, transport=transport)
         self.gateways.use(self.gateway)
 
     def another(self, **changes: Any) -> "Shop":

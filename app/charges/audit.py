@@ -1,31 +1,28 @@
 """The audit: compares the books, the orders and the stock with the gateway's own statement.
 
-The statement is streamed into a temporary table, so that each invariant is one query and a million charges need no
-memory here. Charges and refunds that are still open are listed separately: an open outcome is not a breach.
+The statement is loaded into a temporary table, so that each invariant is one query and a million charges need no
+memory here. Charges and refunds that are still open are listed separately: an open outcome is not a breach. So is
+money at accounts that are not configured any more, because nobody can be asked about it.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from csv import writer
-from dataclasses import dataclass, field
-from io import StringIO
-from itertools import islice
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, MetaData, String, Table, Uuid, bindparam, insert, select, text
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.engine import Connection
 
 from app.charges import audit_queries as queries
 from app.charges import states
 from app.charges.models import Charge
+from app.charges.report import Report, Sum
+from app.charges.statement import beside_the_books, spooled
 from app.charges.states import sql_list
 from app.database import UtcDateTime, from_now, reading
-from app.engines import lift_time_outs
-from app.gateways.base import StatementEntry
+from app.gateways.base import Gateway, Gateways, StatementEntry
 from app.leases import LONGEST, RARELY
 
-BATCH = 5_000
 GRACE = 60.0
 """Seconds beyond the gateway's deadline in which recovery must have found the outcome or noted why not."""
 
@@ -35,12 +32,7 @@ SHOWN = 100
 BARE_KEY = re.compile(r"\b[0-9a-f]{32}\b")
 """A key as SQLite stores it. The report shows keys as the gateway does, so that they can be searched for there."""
 
-statement = Table(
-    "bank_statement", MetaData(),
-    Column("key", Uuid), Column("foreign_key", String), Column("kind", String(20)),
-    Column("amount", BigInteger), Column("currency", String(3)), Column("at", UtcDateTime),
-    prefixes=["TEMPORARY"],
-)  # fmt: skip
+ENTRY = "s.kind || ' ' || coalesce(cast(s.key AS varchar), s.foreign_key) || coalesce(' (' || s.reference || ')', '')"
 
 LIVE = f"c.status IN ({sql_list(states.LIVE)})"
 
@@ -61,12 +53,14 @@ INVARIANTS = (
         SELECT 'key ' || coalesce(cast(key AS varchar), foreign_key) FROM bank_statement WHERE kind = 'charge'
         GROUP BY key, foreign_key HAVING count(*) > 1
     """),
-    Invariant(3, "Every succeeded charge has exactly one bank entry of the same amount and currency.", """
+    Invariant(3, "Every succeeded charge has exactly one equal bank entry, and our bank entries are in the books.", f"""
         SELECT 'charge ' || c.id FROM charge c
         LEFT JOIN bank_statement s ON s.key = c.key AND s.kind = 'charge'
-        WHERE c.status = 'succeeded' AND c.ended_at < :began
+        WHERE c.status = 'succeeded' AND c.ended_at < :began AND {queries.COMPARED}
         GROUP BY c.id, c.amount, c.currency
         HAVING count(s.key) <> 1 OR min(s.amount) <> c.amount OR min(s.currency) <> c.currency
+        UNION ALL
+        SELECT {ENTRY} || ' is not in the books' FROM bank_statement s WHERE s.lost
     """),
     Invariant(4, "No declined or canceled charge has a bank entry that is not reversed.", queries.REVERSED),
     Invariant(5, "An order shows as paid exactly when it has a succeeded charge; what was paid is its snapshot.", f"""
@@ -102,57 +96,68 @@ INVARIANTS = (
     """),
 )  # fmt: skip
 
-REASON = "coalesce(': ' || note, '') || coalesce(' (look at it: ' || attention || ')', '')"
+REASON = "coalesce(': ' || {0}.note, '') || coalesce(' (look at it: ' || {0}.attention || ')', '')"
+ABSENT = "LEFT JOIN absent_account a ON a.gateway = c.gateway AND a.account = c.account"
+ABSENT_WORDS = """
+    coalesce(' at ' || a.gateway || ' ' || a.account || ', which is not configured; receipt ' || c.receipt_id, '')
+"""
 PENDING_ITEMS = f"""
-    SELECT 'charge ' || id || ' ' || status || {REASON} FROM charge
+    SELECT 'charge ' || c.id || ' ' || status || {ABSENT_WORDS} || {REASON.format("c")}
+    FROM charge c {ABSENT}
     WHERE status IN ({sql_list(states.PENDING)})
     UNION ALL
-    SELECT 'refund ' || id || ' ' || status || {REASON} FROM refund
-    WHERE status IN ({sql_list(states.REFUND_PENDING)})
+    SELECT 'refund ' || r.id || ' ' || r.status || {ABSENT_WORDS} || {REASON.format("r")}
+    FROM refund r JOIN charge c ON c.id = r.charge_id {ABSENT}
+    WHERE r.status IN ({sql_list(states.REFUND_PENDING)})
+"""
+
+ADOPTED = """
+    SELECT 'charge ' || c.id || ' ' || c.key FROM charge c WHERE c.reason = 'adopted'
 """
 
 FOREIGN = """
-    SELECT s.kind || ' ' || coalesce(cast(s.key AS varchar), s.foreign_key) FROM bank_statement s
+    FROM bank_statement s
     LEFT JOIN charge c ON c.key = s.key LEFT JOIN refund r ON r.key = s.key
-    WHERE c.id IS NULL AND r.id IS NULL
+    WHERE c.id IS NULL AND r.id IS NULL AND NOT s.lost
+"""
+FOREIGN_SUMS = f"SELECT s.kind, s.currency, count(*), sum(s.amount) {FOREIGN} GROUP BY s.kind, s.currency ORDER BY 1, 2"
+
+NOT_COMPARED = """
+    SELECT c.gateway || ' ' || c.account, c.currency, count(*), sum(c.amount)
+    FROM charge c JOIN absent_account a ON a.gateway = c.gateway AND a.account = c.account
+    WHERE c.status = 'succeeded' GROUP BY c.gateway, c.account, c.currency ORDER BY 1, 2
 """
 
 
-@dataclass
-class Report:
-    """What the audit found: offenders by invariant, and what deserves a look although no invariant is broken."""
+def asked_and_absent(gateways: Gateways) -> tuple[list[Gateway], set[tuple[str, str]]]:
+    """Return the gateways whose statement must be read, and the gateways and accounts of charges that can't be asked.
 
-    broken: dict[int, list[str]] = field(default_factory=dict)
-    open: list[str] = field(default_factory=list)
-    stray: list[str] = field(default_factory=list)
-    attention: list[str] = field(default_factory=list)
-    disputed: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-
-
-def accounts() -> set[tuple[str, str]]:
-    """Return every gateway and account that a charge was ever made with. Their statements must be read."""
-    with reading() as tx:
-        return {(name, account) for name, account in tx.execute(select(Charge.gateway, Charge.account).distinct())}
-
-
-def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
-    """Check every invariant against the statement's `entries`.
-
-    `overdue` is the number of seconds after which a worker must have asked about an open charge. Charges that ended
-    while the statement was being read are left to the next audit. Raises Unreachable and what reading `entries`
-    raises.
+    Asked are the gateway for new charges and those of all earlier charges, as far as they are configured.
     """
-    with reading(together=True) as connection:
-        if connection.dialect.name == "postgresql":
-            # A million charges take longer.
-            lift_time_outs(connection, "statement_timeout", "idle_in_transaction_session_timeout")
-        began = connection.execute(select(from_now(0))).scalar_one()
+    with reading() as tx:
+        used = {(name, account) for name, account in tx.execute(select(Charge.gateway, Charge.account).distinct())}
+    absent = {each for each in used if gateways.of(*each) is None}
+    asked = [gateways.current, *(found for each in used - absent if (found := gateways.of(*each)))]
+    return list({(each.name, each.account): each for each in asked}.values()), absent
+
+
+def audit(
+    entries: Iterable[StatementEntry], overdue: float, shop_id: str = "", absent: Collection[tuple[str, str]] = ()
+) -> Report:
+    """Check every invariant against the statement's `entries`. Those that bear `shop_id` must be in the books.
+
+    `overdue` is the number of seconds after which a worker must have asked about an open charge. `absent` are the
+    gateways and accounts of our charges that were not asked for their statement. Charges that ended while the
+    statement was being read are left to the next audit. Raises Unreachable and what reading `entries` raises.
+    """
+    with reading() as tx:
+        began = tx.execute(select(from_now(0))).scalar_one()
+    with spooled(entries, shop_id) as file, beside_the_books(file, overdue) as connection:
         late = connection.execute(select(from_now(-overdue))).scalar_one()
         stale = connection.execute(select(from_now(-overdue - LONGEST))).scalar_one()
         long_stale = connection.execute(select(from_now(-overdue - RARELY))).scalar_one()
-        _load(connection, entries)
-        report = Report()
+        _list(connection, absent)
+        report = Report({invariant.number: invariant.sentence for invariant in INVARIANTS})
         for invariant in INVARIANTS:
             if offenders := _ids(
                 connection, invariant.query, began=began, overdue=late, stale=stale, long_stale=long_stale
@@ -162,92 +167,30 @@ def audit(entries: Iterable[StatementEntry], overdue: float) -> Report:
         report.stray = _ids(connection, queries.STRAY)
         report.attention = _ids(connection, queries.ATTENTION)
         report.disputed = _ids(connection, queries.DISPUTED)
-        report.foreign = _ids(connection, FOREIGN)
+        report.adopted = _ids(connection, ADOPTED)
+        report.foreign = _ids(connection, f"SELECT {ENTRY} {FOREIGN}")
+        report.foreign_sums = _sums(connection, FOREIGN_SUMS)
+        report.not_compared = _sums(connection, NOT_COMPARED)
         return report
 
 
-def as_json(report: Report) -> dict[str, object]:
-    """Return ok, invariants (number, invariant, holds, offenders), open, stray, attention, disputed and foreign."""
-    invariants = [
-        {
-            "number": invariant.number,
-            "invariant": invariant.sentence,
-            "holds": invariant.number not in report.broken,
-            "offenders": report.broken.get(invariant.number, []),
-        }
-        for invariant in INVARIANTS
-    ]
-    return {
-        "ok": not report.broken, "invariants": invariants,
-        "open": report.open, "stray": report.stray, "attention": report.attention, "disputed": report.disputed,
-        "foreign": report.foreign,
-    }  # fmt: skip
-
-
-def as_text(report: Report) -> str:
-    """Return the report as lines for people."""
-    lines = []
-    for invariant in INVARIANTS:
-        offenders = report.broken.get(invariant.number, [])
-        lines.append(f"{'BROKEN' if offenders else 'holds '} {invariant.number}. {invariant.sentence}")
-        lines += [f"         {offender}" for offender in offenders]
-    for title, found in (
-        ("Still open", report.open),
-        ("Stray payments", report.stray),
-        ("Ended, but a person must look", report.attention),
-        ("Disputed: hold goods that are not shipped yet", report.disputed),
-        ("At the gateway under keys that are not ours", report.foreign),
-    ):
-        lines += [f"{title}:", *(f"         {item}" for item in found)] if found else []
-    return "\n".join(lines)
-
-
-def _load(connection: Connection, entries: Iterable[StatementEntry]) -> None:
-    """Load the statement into its table, then index and analyse it, so that a million lines join quickly."""
-    postgresql = connection.dialect.name == "postgresql"
-    statement.create(connection)
-    for batch in _batches(map(_row, entries)):
-        if postgresql:
-            _copy(connection, batch)
-        else:
-            connection.execute(insert(statement), batch)
-    connection.exec_driver_sql("CREATE INDEX ix_bank_statement_key ON bank_statement (key)")
-    if postgresql:
-        connection.exec_driver_sql("ANALYZE bank_statement")
-
-
-def _copy(connection: Connection, batch: list[dict[str, object]]) -> None:
-    """Load by COPY, which is several times as fast as INSERT."""
-    lines = StringIO()
-    writer(lines).writerows(row.values() for row in batch)
-    lines.seek(0)
-    cursor: Any = connection.connection.cursor()
-    cursor.copy_expert("COPY bank_statement FROM STDIN WITH (FORMAT csv)", lines)
-    cursor.close()
-
-
-def _batches(rows: Iterator[dict[str, object]]) -> Iterator[list[dict[str, object]]]:
-    while batch := list(islice(rows, BATCH)):
-        yield batch
-
-
-def _row(entry: StatementEntry) -> dict[str, object]:
-    key, foreign = _key(entry.key)
-    return {
-        "key": key, "foreign_key": foreign, "kind": entry.kind,
-        "amount": entry.amount, "currency": entry.currency, "at": entry.at,
-    }  # fmt: skip
-
-
-def _key(text_: str) -> tuple[UUID | None, str | None]:
-    """Our keys are UUIDs. Any other text is not ours."""
-    try:
-        return UUID(text_), None
-    except ValueError:
-        return None, text_
+def _list(connection: Connection, absent: Collection[tuple[str, str]]) -> None:
+    connection.exec_driver_sql("CREATE TEMPORARY TABLE absent_account (gateway VARCHAR(20), account VARCHAR(100))")
+    for gateway, account in absent:
+        values = {"gateway": gateway, "account": account}
+        connection.execute(text("INSERT INTO absent_account VALUES (:gateway, :account)"), values)
 
 
 def _ids(connection: Connection, query: str, **times: object) -> list[str]:
+    """Return the query's texts: SHOWN of them, and how many more there are."""
     used = [bindparam(name, type_=UtcDateTime()) for name in times if f":{name}" in query]
     found = connection.execute(text(query).bindparams(*used), {p.key: times[p.key] for p in used})
-    return [BARE_KEY.sub(lambda key: str(UUID(key[0])), str(row[0])) for row in found.fetchmany(SHOWN)]
+    shown = [BARE_KEY.sub(lambda key: str(UUID(key[0])), str(row[0])) for row in found.fetchmany(SHOWN)]
+    more = sum(1 for _ in found)
+    return [*shown, f"and {more:,} more"] if more else shown
+
+
+def _sums(connection: Connection, query: str) -> list[Sum]:
+    return [
+        Sum(what, currency, count, int(amount)) for what, currency, count, amount in connection.execute(text(query))
+    ]

@@ -5,6 +5,10 @@ Each returns the ids of the rows that contradict an invariant, or that a person 
 
 from app.charges.states import REFUND_PENDING, WITHOUT_MONEY, WITHOUT_REFUND, sql_list
 
+COMPARED = """NOT EXISTS (
+    SELECT 1 FROM absent_account a WHERE a.gateway = c.gateway AND a.account = c.account)"""
+"""A charge whose gateway and account have been asked for their statement."""
+
 REVERSED = f"""
 SELECT 'charge ' || c.id FROM bank_statement s JOIN charge c ON c.key = s.key
 WHERE s.kind = 'charge' AND c.status IN ({sql_list(WITHOUT_MONEY)}) AND NOT EXISTS (
@@ -12,7 +16,7 @@ WHERE s.kind = 'charge' AND c.status IN ({sql_list(WITHOUT_MONEY)}) AND NOT EXIS
     WHERE r.charge_id = c.id AND r.stray AND b.amount = s.amount)
 """
 
-LEDGER = """
+LEDGER = f"""
 SELECT 'currency ' || currency FROM ledger_entry GROUP BY currency HAVING sum(amount) <> 0
 UNION ALL
 SELECT 'charge ' || charge_id FROM ledger_entry GROUP BY charge_id HAVING sum(amount) <> 0
@@ -27,9 +31,10 @@ WHERE coalesce(l.took, 0) <>
     CASE WHEN c.status = 'succeeded' THEN c.amount ELSE coalesce(r.stray, 0) END - coalesce(r.gave, 0)
 UNION ALL
 SELECT 'charge ' || charge_id || ' ' || kind FROM (
-    SELECT charge_id, kind, abs(amount) AS known, 0 AS moved, 0 AS overdue,
-        CASE WHEN created_at < :began THEN abs(amount) ELSE 0 END AS due
-    FROM ledger_entry WHERE dispute_id IS NOT NULL AND account = 'gateway'
+    SELECT l.charge_id, l.kind, abs(l.amount) AS known, 0 AS moved, 0 AS overdue,
+        CASE WHEN l.created_at < :began THEN abs(l.amount) ELSE 0 END AS due
+    FROM ledger_entry l JOIN charge c ON c.id = l.charge_id AND {COMPARED}
+    WHERE l.dispute_id IS NOT NULL AND l.account = 'gateway'
     UNION ALL
     SELECT c.id, s.kind, 0, s.amount, CASE WHEN s.at < :overdue THEN s.amount ELSE 0 END, 0
     FROM bank_statement s JOIN charge c ON c.key = s.key
@@ -47,7 +52,7 @@ UNION ALL
 SELECT 'key ' || coalesce(cast(key AS varchar), foreign_key) FROM bank_statement WHERE kind = 'refund'
 GROUP BY key, foreign_key HAVING count(*) > 1
 UNION ALL
-SELECT 'refund ' || r.id FROM refund r LEFT JOIN (
+SELECT 'refund ' || r.id FROM refund r JOIN charge c ON c.id = r.charge_id AND {COMPARED} LEFT JOIN (
     SELECT key, sum(CASE WHEN kind = 'refund' THEN amount ELSE -amount END) AS gave FROM bank_statement
     WHERE kind IN ('refund', 'refund_failed') GROUP BY key) s ON s.key = r.key
 WHERE r.status NOT IN ({sql_list(REFUND_PENDING)}) AND r.ended_at < :began

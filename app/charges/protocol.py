@@ -26,7 +26,7 @@ does not know the key, recovery fences it there, so that a late request can't ta
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -102,8 +102,9 @@ def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
 
 
 def _ask_and_record(charge: ChargeSnapshot, purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
+    payment = replace(charge.payment, order_random_id=str(purchase.token.order_random_id))
     try:
-        answer = ask(gateway, charge.payment, purchase.card, Deadline(seconds))
+        answer = ask(gateway, payment, purchase.card, Deadline(seconds))
     except Unknown as doubt:
         return record_doubt(charge, doubt.reason)
     if answer.message or answer.request_id:

@@ -159,7 +159,8 @@ def move(
     """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
     message, request_id = (answer.message, answer.request_id) if answer else (message, request_id)
     values: dict[str, Any] = {
-        "refund_id": refund.id, "seen_key": refund.key, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
+        "refund_id": refund.id, "seen_key": refund.key, "seen": refund.status,
+        "to_status": to, "to_note": note and note[:200],
         "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
         "to_message": message and message[:500], "to_request_id": request_id and request_id[:100],
         "ended": to not in REFUND_PENDING, "ask_in": ask_in,

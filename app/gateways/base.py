@@ -6,7 +6,7 @@ a decline.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from time import monotonic, sleep
@@ -52,6 +52,8 @@ class Payment:
     """The gateway's own id for the payment, once it is known."""
     gateway_request: Mapping[str, Any] | None = None
     """The exact request, stored at the claim, if the gateway has a `prepare` method."""
+    order_random_id: str | None = None
+    """What the shop calls the order. Only `charge` needs it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ class StatementEntry:
 
     `kind` is "charge", "refund", "refund_failed" (the money came back), "dispute" (withdrawn from the shop),
     "dispute_reversed" or "fee". `key` is the refund's for the refund kinds, otherwise the charge's.
+    `shop_id` is the SHOP_ID that it bears; None for lines of an earlier version and for what was not made by a shop.
+    `payment_reference` is the same for a charge and its refunds. `gateway_reference` is the gateway's own id, if
+    it has one besides the key.
     """
 
     key: str
@@ -93,6 +98,9 @@ class StatementEntry:
     amount: int
     currency: str
     at: datetime
+    shop_id: str | None = None
+    payment_reference: str | None = None
+    gateway_reference: str | None = None
 
 
 class NotSent(Exception):
@@ -294,9 +302,12 @@ class Gateways:
 
     current: Gateway
     known: tuple[Gateway, ...]
+    earlier_names: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """The present account of a gateway and account that charges of earlier versions name."""
 
     def of(self, name: str, account: str) -> Gateway | None:
         """Return the gateway and account that a charge was made with; None if it is no longer configured."""
+        account = self.earlier_names.get((name, account), account)
         return next((known for known in self.known if (known.name, known.account) == (name, account)), None)
 
     def event_sender(self, name: str) -> EventSender | None:

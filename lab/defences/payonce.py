@@ -13,6 +13,7 @@ from app.gateways.base import Gateways
 from app.gateways.sandbox.client import SandboxGateway
 from app.orders.seed import seed
 from app.settings import Settings
+from lab.defences.payment_client import API_KEY
 
 
 def create(bank_url: str, folder: Path, timeout: float, transport: httpx.BaseTransport) -> Flask:
@@ -24,7 +25,7 @@ def create(bank_url: str, folder: Path, timeout: float, transport: httpx.BaseTra
         secret_key=token_hex(32), database_url=f"sqlite:///{folder}/shop/shop.sqlite",
         payment_gateway="sandbox", sandbox_bank_url=bank_url, gateway_deadline=timeout, lab=False,
     )  # fmt: skip
-    gateway = SandboxGateway(bank_url, shop=settings.shop_name, transport=transport)
+    gateway = SandboxGateway(bank_url, API_KEY, shop=settings.shop_name, transport=transport)
     app = create_app(settings, Gateways(gateway, (gateway,)))
     with app.app_context():
         db.create_all()

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.browser.buyer import Buyer
-from tests.factories import SECRET
+from tests.factories import API_KEY, SECRET, SHOP_ID
 from tests.gateways.bank import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -49,7 +49,8 @@ class RunningShop:
         self.env = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "SECRET_KEY": SECRET,
             "DATABASE_URL": f"sqlite:///{folder}/shop.sqlite", "SANDBOX_DATABASE_URL": f"sqlite:///{folder}/bank.sqlite",
-            "SANDBOX_BANK_URL": bank, "GATEWAY_DEADLINE": "20", "MAIL_FOLDER": f"{folder}/outbox",
+            "SANDBOX_BANK_URL": bank, "SANDBOX_API_KEY": API_KEY, "SHOP_ID": SHOP_ID,
+            "GATEWAY_DEADLINE": "20", "MAIL_FOLDER": f"{folder}/outbox",
             "PORT": self.url.rpartition(":")[2], "GUNICORN_THREADS": "16", "WEB_CONCURRENCY": "2",
         }  # fmt: skip
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

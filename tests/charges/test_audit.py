@@ -240,14 +240,6 @@ def test_11_a_charge_of_another_buyer(charge: ChargeSnapshot, shop: Shop, by_han
     assert broken(shop) == {11: [f"charge {charge.id}"]}
 
 
-def test_money_under_an_unknown_key_is_listed_and_breaks_nothing(charge: ChargeSnapshot, shop: Shop) -> None:
-    """The cause is an account that another shop uses too, or a restored backup."""
-    other = str(uuid4())
-    EditedStatement(shop, lambda real: [*real, replace(real[0], key="another-shops"), replace(real[0], key=other)])
-    code, report = command(shop)
-    assert (code, set(report["foreign"])) == (0, {"charge another-shops", f"charge {other}"})
-
-
 @pytest.mark.parametrize("error", [NotSent("no connection"), Unknown("the statement is incomplete")])
 def test_without_a_statement_nothing_is_checked(charge: ChargeSnapshot, shop: Shop, error: Exception) -> None:
     def fail(entries: list[StatementEntry]) -> list[StatementEntry]:

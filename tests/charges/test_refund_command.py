@@ -18,7 +18,7 @@ from app.charges.protocol import ChargeSnapshot
 from app.charges.refund_rows import ARRIVES_WITHIN
 from app.database import from_now, transaction
 from app.gateways.base import Answer, RefundRequest, Unknown
-from tests.factories import order, purchase
+from tests.factories import API_KEY, order, purchase
 from tests.gateways.bank import ROOT
 from tests.recovery import recover, recover_and_audit
 from tests.shops import Shop
@@ -163,6 +163,7 @@ def test_a_killed_command_can_be_repeated(shop: Shop, charge: ChargeSnapshot) ->
     with socket.create_server(("127.0.0.1", 0)) as silent:
         env = {
             "PATH": os.environ["PATH"], "SECRET_KEY": shop.settings().secret_key, "DATABASE_URL": shop.database_url,
+            "SANDBOX_API_KEY": API_KEY,
             "SANDBOX_BANK_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
         }  # fmt: skip
         command = [sys.executable, "-m", "flask", "--app", "wsgi", "refund", charge.receipt_id, "--amount", "4"]

@@ -10,6 +10,7 @@ import httpx
 from app.database import db
 from app.gateways.http import DeadlineTransport
 from app.gateways.sandbox.client import SandboxGateway
+from tests.factories import API_KEY
 from tests.shops import Shop
 
 COMMITTING = ("before the commit", "after the commit")
@@ -66,7 +67,7 @@ def _die_at(point: Point, shop: Shop) -> None:
     if point.moment in COMMITTING:
         _die_at_commit(point)
     else:
-        bank = SandboxGateway(str(shop.gateway.page_origin), shop="Test shop", transport=DyingTransport(point))
+        bank = SandboxGateway(str(shop.gateway.page_origin), API_KEY, shop="Test shop", transport=DyingTransport(point))
         shop.gateway = bank
         shop.gateways.use(bank)
 

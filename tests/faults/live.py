@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.factories import SECRET
+from tests.factories import API_KEY, SECRET, SHOP_ID
 from tests.gateways.bank import ROOT, free_port, until
 
 DEADLINE = 2.0
@@ -91,7 +91,8 @@ class LiveShop:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         return kept | {
             "PORT": str(self.port), "SECRET_KEY": SECRET, "DATABASE_URL": self.database_url,
-            "SANDBOX_BANK_URL": self.bank_url, "GATEWAY_DEADLINE": str(DEADLINE), "WEB_CONCURRENCY": str(WORKERS),
+            "SANDBOX_BANK_URL": self.bank_url, "SANDBOX_API_KEY": API_KEY, "SHOP_ID": SHOP_ID,
+            "GATEWAY_DEADLINE": str(DEADLINE), "WEB_CONCURRENCY": str(WORKERS),
             "GUNICORN_THREADS": "8", "MAIL_FOLDER": str(self.folder / "outbox"),
         }  # fmt: skip
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import psycopg2
 from sqlalchemy import make_url
 
+from sandbox_bank.accounts import account_id
 from sandbox_bank.storage import open_storage
 from tests.conftest import migrate
-from tests.factories import SECRET
+from tests.factories import API_KEY, SECRET, SHOP_ID
 from tests.gateways.bank import ROOT, running_bank
 from tests.postgres import Cluster, private_cluster
 
@@ -50,11 +51,13 @@ UPDATE product SET stocked = stock + held.pieces
 """
 
 BANK = """
-INSERT INTO bank_movements (key, kind, amount, currency, at)
-    SELECT '00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'), 'charge', 1000 + i % 5000, 'EUR',
+INSERT INTO bank_account_movement (account, key, charge, kind, amount, currency, at)
+    SELECT '{account}', '00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'),
+           '00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'), 'charge', 1000 + i % 5000, 'EUR',
            now() - interval '1 day' FROM generate_series(1, {n}) i;
-INSERT INTO bank_movements (key, kind, amount, currency, at)
-    SELECT '00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0'), 'refund', 500, 'EUR', now()
+INSERT INTO bank_account_movement (account, key, charge, kind, amount, currency, at)
+    SELECT '{account}', '00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0'),
+           '00000000-0000-4000-8000-' || lpad(to_hex(i), 12, '0'), 'refund', 500, 'EUR', now()
     FROM generate_series(20, {n}, 20) i;
 """
 
@@ -66,7 +69,7 @@ def fill(cluster: Cluster, database: str, script: str, payments: int) -> None:
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
-        cursor.execute(script.format(n=payments))
+        cursor.execute(script.format(n=payments, account=account_id(API_KEY)))
         cursor.execute("VACUUM ANALYZE")
     connection.close()
 
@@ -85,6 +88,7 @@ def measure(payments: int) -> float:
         with running_bank(cluster.url(bank_database), Path(folder)) as bank:
             env = os.environ | {
                 "DATABASE_URL": cluster.url(shop_database), "SANDBOX_BANK_URL": bank.url, "SECRET_KEY": SECRET,
+                "SANDBOX_API_KEY": API_KEY, "SHOP_ID": SHOP_ID,
             }  # fmt: skip
             start = time.monotonic()
             subprocess.run(

@@ -12,7 +12,7 @@ from app.charges import protocol
 from app.charges.states import CANCELED, IN_DOUBT, PENDING, SUCCEEDED
 from app.gateways.base import Outcome
 from app.gateways.sandbox.client import SandboxGateway
-from tests.factories import checkout_form, order, purchase, ready_to_pay
+from tests.factories import API_KEY, checkout_form, order, purchase, ready_to_pay
 from tests.faults import network
 from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.network import BankProxy, bank_proxy
@@ -50,7 +50,7 @@ def shop(make_shop: Callable[..., Shop], proxy: BankProxy) -> Shop:
     """Return a shop that reaches its bank only through the proxy."""
     shop = make_shop(gateway_deadline=1.5)
     shop.execute(ENOUGH_STOCK)
-    shop.gateway = SandboxGateway(proxy.url, shop="Test shop")
+    shop.gateway = SandboxGateway(proxy.url, API_KEY, shop="Test shop")
     shop.gateways.use(shop.gateway)
     return shop
 
@@ -118,7 +118,7 @@ def test_a_connection_refused_after_a_lost_answer_proves_nothing(
     charge = protocol.pay(purchase(order()), shop.gateway, 1.0)
     assert charge.status is IN_DOUBT
     assert shop.rows("SELECT note FROM charge") == [("the gateway could not be reached again",)]
-    shop.gateway = SandboxGateway(bank.url, shop="Test shop")
+    shop.gateway = SandboxGateway(bank.url, API_KEY, shop="Test shop")
     shop.gateways.use(shop.gateway)
     recover_and_audit(shop)
     assert (shop.charges(), times_taken(shop)) == ({SUCCEEDED: 1}, 1)
@@ -157,7 +157,7 @@ def test_if_the_bank_refuses_connections_the_page_says_that_nothing_was_charged(
     shopper = shop.shopper()
     form = ready_to_pay(shopper)
     bank.kill()
-    shop.gateway = SandboxGateway(bank.url, shop="Test shop")
+    shop.gateway = SandboxGateway(bank.url, API_KEY, shop="Test shop")
     shop.gateways.use(shop.gateway)
     page = form.submit()
     assert page.heading == "Nothing was charged"
@@ -171,7 +171,7 @@ def test_if_the_bank_refuses_connections_the_page_says_that_nothing_was_charged(
 def test_payments_interrupted_by_a_dying_bank_are_settled_after_its_restart(
     app: Flask, shop: Shop, bank: RunningBank, engine_name: str
 ) -> None:
-    shop.gateway = SandboxGateway(bank.url, shop="Test shop")
+    shop.gateway = SandboxGateway(bank.url, API_KEY, shop="Test shop")
     shop.gateways.use(shop.gateway)
     statuses: Counter[str] = Counter()
     for _ in range(ROUNDS):

@@ -24,6 +24,10 @@ from app.gateways.sandbox.cards import CARDS, Behaviour
 from app.gateways.sandbox.client import SandboxGateway
 from sandbox_bank.statement import statement
 from sandbox_bank.storage import open_storage
+from tests.factories import API_KEY, SHOP_ID
+
+WITH_KEY = {"Authorization": f"Bearer {API_KEY}"}
+"""The header of a request without the client."""
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVE = """
@@ -73,7 +77,7 @@ class RunningBank:
     @cached_property
     def gateway(self) -> SandboxGateway:
         """The shop's client for this bank."""
-        return SandboxGateway(self.url, shop="Test shop")
+        return SandboxGateway(self.url, API_KEY, shop="Test shop", shop_id=SHOP_ID)
 
     def moved(self, *keys: str) -> list[tuple[str, int]]:
         """Return (kind, amount) of every movement of money under these keys, from the bank's database."""

@@ -31,10 +31,12 @@ from app.gateways.sandbox import client as sandbox
 from app.gateways.sandbox.cards import Behaviour
 from app.gateways.stripe import currencies, transport
 from app.settings import Settings
+from tests.factories import API_KEY, SHOP_ID
 from tests.factories import SECRET as SHOP_SECRET
 from tests.gateways.bank import card, running_bank
 from tests.stripe.provider.server import Provider, running_provider, signed
-from tests.stripe.provider.state import API_KEY, APPROVES, DECLINES, SECRET
+from tests.stripe.provider.state import API_KEY as STRIPE_KEY
+from tests.stripe.provider.state import APPROVES, DECLINES, SECRET
 
 TIMEOUT = 20.0
 """Seconds for questions that get an answer: enough for a busy machine."""
@@ -98,7 +100,7 @@ class Counterpart(AbstractContextManager["Counterpart"]):
 
     def new_client(self, origin: str) -> Gateway:
         """Return a new client, made by the registry."""
-        settings = Settings(secret_key=SHOP_SECRET, payment_gateway=self.name, **self.settings(origin))
+        settings = Settings(secret_key=SHOP_SECRET, payment_gateway=self.name, shop_id=SHOP_ID, **self.settings(origin))
         return registry.from_settings(settings).current
 
     def payment(self, amount: int = AMOUNT, currency: str = "EUR") -> Payment:
@@ -153,7 +155,7 @@ class SandboxBank(Counterpart):
         return card(Behaviour.ASKS_SHOPPER)
 
     def settings(self, origin: str) -> dict[str, Any]:
-        return {"sandbox_bank_url": origin}
+        return {"sandbox_bank_url": origin, "sandbox_api_key": API_KEY}
 
     def moved(self, *keys: str) -> list[tuple[str, int]]:
         return self._bank.moved(*keys)
@@ -173,7 +175,7 @@ class Stripe(Counterpart):
         return self
 
     def settings(self, origin: str) -> dict[str, Any]:
-        return {"stripe_secret_key": API_KEY, "stripe_webhook_secret": (SECRET,), "stripe_api_base": origin}
+        return {"stripe_secret_key": STRIPE_KEY, "stripe_webhook_secret": (SECRET,), "stripe_api_base": origin}
 
     def moved(self, *keys: str) -> list[tuple[str, int]]:
         state = self._provider.state

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.gateways.base import Payment
 from app.gateways.sandbox.client import SandboxGateway
+from tests.factories import API_KEY
 from tests.gateways.bank import card, new_refund
 
 Serve = Callable[[socket.socket], None]
@@ -35,7 +36,7 @@ def server(serve: Serve) -> Iterator[SandboxGateway]:
                     return
 
         threading.Thread(target=accept, daemon=True).start()
-        gateway = SandboxGateway(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        gateway = SandboxGateway(f"http://127.0.0.1:{listener.getsockname()[1]}", API_KEY)
         try:
             yield gateway
         finally:

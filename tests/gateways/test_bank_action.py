@@ -7,7 +7,7 @@ import pytest
 
 from app.gateways.base import Outcome, Payment
 from app.gateways.sandbox.cards import Behaviour
-from tests.gateways.bank import RETURN_URL, RunningBank, at_once, card, charge_body, new_payment
+from tests.gateways.bank import RETURN_URL, WITH_KEY, RunningBank, at_once, card, charge_body, new_payment
 
 TIMEOUT = 20.0
 CHARGE = [("charge", 2400)]
@@ -123,7 +123,7 @@ def test_a_repeated_request_does_not_change_the_return_url(bank: RunningBank, ht
     payment = new_payment()
     page = bank.gateway.charge(payment, card(Behaviour.ASKS_SHOPPER), TIMEOUT).action_url or ""
     replay = charge_body(payment, Behaviour.ASKS_SHOPPER, return_url="https://elsewhere.example/")
-    assert http.post(f"{bank.url}/v1/charges", json=replay).json()["action_url"] == page
+    assert http.post(f"{bank.url}/v1/charges", json=replay, headers=WITH_KEY).json()["action_url"] == page
     assert press(http, page, "refuse") == RETURN_URL
 
 
@@ -162,7 +162,7 @@ def test_every_response_has_security_headers_and_sets_no_cookie(
 
 def test_the_name_of_the_shop_is_escaped(bank: RunningBank, http: httpx.Client) -> None:
     body = charge_body(new_payment(), Behaviour.ASKS_SHOPPER, shop="<b>Shop</b>")
-    page = http.post(f"{bank.url}/v1/charges", json=body).json()["action_url"]
+    page = http.post(f"{bank.url}/v1/charges", json=body, headers=WITH_KEY).json()["action_url"]
     assert "&lt;b&gt;Shop&lt;/b&gt;" in http.get(page).text
 
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +12,8 @@ import pytest
 
 from app.gateways.base import Outcome, Payment, Unknown
 from app.gateways.sandbox.cards import Behaviour
-from tests.gateways.bank import RunningBank, at_once, card, charge_body, new_payment, outcomes
+from tests.factories import API_KEY
+from tests.gateways.bank import WITH_KEY, RunningBank, at_once, card, charge_body, new_payment, outcomes
 
 CHARGE = [("charge", 2400)]
 TIMEOUT = 20.0
@@ -105,7 +107,7 @@ def test_exactly_one_of_the_twins_meets_the_fault(bank: RunningBank, behaviour: 
 def test_the_same_key_for_another_request_is_refused(bank: RunningBank, change: dict[str, object]) -> None:
     payment = new_payment()
     bank.gateway.charge(payment, card(), TIMEOUT)
-    refused = httpx.post(f"{bank.url}/v1/charges", json=charge_body(payment, **change))
+    refused = httpx.post(f"{bank.url}/v1/charges", json=charge_body(payment, **change), headers=WITH_KEY)
     assert (refused.status_code, refused.json()["error"]) == (422, "key_reused")
     assert bank.moved(payment.key) == CHARGE
     assert bank.gateway.charge(payment, card(), TIMEOUT).outcome is Outcome.SUCCEEDED
@@ -141,7 +143,8 @@ def test_a_slow_charge_can_be_cancelled_while_it_runs(bank: RunningBank) -> None
 def test_a_request_that_arrives_after_the_cancel_takes_nothing(bank: RunningBank) -> None:
     payment = new_payment()
     body = json.dumps(charge_body(payment)).encode()
-    head = "POST /v1/charges HTTP/1.1\r\nHost: bank\r\nConnection: close\r\nContent-Type: application/json"
+    head = f"POST /v1/charges HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {API_KEY}\r\nConnection: close"
+    head += "\r\nContent-Type: application/json"
     with socket.create_connection((urlsplit(bank.url).hostname, urlsplit(bank.url).port), timeout=10) as wire:
         wire.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
         assert bank.gateway.lookup(payment, TIMEOUT) is None
@@ -204,7 +207,7 @@ def test_an_invalid_charge_is_refused_and_changes_nothing(
 ) -> None:
     payment = new_payment()
     body = {**charge_body(payment), **change} if isinstance(change, dict) else change
-    answer = httpx.post(f"{bank.url}/v1/charges", json=body)
+    answer = httpx.post(f"{bank.url}/v1/charges", json=body, headers=WITH_KEY)
     assert answer.status_code == 400
     assert {"error", "message"} == answer.json().keys()
     assert "5555555555554444" not in answer.text and "4242424242424242" not in answer.text
@@ -213,8 +216,8 @@ def test_an_invalid_charge_is_refused_and_changes_nothing(
 
 
 def test_other_invalid_requests_get_json_too(bank: RunningBank) -> None:
-    def request(method: str, path: str, **body: Any) -> httpx.Response:
-        return httpx.request(method, bank.url + path, **body)
+    def request(method: str, path: str, headers: Mapping[str, str] = {}, **body: Any) -> httpx.Response:
+        return httpx.request(method, bank.url + path, headers=WITH_KEY | headers, **body)
 
     is_json = {"Content-Type": "application/json"}
     answers = {
@@ -233,7 +236,7 @@ def test_other_invalid_requests_get_json_too(bank: RunningBank) -> None:
 def test_the_key_may_be_in_the_header_but_two_different_keys_are_refused(bank: RunningBank) -> None:
     payment = new_payment()
     body = {name: value for name, value in charge_body(payment).items() if name != "key"}
-    url, header = f"{bank.url}/v1/charges", {"Idempotency-Key": payment.key}
+    url, header = f"{bank.url}/v1/charges", {**WITH_KEY, "Idempotency-Key": payment.key}
     assert httpx.post(url, json=body, headers=header).json()["key"] == payment.key
     assert httpx.post(url, json={**body, "key": "other"}, headers=header).status_code == 400
     assert bank.moved(payment.key, "other") == CHARGE

@@ -5,7 +5,7 @@ import pytest
 
 from app.gateways.base import Answer, Outcome, Payment
 from app.gateways.sandbox.cards import Behaviour
-from tests.gateways.bank import RunningBank, at_once, card, new_payment, new_refund, outcomes
+from tests.gateways.bank import WITH_KEY, RunningBank, at_once, card, new_payment, new_refund, outcomes
 
 TIMEOUT = 20.0
 
@@ -57,14 +57,14 @@ def test_the_same_key_for_another_refund_is_refused(bank: RunningBank, paid: Pay
     bank.gateway.refund(refund, TIMEOUT)
     body = {"key": refund.key, "charge": paid.key, "amount": 400, "currency": "EUR"}
     for change in ({"amount": 401}, {"currency": "USD"}, {"charge": other_payment.key}):
-        refused = httpx.post(f"{bank.url}/v1/refunds", json={**body, **change})
+        refused = httpx.post(f"{bank.url}/v1/refunds", json={**body, **change}, headers=WITH_KEY)
         assert (refused.status_code, refused.json()["error"]) == (422, "key_reused")
     assert bank.moved(refund.key) == [("refund", 400)]
 
 
 def test_a_refund_in_another_currency_is_declined(bank: RunningBank, paid: Payment) -> None:
     body = {"key": f"{paid.key}-usd", "charge": paid.key, "amount": 400, "currency": "USD"}
-    answer = httpx.post(f"{bank.url}/v1/refunds", json=body).json()
+    answer = httpx.post(f"{bank.url}/v1/refunds", json=body, headers=WITH_KEY).json()
     assert (answer["status"], answer["reason"]) == ("declined", "other_currency")
     assert bank.moved(body["key"]) == []
 

@@ -15,7 +15,7 @@ from sqlalchemy import NullPool, create_engine, inspect, make_url
 from app.gateways.base import Outcome, Unknown
 from app.gateways.sandbox.cards import Behaviour
 from sandbox_bank.storage import metadata, open_storage
-from tests.gateways.bank import at_once, card, charge_body, new_payment, outcomes, running_bank
+from tests.gateways.bank import WITH_KEY, at_once, card, charge_body, new_payment, outcomes, running_bank
 from tests.postgres import Cluster
 
 TIMEOUT = 20.0
@@ -29,7 +29,7 @@ def _open_in_rounds(database_url: str, start: Barrier) -> None:
     for _ in range(ROUNDS[make_url(database_url).get_backend_name()]):
         start.wait(30)
         engine = open_storage(database_url)
-        assert len(inspect(engine).get_table_names()) == 3
+        assert len(inspect(engine).get_table_names()) == 4
         engine.dispose()
 
 
@@ -103,7 +103,9 @@ def test_sigterm_lets_a_running_charge_finish(bank_database_url: str, tmp_path: 
 
 def request_bytes(body: dict[str, object]) -> bytes:
     """Return the HTTP request of a charge."""
-    request = httpx.Request("POST", "http://bank/v1/charges", json=body, headers={"Connection": "close"})
+    request = httpx.Request(
+        "POST", "http://127.0.0.1/v1/charges", json=body, headers={**WITH_KEY, "Connection": "close"}
+    )
     head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
     return f"POST /v1/charges HTTP/1.1\r\n{head}\r\n".encode() + request.content
 

@@ -14,9 +14,11 @@ from sqlalchemy import insert
 
 from app.gateways.base import Unknown
 from app.gateways.sandbox.cards import Behaviour
+from sandbox_bank.accounts import account_id
 from sandbox_bank.commands import sandbox
 from sandbox_bank.statement import BATCH, statement
 from sandbox_bank.storage import movements, open_storage
+from tests.factories import API_KEY
 from tests.gateways.bank import card, new_payment, new_refund, running_bank
 from tests.gateways.servers import read_request, server
 
@@ -27,7 +29,15 @@ def insert_charges(database_url: str, count: int) -> None:
     """Insert `count` charges into the statement, one second apart."""
     engine, start = open_storage(database_url), datetime(2026, 1, 1, tzinfo=UTC)
     rows = [
-        {"key": f"k{n}", "kind": "charge", "amount": n + 1, "currency": "EUR", "at": start + timedelta(seconds=n)}
+        {
+            "account": account_id(API_KEY),
+            "key": f"k{n}",
+            "charge": f"k{n}",
+            "kind": "charge",
+            "amount": n + 1,
+            "currency": "EUR",
+            "at": start + timedelta(seconds=n),
+        }
         for n in range(count)
     ]
     with engine.begin() as tx:
@@ -38,7 +48,9 @@ def insert_charges(database_url: str, count: int) -> None:
 def runner(database_url: str, url: str = "http://127.0.0.1:9") -> FlaskCliRunner:
     app = Flask(__name__)
     app.cli.add_command(sandbox)
-    return app.test_cli_runner(env={"SANDBOX_DATABASE_URL": database_url, "SANDBOX_BANK_URL": url})
+    return app.test_cli_runner(
+        env={"SANDBOX_DATABASE_URL": database_url, "SANDBOX_BANK_URL": url, "SANDBOX_API_KEY": API_KEY}
+    )
 
 
 @pytest.mark.slow

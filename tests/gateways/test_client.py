@@ -9,18 +9,22 @@ import pytest
 
 from app.gateways.base import Answer, NotSent, Outcome, Unknown
 from app.gateways.sandbox.client import LARGEST_ANSWER, SandboxGateway
+from tests.factories import API_KEY
 from tests.gateways.bank import card, free_port, new_payment, new_refund
 from tests.gateways.servers import Serve, always, charge_answer, questions, read_request, response, server
 
 
 def test_attributes_of_the_gateway() -> None:
-    gateway = SandboxGateway("http://127.0.0.1:8010")
+    gateway = SandboxGateway("http://127.0.0.1:8010", API_KEY)
     assert (gateway.name, gateway.takes_cards) == ("sandbox", True)
-    assert (gateway.account, gateway.page_origin) == ("sandbox", "http://127.0.0.1:8010")
+    assert gateway.page_origin == "http://127.0.0.1:8010"
+    assert gateway.account == SandboxGateway("http://bank.example", API_KEY).account, "a bank may move"
+    assert gateway.account != SandboxGateway("http://127.0.0.1:8010", "k" * 32).account
+    assert API_KEY not in gateway.account
 
 
 def test_a_refused_connection_is_not_sent() -> None:
-    gateway = SandboxGateway(f"http://127.0.0.1:{free_port()}")
+    gateway = SandboxGateway(f"http://127.0.0.1:{free_port()}", API_KEY)
     for ask in questions(gateway, new_payment()):
         with pytest.raises(NotSent):
             ask()
@@ -28,7 +32,7 @@ def test_a_refused_connection_is_not_sent() -> None:
 
 def test_an_unknown_host_name_is_not_sent() -> None:
     with pytest.raises(NotSent):
-        SandboxGateway("http://bank.invalid:8010").charge(new_payment(), card(), 5)
+        SandboxGateway("http://bank.invalid:8010", API_KEY).charge(new_payment(), card(), 5)
 
 
 def test_a_connection_that_never_opens_is_not_sent() -> None:
@@ -41,7 +45,7 @@ def test_a_connection_that_never_opens_is_not_sent() -> None:
             filler.connect_ex(listener.getsockname())
         before = time.monotonic()
         with pytest.raises(NotSent):
-            SandboxGateway(f"http://127.0.0.1:{listener.getsockname()[1]}").charge(new_payment(), card(), 0.5)
+            SandboxGateway(f"http://127.0.0.1:{listener.getsockname()[1]}", API_KEY).charge(new_payment(), card(), 0.5)
         assert time.monotonic() - before < 60, "the operating system would wait for minutes"
         for filler in fillers:
             filler.close()

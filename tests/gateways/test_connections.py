@@ -15,6 +15,7 @@ from app.gateways.sandbox.cards import CARDS, Behaviour, normalise
 from app.gateways.sandbox.client import SandboxGateway
 from sandbox_bank import create_bank
 from sandbox_bank.storage import metadata, open_storage, reading
+from tests.factories import API_KEY
 from tests.gateways.bank import RunningBank, at_once, card, free_port, new_payment, running_bank
 from tests.gateways.servers import read_request, response, server
 
@@ -53,7 +54,7 @@ def test_an_idle_connection_that_a_restart_closed_is_replaced(bank_database_url:
 def test_proxies_of_the_environment_are_not_used(bank: RunningBank, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    gateway = SandboxGateway(bank.url)
+    gateway = SandboxGateway(bank.url, API_KEY)
     assert gateway.charge(new_payment(), card(), 20).outcome is Outcome.SUCCEEDED
     gateway.close()
 
@@ -73,7 +74,7 @@ def test_forked_processes_share_no_connection(bank: RunningBank) -> None:
 
 
 def test_threads_share_one_gateway(bank: RunningBank) -> None:
-    gateway = SandboxGateway(bank.url)
+    gateway = SandboxGateway(bank.url, API_KEY)
     payments = [new_payment(amount) for amount in range(1, 31)]
     answers = at_once(*[lambda p=p: gateway.charge(p, card(), 20) for p in payments])  # type: ignore[misc]
     assert answers == [Answer(Outcome.SUCCEEDED)] * 30
@@ -82,8 +83,8 @@ def test_threads_share_one_gateway(bank: RunningBank) -> None:
 
 
 def test_the_client_works_with_a_bank_in_the_same_process(tmp_path: Any) -> None:
-    bank = create_bank(f"sqlite:///{tmp_path}/bank.sqlite", hold_seconds=0)
-    gateway = SandboxGateway("http://bank.test", transport=httpx.WSGITransport(app=bank))
+    bank = create_bank(f"sqlite:///{tmp_path}/bank.sqlite", hosts=["bank.test"], hold_seconds=0)
+    gateway = SandboxGateway("http://bank.test", API_KEY, transport=httpx.WSGITransport(app=bank))
     payment = new_payment()
     assert gateway.charge(payment, card(), 5).outcome is Outcome.SUCCEEDED
     waiting = gateway.charge(new_payment(), card(Behaviour.ASKS_SHOPPER), 5)
@@ -102,7 +103,7 @@ def test_any_other_card_is_refused_before_anything_is_sent(number: str) -> None:
     assert not connections
     assert not number or number not in str(error.value)
     with pytest.raises(ValueError):
-        SandboxGateway("http://127.0.0.1:9").charge(new_payment(), None, 5)
+        SandboxGateway("http://127.0.0.1:9", API_KEY).charge(new_payment(), None, 5)
 
 
 @pytest.mark.slow
@@ -111,7 +112,7 @@ def test_no_card_number_is_in_logs_errors_or_the_database(bank: RunningBank, cap
     caplog.set_level(logging.DEBUG)
     errors = [repr(card()), str(card())]
     for test_card in CARDS:
-        for gateway in (bank.gateway, SandboxGateway(f"http://127.0.0.1:{free_port()}")):
+        for gateway in (bank.gateway, SandboxGateway(f"http://127.0.0.1:{free_port()}", API_KEY)):
             try:
                 gateway.charge(new_payment(), Card(test_card.number, "12/30", "123"), 1)
             except (NotSent, Unknown):

@@ -27,7 +27,7 @@ from app.gateways.base import (
     Unknown,
 )
 from app.settings import Settings, SettingsError
-from tests.factories import SECRET
+from tests.factories import SECRET, SHOP_ID
 from tests.gateways.bank import at_once
 from tests.gateways.contract import AMOUNT, COUNTERPARTS, TIMEOUT, Counterpart, part_of
 from tests.policies.sources import ROOT, imports
@@ -282,6 +282,18 @@ def test_the_statement_has_each_movement_once(counterpart: Counterpart, currency
     assert sorted(map(fields, entries)) == sorted(expected)
     assert {entry.at.utcoffset() for entry in entries} == {timedelta(0)}
     assert len(counterpart.moved(*keys)) == len(entries)
+
+
+def test_every_entry_bears_our_shop_id_and_names_its_payment(counterpart: Counterpart) -> None:
+    """So money that the books have lost is known to be ours, and a refund leads to its charge."""
+    gateway, payment = counterpart.client(), counterpart.paid()
+    refund = part_of(payment, 1230)
+    assert gateway.refund(refund, TIMEOUT).outcome is Outcome.SUCCEEDED
+    charged, refunded = (
+        next(entry for entry in gateway.statement() if entry.key == key) for key in (payment.key, refund.key)
+    )
+    assert charged.shop_id == refunded.shop_id == SHOP_ID
+    assert charged.payment_reference and charged.payment_reference == refunded.payment_reference
 
 
 def fields(entry: StatementEntry) -> tuple[str, str, int, str]:

@@ -43,7 +43,13 @@ class Example:
     def __init__(self, folder: Path, bank_url: str) -> None:
         (folder / "checkout.py").write_text(example())
         self.url, self._folder = f"http://127.0.0.1:{free_port()}", folder
-        self._env = {**os.environ, "BANK_URL": bank_url, "BOOKS": str(folder / "books.sqlite"), "PATIENCE": "0"}
+        self._env = {
+            **os.environ,
+            "BANK_URL": bank_url,
+            "BANK_KEY": "k" * 32,
+            "BOOKS": str(folder / "books.sqlite"),
+            "PATIENCE": "0",
+        }
         self.start()
 
     def start(self) -> None:

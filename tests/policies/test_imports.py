@@ -6,7 +6,7 @@ import pytest
 
 from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of, tree
 
-FOUNDATIONS = {"database", "engines", "leases", "money", "settings", "timeouts"}
+FOUNDATIONS = {"database", "engines", "instance", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
 IN_FRONT_OF_VIEWS = {"current", "security", "errors", "locale", "logs", "assets"}
 
@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "database": {"engines", "watchdog"},
     "leases": {"database"},
     "timeouts": set(),
-    "settings": {"money"},
+    "instance": set(),
+    "settings": {"instance", "money"},
     "logs": set(),
     "assets": set(),
     "current": {"charges", "gateways", "settings"},
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "mail": {"database", "leases", "watchdog"},
     "gateways": FOUNDATIONS,
     "orders": FOUNDATIONS,
-    "charges": {"orders", "ledger", "gateways", "mail", "database", "engines", "leases"},
+    "charges": {"orders", "ledger", "gateways", "mail", "database", "engines", "leases", "money"},
     "shop": {"charges", "orders", "gateways"} | FOUNDATIONS | IN_FRONT_OF_VIEWS,
     "health": {"charges", "gateways", "database", "timeouts"} | IN_FRONT_OF_VIEWS,
     "webhooks": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,

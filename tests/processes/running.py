@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from sqlalchemy import Engine, create_engine, text
 
-from tests.factories import SECRET
+from tests.factories import API_KEY, SECRET, SHOP_ID
 from tests.gateways.bank import ROOT, RunningBank, free_port, until
 from tests.page import Shopper
 
@@ -43,7 +43,8 @@ class RunningShop:
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         own = {
             "SECRET_KEY": SECRET, "DATABASE_URL": self.database_url, "SANDBOX_BANK_URL": self.bank_url,
-            "PORT": str(self.port), "WEB_CONCURRENCY": str(self.workers), "GATEWAY_DEADLINE": "30",
+            "SANDBOX_API_KEY": API_KEY, "SHOP_ID": SHOP_ID, "PORT": str(self.port),
+            "WEB_CONCURRENCY": str(self.workers), "GATEWAY_DEADLINE": "30",
             "SANDBOX_DATABASE_URL": f"sqlite:///{self.folder}/never.sqlite", "MAIL_FOLDER": f"{self.folder}/outbox",
         }  # fmt: skip
         return {name: value for name, value in (inherited | own | self.settings).items() if value}

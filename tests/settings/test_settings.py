@@ -1,12 +1,23 @@
 """Settings come from the environment only. They are checked at the start and refused in one line."""
 
+import stat
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from app import instance
 from app.settings import Settings, SettingsError
+from sandbox_bank.settings import BankSettings
 
 SECRET = "x" * 16
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder `instance` of an installation that has never been started."""
+    monkeypatch.setattr(instance, "FOLDER", tmp_path / "instance")
+    return tmp_path / "instance"
 
 
 def read(**environ: str) -> Settings:
@@ -36,7 +47,9 @@ INVALID = [
     ("GATEWAY_DEADLINE", "0"), ("GATEWAY_DEADLINE", "-1"), ("GATEWAY_DEADLINE", "nan"), ("GATEWAY_DEADLINE", "inf"),
     ("ACTION_WINDOW", "0"), ("SANDBOX_BANK_URL", "127.0.0.1:8010"), ("SANDBOX_BANK_URL", "http://bank:99999"),
     ("SANDBOX_BANK_URL", "http://bank/path"), ("SHOP_NAME", "  "), ("SHOP_NAME", "a\nb"), ("SHOP_CURRENCY", "euro"),
-    ("SHOP_CURRENCY", "DEM"), ("TRUSTED_PROXIES", "everybody"), ("TRUSTED_PROXIES", "10.0.0.0/33"),
+    ("SANDBOX_API_KEY", "k" * 31), ("SANDBOX_API_KEY", "k" * 31 + " k"), ("SANDBOX_API_KEY", "ü" * 32),
+    ("SHOP_ID", "my shop"), ("SHOP_ID", "s" * 65), ("SHOP_CURRENCY", "DEM"),
+    ("TRUSTED_PROXIES", "everybody"), ("TRUSTED_PROXIES", "10.0.0.0/33"),
 ]  # fmt: skip
 
 
@@ -57,6 +70,39 @@ def test_a_secret_is_never_in_the_message() -> None:
 @pytest.mark.parametrize("url", ["postgres://u@h/d", "postgresql://u@h/d", "postgresql+psycopg2://u@h/d"])
 def test_every_postgresql_address_uses_psycopg2(url: str) -> None:
     assert read(DATABASE_URL=url).database_url == "postgresql+psycopg2://u@h/d"
+
+
+def test_the_banks_key_and_the_shops_id_are_made_once_and_kept(folder: Path) -> None:
+    """The bank, which is a process of its own, reads the same key. Only the owner can read the files."""
+    first, second = read(), read()
+    assert (len(first.sandbox_api_key), len(first.shop_id)) == (64, 64)
+    assert (second.sandbox_api_key, second.shop_id) == (first.sandbox_api_key, first.shop_id)
+    assert BankSettings.from_environ({}).api_key == first.sandbox_api_key
+    assert [stat.S_IMODE((folder / name).stat().st_mode) for name in ("sandbox_key", "shop_id")] == [0o600] * 2
+    assert first.sandbox_api_key not in repr(first) + repr(BankSettings.from_environ({}))
+    given = read(SANDBOX_API_KEY="k" * 32, SHOP_ID="my-shop")
+    assert (given.sandbox_api_key, given.shop_id) == ("k" * 32, "my-shop")
+
+
+@pytest.mark.parametrize("text", ["", "short"])
+def test_a_key_file_that_is_not_a_key_is_refused_in_one_line(folder: Path, text: str) -> None:
+    folder.mkdir()
+    (folder / "sandbox_key").write_text(text)
+    for settings in (read, lambda: BankSettings.from_environ({})):
+        with pytest.raises(SettingsError, match=r"^SANDBOX_API_KEY [^\n]+$"):
+            settings()
+
+
+def test_an_id_that_can_t_be_kept_is_refused_in_one_line(folder: Path) -> None:
+    folder.write_text("a file where the folder should be")
+    with pytest.raises(SettingsError, match=r"^SHOP_ID is not set, and can't be kept in [^\n]+$"):
+        read()
+    assert read(SHOP_ID="my-shop", SANDBOX_API_KEY="k" * 32).shop_id == "my-shop"
+
+
+def test_a_shop_with_another_gateway_makes_no_key_for_the_sandbox_bank(folder: Path) -> None:
+    assert read(PAYMENT_GATEWAY="stripe", STRIPE_SECRET_KEY="sk_test_12345678").sandbox_api_key == ""
+    assert [path.name for path in folder.iterdir()] == ["shop_id"]
 
 
 def test_lists_are_separated_by_commas() -> None:

@@ -47,12 +47,12 @@ class StripeGateway:
 
     def __init__(
         self, secret_key: str, webhook_secrets: tuple[str, ...] = (), *, window: float, api_base: str, page_origin: str,
-        transport: httpx.BaseTransport | None = None,
+        shop_id: str = "", transport: httpx.BaseTransport | None = None,
     ) -> None:  # fmt: skip
         self.live = "_live_" in secret_key
         self.account = "live" if self.live else "test"
         self.page_origin: str | None = page_origin
-        self._webhook_secrets, self._window = webhook_secrets, window
+        self._webhook_secrets, self._window, self._shop_id = webhook_secrets, window, shop_id
         self.sends_events = bool(webhook_secrets)
         self._searched: dict[str, str] = {}
         """For each key whose search has not ended: the id of the last session that was read."""
@@ -65,7 +65,7 @@ class StripeGateway:
 
     def prepare(self, payment: HostedPayment) -> dict[str, Any]:
         """Return the request to store with the claim. Raises NotPayable."""
-        return requests.prepare(payment, version=VERSION, live=self.live, window=self._window)
+        return requests.prepare(payment, version=VERSION, live=self.live, window=self._window, shop_id=self._shop_id)
 
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
         """Create the session, on whose page the shopper pays. One request, so NotSent means that nothing was sent."""
@@ -101,7 +101,7 @@ class StripeGateway:
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back, once per key."""
         with answer_errors(), deadline(timeout):
-            return refunds.make(self._client, refund_request, self._intent_id(refund_request.payment))
+            return refunds.make(self._client, refund_request, self._intent_id(refund_request.payment), self._shop_id)
 
     def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         """Return what became of the refund's key; None if the payment has no such refund."""

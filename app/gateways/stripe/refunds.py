@@ -7,7 +7,7 @@ from app.gateways.base import Answer, GatewayRefund, Outcome, RefundRequest
 from app.gateways.stripe import answers, currencies
 from app.gateways.stripe.answers import ErrorAnswer, ask
 from app.gateways.stripe.lists import items, our_key
-from app.gateways.stripe.requests import KEY, REFUND_KEY
+from app.gateways.stripe.requests import KEY, REFUND_KEY, SHOP_ID
 
 REFUSED = frozenset(
     {"charge_already_refunded", "charge_disputed", "charge_not_refundable", "refund_disputed_payment",
@@ -19,10 +19,10 @@ REFUND_NAMESPACE = UUID("7b2f6d0e-3f0a-5f0e-9d6c-0f6c2a9d8b11")
 """The namespace of keys for refunds that were made by hand. They have no key of ours, so it is made from their id."""
 
 
-def make(client: Any, refund_request: RefundRequest, intent_id: str) -> Answer:
+def make(client: Any, refund_request: RefundRequest, intent_id: str, shop_id: str) -> Answer:
     """Give money back, once per key. Raises Unknown if the provider refuses for a reason that may pass."""
     try:
-        refund = ask(lambda: client.refunds.create(*_params(refund_request, intent_id)))
+        refund = ask(lambda: client.refunds.create(*_params(refund_request, intent_id, shop_id)))
     except ErrorAnswer as error:
         return _explain(client, refund_request, intent_id, error)
     return answers.of_refund(refund, refund_request)
@@ -71,13 +71,13 @@ def _left(client: Any, intent_id: str) -> int:
     return sum(each["amount_captured"] - each["amount_refunded"] for each in charges if each.get("paid"))
 
 
-def _params(refund_request: RefundRequest, intent_id: str) -> tuple[Any, Any]:
+def _params(refund_request: RefundRequest, intent_id: str, shop_id: str) -> tuple[Any, Any]:
     """Return the parameters and the options of the request that makes the refund."""
     payment = refund_request.payment
     params = {
         "payment_intent": intent_id,
         "amount": currencies.to_provider(refund_request.amount, payment.currency),
-        "metadata": {KEY: payment.key, REFUND_KEY: refund_request.key},
+        "metadata": {KEY: payment.key, REFUND_KEY: refund_request.key, SHOP_ID: shop_id},
     }
     return params, {"idempotency_key": refund_request.key}
 

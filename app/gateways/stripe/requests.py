@@ -29,7 +29,9 @@ NAME_LENGTH = 250
 
 KEY = "payonce_charge"
 REFUND_KEY = "payonce_refund"
-"""The names of our keys in the provider's metadata."""
+SHOP_ID = "payonce_shop"
+ORDER = "payonce_order"
+"""The names of what we write into the provider's metadata: our keys, SHOP_ID, and the order's random id."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class StoredRequest:
         return time() > self.session_ends_at - LEAST_AHEAD + SLACK + SEARCH_LIMIT
 
 
-def prepare(payment: HostedPayment, *, version: str, live: bool, window: float) -> dict[str, Any]:
+def prepare(payment: HostedPayment, *, version: str, live: bool, window: float, shop_id: str = "") -> dict[str, Any]:
     """Return the complete request.
 
     `window` is the number of seconds that the shopper has to pay. The session lives longer; we end it ourselves.
@@ -85,11 +87,11 @@ def prepare(payment: HostedPayment, *, version: str, live: bool, window: float) 
         raise NotPayable("insecure")
     now = int(time())
     ends_at = now + int(window) + LEAST_AHEAD + SLACK
-    return {"version": version, "made": now, "params": _params(payment, ends_at)}
+    return {"version": version, "made": now, "params": _params(payment, ends_at, shop_id)}
 
 
-def _params(payment: HostedPayment, ends_at: int) -> dict[str, Any]:
-    metadata = {KEY: payment.key}
+def _params(payment: HostedPayment, ends_at: int, shop_id: str) -> dict[str, Any]:
+    metadata = {KEY: payment.key, ORDER: payment.order_random_id, SHOP_ID: shop_id}
     params = {
         "mode": "payment",
         # Cards and wallets that hold cards; no method that settles days later.

@@ -26,7 +26,7 @@ def from_settings(settings: Settings, transport: httpx.BaseTransport | None = No
     api = settings.stripe_api_base
     return StripeGateway(
         key, settings.stripe_webhook_secret, window=settings.action_window, api_base=api,
-        page_origin=PAGE if _is_provider(api) else api, transport=transport,
+        page_origin=PAGE if _is_provider(api) else api, shop_id=settings.shop_id, transport=transport,
     )  # fmt: skip
 
 

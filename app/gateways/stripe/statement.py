@@ -7,7 +7,7 @@ from typing import Any
 from app.gateways.base import StatementEntry
 from app.gateways.stripe import currencies, disputes, refunds
 from app.gateways.stripe.lists import items, our_key
-from app.gateways.stripe.requests import KEY
+from app.gateways.stripe.requests import KEY, SHOP_ID
 
 
 def entries(client: Any) -> Iterator[StatementEntry]:
@@ -28,10 +28,16 @@ def entries(client: Any) -> Iterator[StatementEntry]:
     for dispute in items(client.disputes.list, {}):
         key = disputed.get(str(dispute["charge"]), str(dispute["charge"]))
         for kind, amount, currency, at in disputes.movements(dispute):
-            yield StatementEntry(key, kind, amount, currency, at)
+            yield StatementEntry(
+                key, kind, amount, currency, at,
+                payment_reference=dispute.get("payment_intent"), gateway_reference=str(dispute["id"]),
+            )  # fmt: skip
 
 
 def _entry(key: str, kind: str, fields: Any, amount: int) -> StatementEntry:
     currency = str(fields["currency"]).upper()
     at = datetime.fromtimestamp(fields["created"], UTC)
-    return StatementEntry(key, kind, currencies.from_provider(amount, currency), currency, at)
+    return StatementEntry(
+        key, kind, currencies.from_provider(amount, currency), currency, at, shop_id=our_key(fields, SHOP_ID) or None,
+        payment_reference=fields.get("payment_intent"), gateway_reference=str(fields["id"]),
+    )  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 
 from app.gateways.stripe import requests
 from app.gateways.stripe.gateway import StripeGateway
+from tests.factories import SHOP_ID
 from tests.stripe.gateway.payments import WINDOW
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
@@ -14,7 +15,7 @@ from tests.stripe.provider.state import API_KEY
 
 @pytest.fixture
 def gateway(provider: Provider) -> StripeGateway:
-    return StripeGateway(API_KEY, window=WINDOW, api_base=provider.origin, page_origin=provider.origin)
+    return StripeGateway(API_KEY, window=WINDOW, api_base=provider.origin, page_origin=provider.origin, shop_id=SHOP_ID)
 
 
 @pytest.fixture

@@ -1,23 +1,28 @@
 """The request that creates a session: what binds it to the charge, and amounts in the provider's units."""
 
 from time import time
+from uuid import uuid4
 
 import pytest
 
 from app.gateways.base import Answer, NotPayable, Outcome, PaymentLine
 from app.gateways.stripe.gateway import StripeGateway
+from tests.factories import SHOP_ID
 from tests.stripe.gateway.payments import CREATE, WINDOW, charged, new_payment
 from tests.stripe.provider.server import Provider
 
 
 def test_the_request_binds_the_session_to_the_charge(provider: Provider, gateway: StripeGateway) -> None:
-    payment = new_payment(gateway)
+    order = str(uuid4())
+    payment = new_payment(gateway, order_random_id=order)
     answer = gateway.charge(payment, None, 5)
     assert answer == Answer(Outcome.REQUIRES_ACTION, provider.session["id"], None, provider.session["url"])
     method, path, key, params = provider.requests[-1]
     assert (f"{method} {path}", key) == (CREATE, payment.key)
     assert params["client_reference_id"] == payment.key
-    assert params["metadata"] == params["payment_intent_data"]["metadata"] == {"payonce_charge": payment.key}
+    assert params["metadata"] == params["payment_intent_data"]["metadata"] == {
+        "payonce_charge": payment.key, "payonce_order": order, "payonce_shop": SHOP_ID,
+    }  # fmt: skip
     assert params["line_items"] == [
         {"quantity": "2",
          "price_data": {"currency": "eur", "unit_amount": "2400", "product_data": {"name": "Morning mug"}}}
