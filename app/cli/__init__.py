@@ -18,7 +18,7 @@ from app import current, money
 from app.charges import audit, receipts, recovery, refunds, report, same_order
 from app.charges.states import RefundStatus
 from app.charges.tokens import new_key
-from app.cli.command import ShopCommand
+from app.cli.command import ComparingCommand, ShopCommand
 from app.cli.reconcile import reconcile_command
 from app.database import Unreachable, db
 from app.gateways.base import NotSent, Unknown
@@ -86,7 +86,7 @@ def _receipt_email(charge_id: int) -> sending.Content:
     return sending.Content(receipt.email or "", subject, receipt.ended_at or receipt.created_at, text)
 
 
-@click.command("audit", cls=ShopCommand)
+@click.command("audit", cls=ComparingCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def audit_command(as_json: bool) -> None:
     """Compare the books, orders and stock with the gateway's own statement.

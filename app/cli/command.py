@@ -12,7 +12,12 @@ from app.settings import SettingsError
 
 
 class ShopCommand(click.Command):
-    """A command that needs the shop's database. If it can't use it, the command ends with one line."""
+    """A command that needs the shop's database. If it can't use it, the command ends with one line.
+
+    `refusal` gives the exit code then.
+    """
+
+    refusal: type[click.ClickException] = click.ClickException
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -22,4 +27,16 @@ class ShopCommand(click.Command):
             raise click.ClickException(str(error)) from None
         except (Unreachable, ProgrammingError) as error:
             why = "the database can't be reached, or was not migrated (flask --app wsgi db upgrade)"
-            raise click.ClickException(f"{why}: {type(error.__cause__ or error).__name__}") from None
+            raise self.refusal(f"{why}: {type(error.__cause__ or error).__name__}") from None
+
+
+class Unreadable(click.ClickException):
+    """Nothing could be compared."""
+
+    exit_code = 2
+
+
+class ComparingCommand(ShopCommand):
+    """A command that compares the books with something: exit code 1 says that they differ, 2 that nobody knows."""
+
+    refusal = Unreadable

@@ -11,7 +11,7 @@ from app import current
 from app.charges import audit, receipts, reconcile
 from app.charges.reconcile import Entry, Refused
 from app.charges.states import RefundStatus
-from app.cli.command import ShopCommand
+from app.cli.command import ComparingCommand
 from app.database import Unreachable
 from app.gateways.base import Gateway, NotSent, Unknown
 from app.money import format_money
@@ -19,7 +19,7 @@ from app.money import format_money
 Found = dict[UUID, tuple[Gateway, Entry]]
 
 
-@click.command("reconcile", cls=ShopCommand)
+@click.command("reconcile", cls=ComparingCommand)
 @click.option("--adopt", type=click.UUID, multiple=True, metavar="KEY", help="Write this entry into the books.")
 @click.option("--refund", type=click.UUID, multiple=True, metavar="KEY", help="Adopt this payment and refund it.")
 @click.option("--close", metavar="RECEIPT", help="End a charge whose account is not configured, as without money.")

@@ -9,12 +9,13 @@ import pytest
 from flask import Flask
 from sqlalchemy.engine import Connection
 
-from app import database
+from app import create_app, database
 from app.charges import protocol, reconcile, refunds
 from app.charges.rows import ChargeSnapshot
 from app.database import Unreachable
+from app.settings import Settings
 from tests.charges.test_audit import EditedStatement, broken, command
-from tests.factories import ASKS_SHOPPER, BOWL, DECLINES, MUG, SHOP_ID, order, purchase
+from tests.factories import ASKS_SHOPPER, BOWL, DECLINES, MUG, SECRET, SHOP_ID, order, purchase
 from tests.gateways.bank import at_once, card, new_payment, new_refund
 from tests.shops import Shop
 
@@ -145,3 +146,11 @@ def test_money_of_an_account_that_is_gone_is_not_compared_and_breaks_nothing(sho
         0, [{"what": "stripe test", "currency": "EUR", "entries": 1, "amount": 2400}],
     )  # fmt: skip
     assert "stripe test: 1, €24.00" in app.test_cli_runner().invoke(args=["audit"]).output
+
+
+@pytest.mark.parametrize("words", [["audit"], ["reconcile"], ["reconcile", "--close", "r", "--reason", "r"]])
+def test_a_database_that_can_t_be_read_is_not_taken_for_a_difference(words: list[str]) -> None:
+    app = create_app(Settings(secret_key=SECRET, database_url="postgresql+psycopg2://127.0.0.1:1/shop"))
+    with app.app_context():
+        result = app.test_cli_runner().invoke(args=words)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1), result.output
