@@ -53,6 +53,13 @@ REFUSALS = {
             "Tell us this reference: {reference}",
         ],
     ),
+    "closed": ErrorText(
+        "The shop takes no payments at the moment",
+        [
+            "This try took no money. Please come back later: your basket shows what you can order then.",
+            "If you have paid for this order before, do not pay again, and tell us this reference: {reference}",
+        ],
+    ),
     "order_cleared": ErrorText(
         "This basket was cleared",
         [

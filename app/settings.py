@@ -188,6 +188,9 @@ class Settings:
         _text, "the rate limits' storage: memory:// counts per worker, redis://… for all", "memory://", shown=False
     )
 
+    closed: bool = _setting(
+        _switch, "on or off: on refuses new payments, for example while a restored database is reconciled", False
+    )
     lab: bool | None = _setting(
         _switch, "on or off: serve the demonstration at /lab; on by default, but off with a real gateway", None
     )

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.gateways.base import StatementEntry
 from app.money import format_money
-from app.settings import SettingsError
+from app.settings import SettingsError, read
 from sandbox_bank import create_bank
 from sandbox_bank.accounts import account_id, open_account
 from sandbox_bank.server import serve
@@ -27,7 +27,11 @@ def serve_command() -> None:
 
     Exits with 0 after SIGTERM or Ctrl-C, or with 1 and one line if the port or the database is not available.
     """
-    serve_bank(_settings())
+    try:
+        settings = BankSettings.from_environ()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    serve_bank(settings)
 
 
 def serve_bank(settings: BankSettings) -> None:
@@ -54,20 +58,15 @@ def statement_command(as_json: bool) -> None:
     """
     print_statement = _print_json if as_json else _print_table
     try:
-        engine = open_storage(_settings().database_url)
+        engine = open_storage(read("sandbox_database_url"))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
     except (SQLAlchemyError, OSError, ValueError) as error:
         raise _no_database(error) from None
     try:
         print_statement(statement(engine))
     except SQLAlchemyError as error:
         raise _no_database(error) from None
-
-
-def _settings() -> BankSettings:
-    try:
-        return BankSettings.from_environ()
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _no_database(error: Exception) -> click.ClickException:

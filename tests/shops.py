@@ -33,7 +33,7 @@ class ExchangeableGateways:
 
     def use(self, *known: Gateway) -> None:
         """Use these gateways from now on; the first one takes new charges."""
-        self._gateways = Gateways(known[0], known)
+        self._gateways = Gateways(known[0], known, self._gateways.earlier_names)
 
     def use_all(self, gateways: Gateways) -> None:
         """Use these gateways from now on."""

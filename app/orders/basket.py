@@ -104,10 +104,10 @@ def _lock_open_order(connection: Connection, buyer_id: UUID, currency: str, paid
     latest = connection.execute(NEWEST, {"buyer_id": buyer_id}).first()
     if latest is None or latest.id == paid_order_id:
         # Of two requests at once, one begins the order and the other finds it.
-        order = {"random_id": uuid4(), "version": _new_version()}
+        order = {"random_id": uuid4(), "version": new_version()}
         BEGIN.execute(connection, order | {"buyer_id": buyer_id, "currency": currency})
     open_order = update(orders).where(orders.c.buyer_id == buyer_id, orders.c.state == OPEN)
-    order_id = connection.execute(open_order.values(version=_new_version()).returning(orders.c.id)).scalar()
+    order_id = connection.execute(open_order.values(version=new_version()).returning(orders.c.id)).scalar()
     if order_id is None:
         raise OrderPlaced
     return int(order_id)
@@ -121,7 +121,7 @@ def _add_line(connection: Connection, order_id: int, product: Product, quantity:
     connection.execute(insert(lines).values(**line))
 
 
-def _new_version() -> int:
+def new_version() -> int:
     """Return a random number of 63 bits, never 0."""
     return secrets.randbelow(2**63 - 1) + 1
 

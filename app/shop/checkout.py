@@ -56,6 +56,8 @@ def pay() -> Page:
         return to_receipt(charge.receipt_id)
     if token.buyer_id != known_buyer_id():
         return refusal_page("foreign_token", 403)
+    if current.settings().closed:
+        return _closed(token)
     if token.order_random_id is None:
         return _changed(token, _form())  # A form of an earlier version: the same order, shown anew.
     return _pay_with(token, _form())
@@ -97,10 +99,16 @@ def _again(
     token: Token, form: CheckoutForm, status: int, problem: str | None = None, before: OrderedBefore | None = None
 ) -> Page:
     """Return the form as it was filled in, without the card, and with the same token, which is still unused."""
-    order = open_order()
-    if order is None or (order.version, order.total) != (token.version, token.amount):
+    order = _order_of(token)
+    if order is None:
         return _changed(token, form)
     return _form_page(order, form, request.form["checkout_token"], status, problem=problem, before=before)
+
+
+def _order_of(token: Token) -> Order | None:
+    """Return the buyer's open order if it is still what the form showed."""
+    order = open_order()
+    return order if order and (order.version, order.total) == (token.version, token.amount) else None
 
 
 def _changed(token: Token, form: CheckoutForm) -> Page:
@@ -112,6 +120,13 @@ def _changed(token: Token, form: CheckoutForm) -> Page:
     if order is None or not changes.payable(order):
         return basket_page(409, notices)
     return _form_page(order, form, new_token(order), 409, notices=notices)
+
+
+def _closed(token: Token) -> Page:
+    """CLOSED is on: return the filled form, to be sent again later, or a page if its order is another one by now."""
+    if _order_of(token):
+        return _again(token, _form(), 503, texts.CLOSED)
+    return refusal_page("closed", 503, str(token.key))
 
 
 def _unknown_order(token: Token) -> Page:

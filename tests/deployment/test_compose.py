@@ -20,6 +20,8 @@ def services() -> dict[str, Any]:
 def test_secrets_come_from_outside_and_are_required(services: dict[str, Any]) -> None:
     environment = services["shop"]["environment"]
     assert environment["SECRET_KEY"].startswith("${SECRET_KEY:?")
+    assert environment["SANDBOX_API_KEY"].startswith("${SANDBOX_API_KEY:?")
+    assert environment["SHOP_ID"].startswith("${SHOP_ID:?"), "containers must not make one each"
     assert "${POSTGRES_PASSWORD:?" in environment["DATABASE_URL"]
     assert services["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
 
@@ -49,9 +51,11 @@ def test_the_bank_has_one_name_for_containers_and_browsers(services: dict[str, A
     assert bank["ports"] == [f"127.0.0.1:{origin.port}:{origin.port}"]
 
 
-def test_the_bank_gets_no_secret_of_the_shop(services: dict[str, Any]) -> None:
+def test_the_bank_gets_no_secret_of_the_shop_but_the_key_of_its_account(services: dict[str, Any]) -> None:
     assert services["bank"]["command"] == ["python", "-m", "sandbox_bank"]
-    assert services["bank"]["environment"].keys() == {"SANDBOX_BANK_URL"}
+    bank, shop = services["bank"]["environment"], services["shop"]["environment"]
+    assert bank.keys() == {"SANDBOX_BANK_URL", "SANDBOX_API_KEY"}
+    assert bank["SANDBOX_API_KEY"] == shop["SANDBOX_API_KEY"]
 
 
 def test_every_process_of_the_procfile_has_a_service(services: dict[str, Any]) -> None:
@@ -73,5 +77,6 @@ def has_compose() -> bool:
 
 def test_the_docker_client_accepts_the_file() -> None:
     if has_compose():  # Without it, only the tests above check the file.
-        assert compose("config", "--quiet", SECRET_KEY="k" * 32, POSTGRES_PASSWORD="p").returncode == 0
-        assert "set SECRET_KEY" in compose("config", "--quiet", POSTGRES_PASSWORD="p").stderr
+        given = {"POSTGRES_PASSWORD": "p", "SANDBOX_API_KEY": "k" * 32, "SHOP_ID": "s"}
+        assert compose("config", "--quiet", SECRET_KEY="k" * 32, **given).returncode == 0
+        assert "set SECRET_KEY" in compose("config", "--quiet", **given).stderr

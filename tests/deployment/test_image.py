@@ -176,7 +176,11 @@ def test_a_missing_secret_is_refused_in_one_line(image: Image) -> None:
 def test_the_bank_of_compose_starts_with_its_own_settings_alone(image: Image, tmp_path: Path) -> None:
     service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["bank"]
     url = f"http://127.0.0.1:{free_port()}"
-    own = {"SANDBOX_BANK_URL": url, "SANDBOX_DATABASE_URL": f"sqlite:///{tmp_path}/bank.sqlite"}
+    own = {
+        "SANDBOX_BANK_URL": url,
+        "SANDBOX_API_KEY": "k" * 32,
+        "SANDBOX_DATABASE_URL": f"sqlite:///{tmp_path}/bank.sqlite",
+    }
     assert service["environment"].keys() <= own.keys()
     program, *words = service["command"]
     command = [str(image.folder / "opt/venv/bin" / program), *words]

@@ -122,8 +122,7 @@ class StripeGateway:
         if event.key or not event.gateway_reference or not event.gateway_reference.startswith("pi_"):
             return event.key
         with answer_errors(), deadline(timeout):
-            of_payment = {"payment_intent": event.gateway_reference, "limit": 1}
-            found = next(items(self._client.checkout.sessions.list, of_payment), None)
+            found = self._session_of(event.gateway_reference)
             return our_key(found, KEY) if found else None
 
     def refunds_of(self, payment: Payment, timeout: float) -> list[GatewayRefund]:
@@ -145,6 +144,8 @@ class StripeGateway:
 
     def _session(self, payment: Payment) -> dict[str, Any] | None:
         """Return the session as it is now; None if there is none and none can be created any more."""
+        if payment.gateway_reference and payment.gateway_reference.startswith("pi_"):
+            return self._session_of(payment.gateway_reference)
         if payment.gateway_reference:
             return self._read(payment.gateway_reference)
         stored = StoredRequest.of(payment)
@@ -166,6 +167,11 @@ class StripeGateway:
         if stored.is_fenced():
             return None
         raise Unknown("the provider's list has no session for this key yet", again=False)
+
+    def _session_of(self, intent_id: str) -> dict[str, Any] | None:
+        """Return the session of a payment. An adopted charge knows only its payment, as the statement names it."""
+        of_payment = {"payment_intent": intent_id, "limit": 1}
+        return next(items(self._client.checkout.sessions.list, of_payment), None)
 
     def _read(self, session_id: str) -> dict[str, Any]:
         return ask(lambda: self._client.checkout.sessions.retrieve(session_id))

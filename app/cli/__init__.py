@@ -8,38 +8,24 @@ from decimal import Decimal, InvalidOperation
 from itertools import chain
 from pathlib import Path
 from threading import Event
-from typing import Any, NoReturn
+from typing import NoReturn
 from uuid import UUID
 
 import click
 from flask import Flask, current_app
 from flask_migrate import Migrate
-from sqlalchemy.exc import ProgrammingError
 
 from app import current, money
 from app.charges import audit, receipts, recovery, refund_rows, refunds, report, same_order
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import REFUND_PENDING, RefundStatus
 from app.charges.tokens import new_key
+from app.cli.command import ComparingCommand, ShopCommand
+from app.cli.reconcile import reconcile_command
 from app.database import Unreachable, db
 from app.gateways.base import Gateway, NotSent, Unknown
 from app.mail import outbox, sending
-from app.orders import currency, seed
-from app.settings import SettingsError
-
-
-class ShopCommand(click.Command):
-    """A command that needs the shop's database. If it can't use it, the command ends with one line."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            currency.refuse_other(current.settings().shop_currency)
-            return super().invoke(ctx)
-        except SettingsError as error:
-            raise click.ClickException(str(error)) from None
-        except (Unreachable, ProgrammingError) as error:
-            why = "the database can't be reached, or was not migrated (flask --app wsgi db upgrade)"
-            raise click.ClickException(f"{why}: {type(error.__cause__ or error).__name__}") from None
+from app.orders import seed
 
 
 @click.command("seed", cls=ShopCommand)
@@ -102,7 +88,7 @@ def _receipt_email(charge_id: int) -> sending.Content:
     return sending.Content(receipt.email or "", subject, text)
 
 
-@click.command("audit", cls=ShopCommand)
+@click.command("audit", cls=ComparingCommand)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def audit_command(as_json: bool) -> None:
     """Compare the books, orders and stock with the gateway's own statement.
@@ -208,5 +194,5 @@ def _interruptible() -> Iterator[None]:
 def init_app(app: Flask) -> None:
     """Add the commands to the app."""
     Migrate(app, db, directory="app/migrations", render_as_batch=True)
-    for command in (seed_command, audit_command, recover_command, refund_command):
+    for command in (seed_command, audit_command, recover_command, refund_command, reconcile_command):
         app.cli.add_command(command)

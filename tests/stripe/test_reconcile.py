@@ -1,0 +1,137 @@
+"""Money at Stripe that the books don't know: payments lost by a restore, and refunds made by hand whose event was lost.
+
+The stand-in of these tests replaces Stripe.
+"""
+
+import re
+from collections.abc import Callable
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from app.gateways.base import Outcome
+from app.gateways.registry import from_settings
+from app.gateways.stripe.gateway import StripeGateway
+from tests.charges.test_audit import broken, command
+from tests.page import Shopper
+from tests.shops import Shop
+from tests.stripe.gateway.payments import charged, new_payment
+from tests.stripe.provider.server import Provider, deliver
+from tests.stripe.test_paying import form_of
+from tests.stripe.webhooks.effects import COMPLETED
+
+LONG_AGO = -3600.0
+
+
+@pytest.fixture
+def shopper(shop: Shop, provider: Provider) -> Shopper:
+    """Return a shopper who has paid."""
+    shopper = shop.shopper()
+    form_of(shopper).post()
+    provider.pay()
+    assert deliver(shop.shopper().client, provider.event(COMPLETED)) == 200
+    return shopper
+
+
+@pytest.fixture
+def reconcile(shop: Shop) -> Callable[..., tuple[int, str]]:
+    def run(*words: str) -> tuple[int, str]:
+        with shop.app.app_context():
+            result = shop.app.test_cli_runner().invoke(args=["reconcile", *words])
+        return result.exit_code, result.output
+
+    return run
+
+
+@pytest.fixture
+def by_hand(shopper: Shopper, provider: Provider) -> str:
+    """Refund the whole payment in the dashboard. Its event is lost. Return the provider's id of the refund."""
+    provider.state.ahead = LONG_AGO
+    refund = provider.refund_by_hand(provider.paid()[0]["amount"])
+    provider.state.ahead = 0
+    return str(refund["id"])
+
+
+def test_a_refund_by_hand_whose_event_was_lost_is_named_and_taken_over(
+    shop: Shop, provider: Provider, shopper: Shopper, by_hand: str, reconcile: Callable[..., tuple[int, str]]
+) -> None:
+    with shop.app.app_context():
+        (line,) = broken(shop)[3]
+    found = re.fullmatch(rf"refund (\S+) \({by_hand}\) is not in the books", line)
+    assert found, line
+    code, output = reconcile()
+    assert (code, by_hand in output and found[1] in output) == (1, True)
+    assert reconcile("--adopt", found[1])[0] == 0
+    assert shop.rows("SELECT status, reason, gateway_reference FROM refund") == [
+        ("succeeded", "at_the_gateway", by_hand)
+    ]
+    page = shopper.open(provider.session["success_url"])
+    assert page.title.startswith("Refunded")
+    for event in provider.state.events:  # The lost event arrives at last.
+        assert deliver(shop.shopper().client, event) == 200
+    assert shop.value("SELECT count(*) FROM refund") == 1
+    with shop.app.app_context():
+        assert (command(shop)[0], reconcile()[0]) == (0, 0)
+
+
+def test_a_refund_by_hand_may_be_adopted_at_once(
+    shop: Shop, provider: Provider, shopper: Shopper, reconcile: Callable[..., tuple[int, str]]
+) -> None:
+    """The audit still waits for its event, but nobody has to."""
+    provider.refund_by_hand(1000)
+    with shop.app.app_context():
+        assert command(shop)[0] == 0
+    key = reconcile()[1].split("€10.00  ")[1].split()[0]
+    assert reconcile("--adopt", key)[0] == 0
+    assert shop.value("SELECT refunded FROM charge") == 1000
+
+
+@pytest.mark.parametrize("choice", ["--adopt", "--refund"])
+def test_a_payment_that_the_books_have_lost_is_adopted_and_can_be_refunded(
+    shop: Shop, provider: Provider, gateway: StripeGateway, choice: str, reconcile: Callable[..., tuple[int, str]]
+) -> None:
+    """The books know neither its session nor its request: the statement names its payment intent."""
+    lost = charged(gateway, new_payment(gateway, order_random_id=str(uuid4())))
+    provider.pay()
+    assert gateway.lookup(lost, 5).outcome is Outcome.SUCCEEDED  # type: ignore[union-attr]
+    assert reconcile()[0] == 1
+    assert reconcile(choice, lost.key)[0] == 0
+    [(receipt, reference)] = shop.rows("SELECT receipt_id, gateway_reference FROM charge")
+    assert reference.startswith("pi_")
+    with shop.app.app_context():
+        if choice == "--adopt":
+            assert shop.app.test_cli_runner().invoke(args=["refund", receipt]).exit_code == 0
+        assert command(shop)[0] == 0
+    assert [refund["amount"] for refund in provider.state.refunds.values()] == [4800]
+    assert {refund["metadata"]["payonce_shop"] for refund in provider.state.refunds.values()} == {"test-shop"}
+
+
+def test_another_shop_at_the_same_account_is_foreign(
+    shop: Shop, provider: Provider, gateway: StripeGateway, reconcile: Callable[..., tuple[int, str]]
+) -> None:
+    other = shop.another(shop_id="another-shop")
+    theirs = from_settings(other.settings()).current
+    assert isinstance(theirs, StripeGateway)
+    lost = charged(theirs, new_payment(theirs))
+    provider.pay()
+    provider.state.ahead = LONG_AGO
+    provider.refund_by_hand(100)
+    provider.state.ahead = 0
+    assert reconcile() == (0, "Only at the gateway: 0\n")
+    with shop.app.app_context():
+        code, report = command(shop)
+    assert (code, len(report["foreign"])) == (0, 2)
+    assert any(lost.key in line for line in report["foreign"])
+
+
+def test_a_late_event_about_an_adopted_payment_finds_its_session(
+    shop: Shop, provider: Provider, gateway: StripeGateway, reconcile: Callable[..., tuple[int, str]]
+) -> None:
+    lost = charged(gateway, new_payment(gateway))
+    provider.pay()
+    assert reconcile("--adopt", lost.key)[0] == 0
+    provider.refund_by_hand(300)
+    client: httpx.Client = shop.shopper().client
+    assert [deliver(client, event) for event in provider.state.events] == [200] * len(provider.state.events)
+    assert shop.value("SELECT refunded FROM charge") == 300
