@@ -40,6 +40,9 @@ class Stopwatch:
     def __init__(self) -> None:
         self._started = monotonic(), time()
 
+    def __repr__(self) -> str:
+        return "Stopwatch()"
+
     def seconds(self) -> float:
         """Return the seconds since it was made: those of the clock on which more have passed."""
         started, wall = self._started

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -32,7 +31,11 @@ charges, refunds = table(Charge), table(Refund)
 
 @dataclass(frozen=True)
 class RefundSnapshot:
-    """A refund as this process read it. `amount` is in minor units, `now` was the database's clock at that moment."""
+    """A refund as this process read it. `amount` is in minor units. `since_read` measures how old the other fields are.
+
+    The ages are by the database's clock. `fresh`: it was claimed a moment ago. `sendable`: it may be sent. `lapsed`:
+    nothing that was sent for it can arrive any more. `recalled`: the merchant asked to withdraw it.
+    """
 
     id: int
     charge_id: int
@@ -42,36 +45,16 @@ class RefundSnapshot:
     stray: bool
     gateway_reference: str | None
     times_asked: int
-    created_at: datetime
-    send_until: datetime
-    now: datetime
+    fresh: bool
+    sendable: bool
+    lapsed: bool
+    recalled: bool
     since_read: Stopwatch = field(default_factory=Stopwatch, compare=False)
 
-    def is_first_try(self) -> bool:
-        """Return whether it was claimed a moment ago, and only those who claimed it can have sent it."""
-        return self.times_asked == 0 and self._since(self.created_at) < FRESH
 
-    def is_sendable(self) -> bool:
-        """Return whether it may be sent now."""
-        return self._since(self.send_until) < 0
-
-    def is_lapsed(self) -> bool:
-        """Return whether nothing that was ever sent for it can arrive any more."""
-        return self._since(self.send_until) > ARRIVES_WITHIN
-
-    def is_withdrawn_early(self) -> bool:
-        """Return whether the merchant asked to withdraw it, instead of its time having run out."""
-        return (self.send_until - self.created_at).total_seconds() < SEND_FOR - 1
-
-    def _since(self, moment: datetime) -> float:
-        return (self.now - moment).total_seconds() + self.since_read.seconds()
-
-
-STORED = (
-    "id", "charge_id", "key", "amount", "status", "stray", "gateway_reference", "times_asked", "created_at",
-    "send_until",
-)  # fmt: skip
-COLUMNS = [*(refunds.c[name] for name in STORED), from_now(0).label("now")]
+STORED = ("id", "charge_id", "key", "amount", "status", "stray", "gateway_reference", "times_asked")
+TIMES = [refunds.c.created_at, refunds.c.send_until, from_now(0).label("now")]
+COLUMNS = [*(refunds.c[name] for name in STORED), *TIMES]
 
 CLAIM = InsertOnce(
     refunds,
@@ -187,4 +170,10 @@ def find(connection: Connection, key: UUID) -> RefundSnapshot | None:
 
 def snapshot(row: Sequence[Any]) -> RefundSnapshot:
     """Return a row of COLUMNS as a snapshot."""
-    return RefundSnapshot(*row)
+    stored: dict[str, Any] = dict(zip(STORED, row, strict=False))
+    created_at, send_until, now = row[len(STORED) :]
+    age, past_end = (now - created_at).total_seconds(), (now - send_until).total_seconds()
+    return RefundSnapshot(
+        **stored, fresh=age < FRESH, sendable=past_end < 0, lapsed=past_end > ARRIVES_WITHIN,
+        recalled=age - past_end < SEND_FOR - 1,
+    )  # fmt: skip

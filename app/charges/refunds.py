@@ -131,13 +131,13 @@ def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, sec
 
 
 def _ask(gateway: Gateway, request: RefundRequest, refund: RefundSnapshot, seconds: float) -> Answer:
-    """Return the gateway's answer. Whether the refund has lapsed is decided before the gateway is asked."""
-    lapsed = refund.is_lapsed()
-    if not (refund.is_first_try() and refund.is_sendable()) and (known := gateway.lookup_refund(request, seconds)):
+    """Return the gateway's answer. The first try comes so soon after the claim that looking can be left out."""
+    is_first = refund.times_asked == 0 and refund.fresh and refund.sendable
+    if not is_first and (known := gateway.lookup_refund(request, seconds)):
         return known
-    if lapsed:
+    if refund.lapsed:  # It was so before we looked.
         return Answer(Outcome.CANCELED, reason="never_arrived")
-    if not refund.is_sendable():
+    if not refund.sendable:
         raise NotSent("the gateway does not have it; it is not sent any more, and ends when nothing can arrive")
     if refund.since_read.seconds() > seconds + RECOVERY_MARGIN:
         raise NotSent("this process was held up, so another one asks")
@@ -156,7 +156,7 @@ def record_within(
 ) -> tuple[RefundStatus, bool]:
     """Write what became of an open refund. Return its state, and whether this process wrote it."""
     to = STATUSES[answer.outcome]
-    gave_up = to is RefundStatus.WITHDRAWN and not refund.is_withdrawn_early()
+    gave_up = to is RefundStatus.WITHDRAWN and not refund.recalled
     attention = "it never reached the gateway; refund again if it is still wanted" if gave_up else None
     if not refund_rows.move(connection, refund, to, answer=answer, attention=attention):
         return refund_rows.get(connection, refund.key).status, False
@@ -198,7 +198,7 @@ def record_doubt(
     or if the refund is too old to be sent.
     """
     said = doubt if isinstance(doubt, Unknown) else Unknown(note)
-    if said.alarm or not (refund.is_sendable() or refund.is_withdrawn_early()):
+    if said.alarm or not (refund.sendable or refund.recalled):
         attention = attention or note
     with transaction() as connection:
         if not refund_rows.move(

@@ -92,7 +92,7 @@ def cancels(charge: ChargeSnapshot) -> Act:
 def records_event(charge: ChargeSnapshot) -> Act:
     """Record a webhook, as `receive` does after it has read the charge and asked the bank."""
     event = an_event(charge)
-    return Act(lambda bank: webhooks._record(event, bank, charge, webhooks.Facts(APPROVED, [])))
+    return Act(lambda bank: webhooks._record(event, bank, charge, webhooks.Facts(APPROVED, [], [])))
 
 
 def knows(

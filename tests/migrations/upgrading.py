@@ -131,10 +131,14 @@ def renamed(snapshot: Snapshot, since: str) -> Snapshot:
 
 
 def only(snapshot: Snapshot, like: Snapshot) -> Snapshot:
-    """Return the tables and columns of the snapshot that `like` has too: later versions add some."""
+    """Return the tables, columns and rows of the snapshot that `like` has too: later versions add some."""
+    ids = {table: {row.get("id") for row in rows} for table, rows in like.items()}
     names = {table: list(rows[0]) if rows else [] for table, rows in like.items()}
     return {
-        table: sorted(({name: row[name] for name in names[table]} for row in snapshot[table]), key=str)
+        table: sorted(
+            ({name: row[name] for name in names[table]} for row in snapshot[table] if row.get("id") in ids[table]),
+            key=str,
+        )
         for table in like
         if like[table]
     } | {table: [] for table in like if not like[table] and not snapshot[table]}

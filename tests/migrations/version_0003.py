@@ -89,8 +89,8 @@ class _History:
             self.sell("canceled", {BOWL: 1}, reason=reason)
 
     def stray_payments(self) -> None:
-        """The bank took money for charges that had ended without it: given back, and still owed."""
-        for status in ("succeeded", "processing"):
+        """The bank took money for charges that had ended without it: given back, still owed, and refused."""
+        for status in ("succeeded", "processing", "declined"):
             charge = self.sell("canceled", {BOWL: 1, MUG: 1}, reason="fenced")
             self.world.ask_bank(charge["token"], charge["amount"], charge["link"])
             self.post(charge, charge["amount"], "unexpected")
