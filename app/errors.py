@@ -23,9 +23,7 @@ class ErrorText(NamedTuple):
 NOT_CHARGED = "This try took no money."
 """It is about the request that was refused. Another copy of the same form may have been paid."""
 
-PAID_BEFORE = (
-    "If you have pressed Pay before, see your payments and your e-mail first: a receipt there means that you have paid."
-)
+PAID_BEFORE = "If you have pressed Pay before, see your payments and your e-mail first, before you pay again."
 
 REFUSALS = {
     # Its key can't be read, so it is not known whether another copy of this form was paid.

@@ -76,6 +76,12 @@ def _smtp(value: str) -> str:
     return value
 
 
+def _sender(value: str) -> str:
+    if not re.fullmatch(r"[\w.+'-]+@[\w.-]+", value, re.ASCII):
+        raise ValueError("must be an e-mail address in ASCII (grün.de is xn--grn-ioa.de)")
+    return value
+
+
 def _gateway(value: str) -> str:
     if value not in {"sandbox", "stripe"}:
         raise ValueError("must be sandbox or stripe")
@@ -180,7 +186,7 @@ class Settings:
     smtp_url: str = _setting(
         _smtp, "the mail server for receipt e-mails: smtp://user:password@host:587 or smtps://host:465", "", shown=False
     )
-    mail_from: str = _setting(_text, "the sender address of receipt e-mails", "receipts@shop.invalid")
+    mail_from: str = _setting(_sender, "the sender address of receipt e-mails", "receipts@shop.invalid")
     mail_folder: str = _setting(
         _text, "the folder for receipt e-mails as .eml files if SMTP_URL is not set", f"{instance.FOLDER}/outbox"
     )

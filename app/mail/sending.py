@@ -29,8 +29,7 @@ def sender(
     """Return a function that sends one e-mail.
 
     `write` returns the content for a charge id, as it is true now. `shop` and `address` are the name and address in
-    the header From.
-    The returned function raises an exception if the e-mail was not sent within SENDING_SECONDS.
+    the header From. The returned function raises an exception if the e-mail was not sent within SENDING_SECONDS.
     """
 
     def send(email: LeasedEmail) -> None:

@@ -28,7 +28,9 @@ def payable(order: Order) -> bool:
 
 def _changes_of(line: OrderLine, locale: str) -> list[str]:
     product = line.product
-    if not product.on_sale or product.stock == 0:
+    if not product.on_sale:
+        return [texts.CHANGED_OFF_SALE.format(name=product.name)]
+    if product.stock == 0:
         return [texts.CHANGED_GONE.format(name=product.name)]
     notices = []
     if product.stock < line.quantity:

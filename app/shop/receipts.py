@@ -34,10 +34,11 @@ def index() -> Page:
 @blueprint.get("/receipts/<receipt_id:receipt_id>")
 def show(receipt_id: str) -> Page:
     """GET /receipts/<id>: what became of the payment; without details if the browser is not the buyer's."""
-    receipt, asked = _find(receipt_id), False
-    if receipt.mine and receipt.status is REQUIRES_ACTION:
-        asked, receipt = _ask_about(receipt), _find(receipt_id)
-    return _page(receipt, asked=asked)
+    receipt = _find(receipt_id)
+    if not (receipt.mine and receipt.status is REQUIRES_ACTION):
+        return _page(receipt)
+    asked = _ask_about(receipt)
+    return _page(_find(receipt_id), asked=asked)
 
 
 @blueprint.get("/receipts/<receipt_id:receipt_id>.json")

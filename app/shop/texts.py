@@ -24,6 +24,7 @@ CHANGED_BASKET = "Your basket was changed after this page was shown. Nothing was
 CHANGED_PRICE = "{name} costs {now} now, not {before}."
 CHANGED_STOCK = "Of {name}, only {left} are left."
 CHANGED_GONE = "{name} is sold out."
+CHANGED_OFF_SALE = "{name} is not sold any more."
 TOO_MANY_DECLINES = "Too many cards were declined. Nothing was charged. Wait ten minutes, then try again."
 CLOSED = "The shop takes no payments at the moment. This try took no money. Please press Pay again later."
 BUSY = "The shop is busy. This try took no money. Please press Pay again: this form is charged once at most."

@@ -42,6 +42,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
 
 
 INVALID = [
+    ("MAIL_FROM", "shop"), ("MAIL_FROM", "shop@gr\u00fcn.de"), ("MAIL_FROM", "Shop <a@example.org>"),
     ("SECRET_KEY", "short"), ("SECRET_KEY_FALLBACKS", "short"), ("DATABASE_URL", "mysql://localhost/shop"),
     ("DATABASE_URL", "shop.sqlite"), ("PAYMENT_GATEWAY", "paypal"), ("GATEWAY_DEADLINE", "soon"),
     ("GATEWAY_DEADLINE", "0"), ("GATEWAY_DEADLINE", "-1"), ("GATEWAY_DEADLINE", "nan"), ("GATEWAY_DEADLINE", "inf"),

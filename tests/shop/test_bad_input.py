@@ -182,7 +182,7 @@ def test_a_changed_price_is_shown_before_it_is_charged(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("change", "text"), [
-    ({"stock": 1}, "only 1 are left"), ({"stock": 0}, "is sold out"), ({"on_sale": False}, "is sold out"),
+    ({"stock": 1}, "only 1 are left"), ({"stock": 0}, "is sold out"), ({"on_sale": False}, "is not sold any more"),
 ])  # fmt: skip
 def test_goods_that_are_gone_are_named_and_not_charged(shop: Shop, change: dict[str, object], text: str) -> None:
     with shop.app.app_context():
