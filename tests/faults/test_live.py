@@ -227,18 +227,21 @@ def test_links_down_under_load(
     """The links to the database and to the bank go down in turn. No socket is closed, and no process is restarted."""
     url = cluster.url(database)
     shop = shop_here(url)
-    with line(socket_of(cluster), "wire") as to_database, line(at(bank.url), "wire") as to_bank:
-        with live_shop(to_database.url(url), f"http://{to_bank.host}:{to_bank.port}", tmp_path) as live:
-            with shoppers_at(live.url) as shoppers:
-                for link in (to_database, to_bank) * TIMES:
-                    shoppers.wait_for_receipts(3)
-                    link.go_silent()
-                    time.sleep(SILENCE)
-                    link.restore()
-                    until(live.is_ready, 60)
+    with (
+        line(socket_of(cluster), "wire") as to_database,
+        line(at(bank.url), "wire") as to_bank,
+        live_shop(to_database.url(url), f"http://{to_bank.host}:{to_bank.port}", tmp_path) as live,
+    ):
+        with shoppers_at(live.url) as shoppers:
+            for link in (to_database, to_bank) * TIMES:
                 shoppers.wait_for_receipts(3)
-            receipts = settle_and_check(shop, shoppers)
-            assert_no_connection_leaked(cluster, database, POOLS)
+                link.go_silent()
+                time.sleep(SILENCE)
+                link.restore()
+                until(live.is_ready, 60)
+            shoppers.wait_for_receipts(3)
+        receipts = settle_and_check(shop, shoppers)
+        assert_no_connection_leaked(cluster, database, POOLS)
     report("links down under load", times=2 * TIMES, receipts_kept=receipts, forms_sent=shoppers.posts)
 
 

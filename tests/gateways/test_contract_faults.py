@@ -151,7 +151,7 @@ def test_silence_is_unknown_and_asking_again_returns_the_outcome(
         about = question.prepare(counterpart)
         proxy.set_fault(SILENT[fault], step)
         with pytest.raises(Unknown, match="in time"):
-            question.ask(counterpart, counterpart.client(proxy.origin), about, 0.4)
+            question.ask(counterpart, counterpart.client(proxy.origin), about, 0.3)
         assert proxy.fault_was_applied()
         check_outcome(counterpart, question, about)
 
@@ -250,8 +250,8 @@ def test_a_statement_that_breaks_off_is_unknown_and_not_a_shorter_one(
 def test_a_statement_that_falls_silent_is_unknown(
     counterpart: Counterpart, proxy: Proxy, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "STATEMENT_TIMEOUT", 0.4)
-    monkeypatch.setattr(transport, "IDLE", 0.4)
+    monkeypatch.setattr(client, "STATEMENT_TIMEOUT", 0.3)
+    monkeypatch.setattr(transport, "IDLE", 0.3)
     gateway = counterpart.new_client(proxy.origin)
     proxy.set_fault(SILENT[fault])
     with pytest.raises(Unknown):

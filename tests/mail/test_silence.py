@@ -22,6 +22,12 @@ STEPS = [
 ]  # fmt: skip
 
 
+@pytest.fixture
+def engine_name() -> str:
+    """Run these tests on one engine, because they are about the mail server."""
+    return "sqlite"
+
+
 @pytest.fixture(params=["line"])
 def proxy(smtp_server: SmtpServer, request: pytest.FixtureRequest) -> Iterator[Line]:
     with line(at(smtp_server.url), request.param) as proxy:
