@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 from contextlib import suppress
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 import psycopg2
@@ -64,11 +64,17 @@ class Watchdog:
         self.calls: set[Limit] = set()
         self.ending = threading.Lock()
         """Held while a call ends and while one is cut, so that only a socket that this call still uses is cut."""
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and wait until it has ended."""
+        self._stopped.set()
+        self._thread.join()
 
     def _watch(self) -> None:
-        while True:
-            sleep(PERIOD)
+        while not self._stopped.wait(PERIOD):
             now = monotonic()
             for call in list(self.calls):
                 if now > min(call.cancel_at, call.cut_at):
@@ -85,6 +91,12 @@ _starting = threading.Lock()
 def cancelled_after(seconds: float, driver: Any) -> Limit:
     """Cancel what a connection does if the block takes longer, and cut the connection if that does not help."""
     return Limit(driver, seconds + GRACE, seconds)
+
+
+def stop() -> None:
+    """End this process's thread before a fork. The next call starts another one."""
+    if watchdog := _watchdogs.pop(os.getpid(), None):
+        watchdog.stop()
 
 
 def _here() -> Watchdog:
