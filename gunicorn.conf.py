@@ -87,6 +87,13 @@ control_socket_disable = True
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """End the thread that watched the database connection of the start: a process with threads must not fork."""
+    from app import watchdog
+
+    watchdog.stop()
+
+
 def post_fork(server: Any, worker: Any) -> None:
     """Forget connections that the master opened before the fork, without closing them: they belong to the master."""
     from app.database import db

@@ -41,7 +41,7 @@ class Driver(extensions.connection):
     def rollback(self) -> None:
         """Roll back within ANSWER."""
         self.patient = False
-        with watchdog.cut_after(ANSWER, self):
+        with watchdog.Limit(self, ANSWER):
             super().rollback()
 
 
@@ -50,17 +50,17 @@ class Cursor(extensions.cursor):
 
     def execute(self, query: Any, values: Any = None) -> None:
         """Run one statement."""
-        with watchdog.cut_after(_limit(self.connection), self.connection):
+        with _limit(self.connection):
             super().execute(query, values)
 
     def executemany(self, query: Any, values: Any) -> None:
         """Run one statement with several sets of values."""
-        with watchdog.cut_after(_limit(self.connection), self.connection):
+        with _limit(self.connection):
             super().executemany(query, values)
 
 
-def _limit(driver: Any) -> float:
-    return float("inf") if driver.patient else ANSWER
+def _limit(driver: Any) -> watchdog.Limit:
+    return watchdog.Limit(driver, watchdog.NEVER if driver.patient else ANSWER)
 
 
 def lift_time_outs(connection: Connection, *names: str) -> None:

@@ -9,10 +9,8 @@ import ctypes
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from time import monotonic, sleep
+from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 import psycopg2
@@ -24,33 +22,65 @@ GRACE = 2.0
 """Seconds that a cancelled COMMIT still has to return before its connection is cut."""
 
 
-@dataclass
-class Call:
-    """A use of a connection that is under way, and when to cancel it and to cut the connection."""
+NEVER = float("inf")
 
-    driver: Any
-    cut_at: float
-    cancel_at: float = float("inf")
+
+class Limit:
+    """A context manager for one use of a connection: a psycopg2 connection or a socket. It cuts it if that is too long.
+
+    Whatever waits for the connection fails then. With `cancel_after`, a psycopg2 connection is cancelled first, and cut
+    only if that does not help. Every statement runs inside one of these, so this is a class, which is faster than a generator.
+    """
+
+    __slots__ = ("cancel_at", "cut_at", "driver", "watchdog")
+
+    def __init__(self, driver: Any, cut_after: float, cancel_after: float = NEVER) -> None:
+        now = monotonic()
+        self.driver, self.cut_at, self.cancel_at = driver, now + cut_after, now + cancel_after
+
+    def __enter__(self) -> None:
+        self.watchdog = _here()
+        self.watchdog.calls.add(self)
+
+    def __exit__(self, *_: object) -> None:
+        with self.watchdog.ending:
+            self.watchdog.calls.remove(self)
+
+    def end_if_late(self, now: float) -> None:
+        """Cancel the call or cut the connection if it is time for that."""
+        with suppress(Exception):  # The connection may have been closed by now.
+            if now > self.cut_at:
+                self.cut_at = self.cancel_at = NEVER
+                _cut(self.driver)
+            elif now > self.cancel_at:
+                self.cancel_at = NEVER
+                _cancel(self.driver)
 
 
 class Watchdog:
     """The calls that are under way in one process, and the thread that ends them if they are late."""
 
     def __init__(self) -> None:
-        self.calls: dict[int, Call] = {}
+        self.calls: set[Limit] = set()
         self.ending = threading.Lock()
         """Held while a call ends and while one is cut, so that only a socket that this call still uses is cut."""
-        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and wait until it has ended."""
+        self._stopped.set()
+        self._thread.join()
 
     def _watch(self) -> None:
-        while True:
-            sleep(PERIOD)
+        while not self._stopped.wait(PERIOD):
             now = monotonic()
-            for name, call in list(self.calls.items()):
+            for call in list(self.calls):
                 if now > min(call.cancel_at, call.cut_at):
                     with self.ending:
-                        if name in self.calls:
-                            _end(call, now)
+                        if call in self.calls:
+                            call.end_if_late(now)
 
 
 _watchdogs: dict[int, Watchdog] = {}
@@ -58,52 +88,25 @@ _watchdogs: dict[int, Watchdog] = {}
 _starting = threading.Lock()
 
 
-@contextmanager
-def cancelled_after(seconds: float, driver: Any) -> Iterator[None]:
-    """Cancel what a psycopg2 connection does if the block takes longer, and cut the connection if that does not help.
-
-    The block ends with psycopg2.OperationalError then, or as the cancelled statement does.
-    """
-    now = monotonic()
-    with _watched(Call(driver, cut_at=now + seconds + GRACE, cancel_at=now + seconds)):
-        yield
+def cancelled_after(seconds: float, driver: Any) -> Limit:
+    """Cancel what a connection does if the block takes longer, and cut the connection if that does not help."""
+    return Limit(driver, seconds + GRACE, seconds)
 
 
-@contextmanager
-def cut_after(seconds: float, driver: Any) -> Iterator[None]:
-    """Cut a connection if the block takes longer: a driver's or a socket. Whatever waits for it fails at once."""
-    with _watched(Call(driver, cut_at=monotonic() + seconds)):
-        yield
-
-
-@contextmanager
-def _watched(call: Call) -> Iterator[None]:
-    watchdog = _here()
-    watchdog.calls[id(call)] = call
-    try:
-        yield
-    finally:
-        with watchdog.ending:
-            del watchdog.calls[id(call)]
+def stop() -> None:
+    """End this process's thread before a fork. The next call starts another one."""
+    if watchdog := _watchdogs.pop(os.getpid(), None):
+        watchdog.stop()
 
 
 def _here() -> Watchdog:
     """Return this process's watchdog."""
-    if os.getpid() not in _watchdogs:
+    watchdog = _watchdogs.get(os.getpid())
+    if watchdog is None:
         with _starting:
-            if os.getpid() not in _watchdogs:
-                _watchdogs[os.getpid()] = Watchdog()
-    return _watchdogs[os.getpid()]
-
-
-def _end(call: Call, now: float) -> None:
-    with suppress(Exception):  # The connection may have been closed by now.
-        if now > call.cut_at:
-            call.cut_at = call.cancel_at = float("inf")
-            _cut(call.driver)
-        else:
-            call.cancel_at = float("inf")
-            _cancel(call.driver)
+            watchdog = _watchdogs.get(os.getpid()) or Watchdog()
+            _watchdogs[os.getpid()] = watchdog
+    return watchdog
 
 
 def _cut(driver: Any) -> None:

@@ -131,13 +131,16 @@ class Connection:
     def run(self) -> None:
         """Forward both directions until both ends have closed theirs."""
         self._line.wait()
-        with contextlib.suppress(OSError):
+        try:
             self.ends.append(self._line.connect())
             client, server = self.ends
             back = threading.Thread(target=self._forward_back, args=(server, client), daemon=True)
             back.start()
             self._forward(client, server)
             back.join()
+        except OSError:  # The service refuses connections.
+            pass
+        finally:
             for each in self.ends:
                 each.close()
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from app.mail.outbox import Undeliverable
-from app.watchdog import cut_after
+from app.watchdog import Limit
 
 STEP = 20.0
 """Seconds in which the server must answer each step."""
@@ -75,7 +75,7 @@ def _connected(host: str, port: int, seconds: float) -> Iterator[socket.socket]:
     """Yield a connection that is broken after `seconds`, counted from now."""
     end = monotonic() + seconds
     # TLS takes the connection away from its socket, so that the watchdog needs a duplicate to cut it.
-    with _connect(host, port, end) as line, line.dup() as duplicate, cut_after(end - monotonic(), duplicate):
+    with _connect(host, port, end) as line, line.dup() as duplicate, Limit(duplicate, end - monotonic()):
         yield line
 
 

@@ -19,11 +19,15 @@ from tests.gateways.bank import RunningBank, running_bank, until
 from tests.postgres import Cluster
 from tests.recovery import count_unsettled, recover_and_audit
 from tests.shops import Shop
+from tests.silence import at, line, socket_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + 240 * TIMES)]
 
 KILLS = 5 * TIMES
 RESTARTS = 5 * TIMES
+SILENCE = 4.0 if TIMES == 1 else 15.0
+"""Seconds for which a link is down: less or more than it takes the shop to cut a connection."""
+
 POOLS = WORKERS + 1
 """The connection pools of gunicorn's workers and of this process."""
 
@@ -214,3 +218,54 @@ def test_recovery_continues_after_the_database_was_away(
         live.kill_all()
         if not (cluster.data / "postmaster.pid").exists():
             cluster.start()
+
+
+@pytest.mark.postgres
+def test_links_down_under_load(
+    cluster: Cluster, database: str, shop_here: Callable[[str], Shop], bank: RunningBank, tmp_path: Path
+) -> None:
+    """The links to the database and to the bank go down in turn. No socket is closed, and no process is restarted."""
+    url = cluster.url(database)
+    shop = shop_here(url)
+    with (
+        line(socket_of(cluster), "wire") as to_database,
+        line(at(bank.url), "wire") as to_bank,
+        live_shop(to_database.url(url), f"http://{to_bank.host}:{to_bank.port}", tmp_path) as live,
+    ):
+        with shoppers_at(live.url) as shoppers:
+            for link in (to_database, to_bank) * TIMES:
+                shoppers.wait_for_receipts(3)
+                link.go_silent()
+                time.sleep(SILENCE)
+                link.restore()
+                until(live.is_ready, 60)
+            shoppers.wait_for_receipts(3)
+        receipts = settle_and_check(shop, shoppers)
+        assert_no_connection_leaked(cluster, database, POOLS)
+    report("links down under load", times=2 * TIMES, receipts_kept=receipts, forms_sent=shoppers.posts)
+
+
+@pytest.mark.postgres
+def test_recovery_continues_after_the_database_was_silent(
+    cluster: Cluster, database: str, bank: RunningBank, tmp_path: Path
+) -> None:
+    """The worker starts with a silent database, and later all its connections fall silent. It exits with 0."""
+    url = cluster.url(database)
+    shop = Shop(url, tmp_path)
+    with line(socket_of(cluster)) as to_database:
+        live = LiveShop(to_database.url(url), bank.url, tmp_path)
+        to_database.go_silent()
+        try:
+            live.recover()
+            until(lambda: "recovery_waiting" in live.log("recovery"), 60)
+            to_database.restore()
+            for _ in range(2):
+                with shop.app.app_context():
+                    protocol.claim(purchase(order()), bank.gateway, -rows.RECOVERY_MARGIN)
+                until(lambda: count_unsettled(shop) == 0, 60)
+                to_database.forget()
+            assert shop.charges() == {"canceled": 2}
+            assert live.stop() == {"recovery": 0}
+            shop.close()
+        finally:
+            live.kill_all()

@@ -5,8 +5,10 @@ network namespace replaces the network. Most limits are shorter than in the shop
 """
 
 from collections.abc import Callable, Iterator
+from random import Random
 
 import pytest
+from sqlalchemy import event
 
 from app import database as transactions
 from app import engines, watchdog
@@ -66,15 +68,15 @@ def accepted(form: Form) -> Page:
     return pages[-1]
 
 
-def settle(shop: Shop, form: Form) -> None:
-    """Send the form again, recover and audit. In the end the shopper has paid exactly once."""
+def settle(shop: Shop, form: Form, payments: int = 1) -> None:
+    """Send the form again, recover and audit. In the end this shopper has paid once, and all `payments` times."""
     page = accepted(form)
     recover_and_audit(shop)
     if page.reload().heading == NOTHING:  # The claim was committed, and nobody knew, so the bank was not asked.
         page = accepted(checkout_form(form.page.shopper))
         recover_and_audit(shop)
     assert page.reload().heading == "Paid: €24.00"
-    assert len(shop.statement()) == 1
+    assert len(shop.statement()) == payments
 
 
 def assert_nothing_hangs(shop: Shop, cluster: Cluster, database: str, pools: int = 1) -> None:
@@ -129,6 +131,35 @@ def test_a_record_in_silence_is_made_later(
     assert receipt.reload().heading == "Paid: €24.00"
     settle(shop, form)
     assert_nothing_hangs(shop, cluster, database)
+
+
+def test_silence_at_any_statement_of_a_payment(shop: Shop, proxy: Line, cluster: Cluster, database: str) -> None:
+    """A few statements in `make test`, chosen by chance, and many in `make soak`."""
+    statements, rng = statements_of_a_payment(shop), Random()
+    chosen = [(rng.choice(statements), rng.choice([BEFORE, AFTER])) for _ in range(2 * TIMES)]
+    print(chosen)
+    for number, (statement, side) in enumerate(chosen, start=1):
+        form = ready_to_pay(shop.shopper(), email=f"{number}@example.org")
+        proxy.silence_at(statement, side=side)
+        assert form.submit().status in (200, 503)
+        assert proxy.silences == number
+        proxy.restore()
+        settle(shop, form, payments=number + 1)
+    assert_nothing_hangs(shop, cluster, database)
+
+
+def statements_of_a_payment(shop: Shop) -> list[bytes]:
+    """Pay once. Return the beginning of each statement that the database saw from the form to the receipt."""
+    form, seen = ready_to_pay(shop.shopper(), email="first@example.org"), list[bytes]()
+    with shop.app.app_context():
+
+        def see(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            seen.append(statement.partition("%(")[0][:60].encode())
+
+        event.listen(db.engine, "before_cursor_execute", see)
+        assert form.submit().heading == "Paid: €24.00"
+        event.remove(db.engine, "before_cursor_execute", see)
+    return seen
 
 
 def readyz(shop: Shop) -> int:

@@ -18,6 +18,7 @@ from sandbox_bank.storage import metadata, open_storage, reading
 from tests.factories import API_KEY
 from tests.gateways.bank import RunningBank, at_once, card, free_port, new_payment, running_bank
 from tests.gateways.servers import read_request, response, server
+from tests.silence import at, line
 
 
 def test_a_kept_alive_connection_that_breaks_is_unknown_and_is_not_retried() -> None:
@@ -36,6 +37,20 @@ def test_a_kept_alive_connection_that_breaks_is_unknown_and_is_not_retried() -> 
         with pytest.raises(Unknown):
             gateway.charge(payment, card(), 5)
     assert len(requests) == 2
+
+
+def test_a_kept_alive_connection_that_falls_silent_is_unknown_and_is_replaced(bank: RunningBank) -> None:
+    """The request is not repeated, because it may arrive late. The next question opens a new connection."""
+    payment = new_payment()
+    with line(at(bank.url)) as network:
+        gateway = SandboxGateway(f"http://{network.host}:{network.port}")
+        assert gateway.charge(payment, card(), 20).outcome is Outcome.SUCCEEDED
+        network.forget()
+        with pytest.raises(Unknown):
+            gateway.charge(payment, card(), 0.5)
+        assert gateway.charge(payment, card(), 20).outcome is Outcome.SUCCEEDED
+        gateway.close()
+    assert bank.moved(payment.key) == [("charge", 2400)]
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from app.gateways.base import Answer, Gateway, NotSent, Outcome, Payment, RefundRequest, Unknown
+from app.gateways.sandbox import client
+from app.gateways.stripe import transport
 from tests.gateways.contract import AMOUNT, COUNTERPARTS, TIMEOUT, Counterpart, part_of, refusing_origin
 from tests.gateways.proxy import ERROR, NEVER_ENDING, NO_ANSWER, SILENT, Proxy, padded, running_proxy, with_changes
 
@@ -149,7 +151,7 @@ def test_silence_is_unknown_and_asking_again_returns_the_outcome(
         about = question.prepare(counterpart)
         proxy.set_fault(SILENT[fault], step)
         with pytest.raises(Unknown, match="in time"):
-            question.ask(counterpart, counterpart.client(proxy.origin), about, 0.4)
+            question.ask(counterpart, counterpart.client(proxy.origin), about, 0.3)
         assert proxy.fault_was_applied()
         check_outcome(counterpart, question, about)
 
@@ -246,3 +248,17 @@ def test_a_statement_that_breaks_off_is_unknown_and_not_a_shorter_one(
         with pytest.raises(Unknown):
             list(counterpart.client(proxy.origin).statement())
         assert proxy.fault_was_applied()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", SILENT)
+def test_a_statement_that_falls_silent_is_unknown(
+    counterpart: Counterpart, proxy: Proxy, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STATEMENT_TIMEOUT", 0.3)
+    monkeypatch.setattr(transport, "IDLE", 0.3)
+    gateway = counterpart.new_client(proxy.origin)
+    proxy.set_fault(SILENT[fault])
+    with pytest.raises(Unknown):
+        list(gateway.statement())
+    assert proxy.fault_was_applied()

@@ -38,6 +38,12 @@ def test_the_shop_starts_without_a_database(deployment: Deployment, tmp_path: Pa
     assert shop.stop() == 0
 
 
+def test_the_process_that_forks_the_workers_has_no_threads(deployment: Deployment) -> None:
+    """A lock that another thread holds during a fork stays locked in the worker for ever."""
+    assert deployment.shop.process
+    assert len(list(Path(f"/proc/{deployment.shop.process.pid}/task").iterdir())) == 1
+
+
 def test_a_body_that_is_too_large_gets_a_413(deployment: Deployment, email: str) -> None:
     form = ready_to_pay(deployment.shop.shopper(), email=email)
     form.fields["checkout_token"] = "x" * 1_000_000
