@@ -87,7 +87,9 @@ SAME_OPEN = OPEN_OF_CHARGE.where(refunds.c.amount == bindparam("amount"), refund
 COMPARE_AND_SET = (
     update(refunds)
     .where(
-        refunds.c.id == bindparam("refund_id"), refunds.c.key == bindparam("seen_key"), refunds.c.status == bindparam("seen")
+        refunds.c.id == bindparam("refund_id"),
+        refunds.c.key == bindparam("seen_key"),
+        refunds.c.status == bindparam("seen"),
     )
     .values(
         status=bindparam("to_status", type_=RefundStatusType),
@@ -167,10 +169,9 @@ def take_over(connection: Connection, charge: ChargeSnapshot, key: UUID, amount:
     book.post(connection, charge.id, -amount, charge.currency, kind=book.Kind.REFUND, refund_id=taken.id)
 
 
-def is_unsettled(charge: ChargeSnapshot) -> bool:
+def is_unsettled(connection: Connection, charge: ChargeSnapshot) -> bool:
     """Return whether a refund of the charge is still open, so that what is left of the charge may change."""
-    with reading() as tx:
-        return tx.execute(OPEN_OF_CHARGE, {"charge_id": charge.id}).first() is not None
+    return connection.execute(OPEN_OF_CHARGE, {"charge_id": charge.id}).first() is not None
 
 
 def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> RefundStatus:

@@ -105,15 +105,20 @@ def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, f
 def _follow(connection: Connection, charge: ChargeSnapshot, facts: Facts) -> Recorded:
     """Record what the gateway's state means here, in the event's own transaction."""
     recorded = protocol.record_within(connection, charge, facts.answer) if facts.answer else Recorded(charge)
-    for refund in facts.refunds:
-        refunds.take_over(connection, recorded.charge, UUID(refund.key), refund.amount, refund.gateway_reference)
+    # The charge is locked, so this is still true when `take_over` compares the amounts.
+    unsettled = bool(facts.refunds) and refunds.is_unsettled(connection, charge)
+    try:
+        for refund in facts.refunds:
+            refunds.take_over(connection, recorded.charge, UUID(refund.key), refund.amount, refund.gateway_reference)
+    except NotRefundable:
+        if unsettled:
+            raise Later("a refund of the same payment is still open") from None
+        raise
     return recorded
 
 
 def _refuse_refund(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot) -> str:
-    """More was refunded at the gateway than is left here. Wait if our own refund is open, else note it."""
-    if refunds.is_unsettled(charge):
-        raise Later("a refund of the same payment is still open")
+    """More was refunded at the gateway than is left here, and no refund of ours is open: note it."""
     log.error("refund_exceeds_charge", kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
     text = "refunded at the gateway, but more than this charge has left; see the audit"
     return _store_alone(replace(event, text=text), gateway, charge, "noted")

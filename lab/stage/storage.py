@@ -160,7 +160,11 @@ class Storage:
 
     def save(self) -> Saved:
         return Saved(
-            self.connection.serialize(), self.clock, self.copy, self.times_gone_back, self.connection.confirm is not None
+            self.connection.serialize(),
+            self.clock,
+            self.copy,
+            self.times_gone_back,
+            self.connection.confirm is not None,
         )
 
     def restore(self, saved: Saved) -> None:

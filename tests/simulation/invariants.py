@@ -15,7 +15,7 @@ from app.charges.audit import GRACE
 from app.charges.states import PENDING, SUCCEEDED, WITHOUT_MONEY, Status
 from lab.stage import actors
 from lab.stage.actors import ACTION_WINDOW, GATEWAY_DEADLINE, LookedUp, Redirected, Refused, StopAfter
-from lab.stage.forms import Shown, form
+from lab.stage.forms import Shown
 from lab.stage.scenario import Scenario
 from lab.stage.steps import Actor, Broken, NextStep
 from tests.simulation import lost
@@ -23,8 +23,11 @@ from tests.simulation import lost
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
-ROUNDS = 200
-"""Passes of recovery, with enough time between them, after which nothing may be in doubt."""
+ROUNDS = 100
+"""Passes of recovery, with enough time between them, after which nothing may be in doubt.
+
+A provider stores a failure under its key and returns it for a day. So from the tenth on, an hour passes before each.
+"""
 
 
 CHARGES = """
@@ -51,8 +54,8 @@ class ChargeRow(NamedTuple):
 class Records:
     """The stored rows that are checked, and the bank's records.
 
-    `taken` counts how often money was taken, by key. `moved` is what was taken and given back in all. `held` is the number of questions that the network holds back.
-    `shown` is what each form showed, by key.
+    `taken` counts how often money was taken, by key. `moved` is what was taken and given back in all. `held` is the
+    number of questions that the network holds back. `shown` is what each form showed, by key.
     """
 
     charges: dict[int, ChargeRow]
@@ -247,11 +250,14 @@ def check_after_recovery(stage: "Stage") -> Records:
 
 
 def _recover(stage: "Stage") -> None:
-    stage.storage.clock += ACTION_WINDOW + 1
+    stage.storage.clock += ACTION_WINDOW + 1 + max((abs(ahead) for _, ahead in stage.scenario.clocks), default=0)
     if not stage.scenario.truthful:
         stage.bank.correct_answers()
-        actors.send_event(stage, form(1).key)  # A bank repeats an event until it is accepted.
-    for _ in range(ROUNDS):
+    if stage.scenario.events_repeat or not stage.scenario.truthful:
+        for event in list(stage.bank.events()):
+            actors.deliver(stage, event)
+    for number in range(ROUNDS):
+        stage.storage.clock += 3600 if number > 9 else 0
         stage.storage.until_due("charge")
         stage.storage.until_due("refund")
         if recovery.run(stage.gateway, GATEWAY_DEADLINE, ACTION_WINDOW, StopAfter(ROUNDS)) == 0:

@@ -22,7 +22,7 @@ from lab.stage.actors import Script
 from lab.stage.bank import APPROVES, DECLINES, NEEDS_CONFIRMATION, UNTRUE_DECLINE
 from lab.stage.forms import KEYS, PRICE, form
 from lab.stage.scenario import Loses, Scenario
-from tests.simulation import back_in_time, hosted, pages
+from tests.simulation import back_in_time, hosted, page_refunds, pages
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
@@ -207,7 +207,32 @@ PAGES = (
     Scenario("page, tabs", "two tabs, both pay on their page, recovery", pages.tabs, bank_faults=1,
              long=True),
 )  # fmt: skip
-HOSTED = tuple(replace(scenario, bank=hosted.provider) for scenario in PAGES)
+PAGE_REFUNDS = (
+    Scenario("page, refund", "a refund and one by hand that together exceed the charge, events, recovery",
+             page_refunds.refund, paid=True, bank_faults=1),
+    Scenario("page, refund forgotten", "a refund; a day passes; two workers", page_refunds.forgotten, paid=True,
+             bank_faults=1, symmetric=()),
+    Scenario("page, events", "paid and refunded by hand; the events twice, in any order", page_refunds.out_of_order,
+             bank_faults=0),
+    Scenario("page, stray", "given up, but the provider takes the money; the event twice, recovery",
+             page_refunds.stray, truthful=False, bank_faults=0),
+)  # fmt: skip
+"""Refunds, stray payments and events. The provider repeats its events until they are accepted."""
+
+DAY = 86_400.0
+CLOCKS = tuple(
+    Scenario(f"page, {whose}", f"one form twice, paid on the page, recovery; {whose}", pages.twins, symmetric=same,
+             bank_faults=1, clocks=tuple((name, ahead) for name in names))
+    for whose, names, ahead, same in (
+        ("the worker's clock is a day ahead", "R", DAY, AB), ("the worker's clock is a day behind", "R", -DAY, AB),
+        ("a shop's clock is a day ahead", "A", DAY, ()), ("a shop's clock is a day behind", "A", -DAY, ()),
+    )
+)  # fmt: skip
+"""Hosts whose clocks differ from those of the database and the provider."""
+
+HOSTED = tuple(replace(scenario, bank=hosted.provider) for scenario in (*PAGES, *CLOCKS)) + tuple(
+    replace(scenario, bank=hosted.provider, pay=page_refunds.pay, events_repeat=True) for scenario in PAGE_REFUNDS
+)
 """The program's own gateway to a provider with a payment page. The provider honours keys for a limited time."""
 
 SOAK = (
