@@ -234,7 +234,8 @@ def _move(connection: Connection, refund: RefundSnapshot, to: RefundStatus, *, a
           note: str | None = None, ask_in: float = 0, attention: str | None = None) -> bool:  # fmt: skip
     """Compare-and-set, as for a charge. Return False if the refund has changed since it was read."""
     values: dict[str, Any] = {
-        "refund_id": refund.id, "seen_key": refund.key, "seen": refund.status, "to_status": to, "to_note": note and note[:200],
+        "refund_id": refund.id, "seen_key": refund.key, "seen": refund.status,
+        "to_status": to, "to_note": note and note[:200],
         "to_reference": answer and answer.gateway_reference, "to_reason": answer and answer.reason,
         "ended": to not in REFUND_PENDING, "ask_in": ask_in,
         "by_worker": refund.times_asked > 0, "to_attention": attention and attention[:200],

@@ -114,8 +114,10 @@ LIVE_OF_BUYER = select(*COLUMNS).where(charges.c.order_id == NEWEST_ORDER, charg
 
 # The key as well as the id, because a database that went back gives the same ids again.
 AS_READ = (
-    charges.c.id == bindparam("charge_id"), charges.c.key == bindparam("seen_key"), charges.c.status == bindparam("seen"),
-)  # fmt: skip
+    charges.c.id == bindparam("charge_id"),
+    charges.c.key == bindparam("seen_key"),
+    charges.c.status == bindparam("seen"),
+)
 
 COMPARE_AND_SET = (
     update(charges)

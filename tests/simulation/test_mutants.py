@@ -7,6 +7,8 @@ from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.page_mutants import PAGE_MUTANTS
 from tests.simulation.refund_mutants import REFUND_MUTANTS
 
+ALL = (*MUTANTS, *PAGE_MUTANTS, *LOST_MUTANTS, *REFUND_MUTANTS)
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
