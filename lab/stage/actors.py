@@ -55,9 +55,10 @@ class Unanswered(NamedTuple):
 
 
 class RefundTold(NamedTuple):
-    """The merchant was told this status of the refund."""
+    """The merchant was told this status of the refund with this key, or why nothing was refunded."""
 
     status: str
+    key: UUID
 
 
 class LookedUp(NamedTuple):
@@ -215,16 +216,16 @@ def find_charge(key: UUID) -> ChargeSnapshot | None:
         return rows.of_key(tx, key)
 
 
-def refunder(stage: "Stage", token: Token, amount: int, key: UUID) -> Script:
-    """Refund `amount` of this form's charge, as a merchant, under this key."""
+def refunder(stage: "Stage", token: Token, amount: int, key: UUID, *, again: bool = True) -> Script:
+    """Refund `amount` of this form's charge under this key, as the command does; with `again`, as its option does."""
 
     def script() -> object:
         try:
             charge = find_charge(token.key)
             assert charge is not None
-            return RefundTold(refunds.refund(charge, amount, stage.gateway, GATEWAY_DEADLINE, key))
-        except refunds.NotRefundable:
-            return RefundTold("not refundable")
+            return RefundTold(refunds.refund(charge, amount, stage.gateway, GATEWAY_DEADLINE, key, again=again), key)
+        except (refunds.NotRefundable, refunds.AlreadyOpen) as refusal:
+            return RefundTold(type(refusal).__name__, key)
         except Unreachable:
             return Unanswered()
 

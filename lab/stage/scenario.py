@@ -70,6 +70,8 @@ class Scenario:
     """The most charges that may be live at once, in all orders together."""
     most_lookups: int | None = None
     """The most rows that recovery may look up, in all workers together."""
+    one_open_refund: bool = False
+    """True if two refunds of the same amount must never be open at once."""
     abandoned: bool = False
     """True if the first order's request died before the start, right after its claim."""
     paid: bool = False

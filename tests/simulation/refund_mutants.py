@@ -13,7 +13,11 @@ def refunds_without_looking(gateway: Any, request: RefundRequest, *, first: bool
     return gateway.refund(request, seconds)
 
 
+NOTHING_OPEN = refunds.SAME_OPEN.where(refunds.refunds.c.id < 0)
+
 REFUND_MUTANTS = (
+    Mutant("an open refund of the same amount is not looked for", "refund repeated",
+           ((refunds, "SAME_OPEN", NOTHING_OPEN),)),
     Mutant("a refund is asked for again without looking first", "page, refund forgotten",
            ((refunds, "_ask", refunds_without_looking),)),
     Mutant("refunds by hand are ignored", "page, events", ((refunds, "take_over", broken.nothing),)),

@@ -148,6 +148,13 @@ def refund_rivals(stage: "Stage") -> dict[str, Script]:
     return refunders | {"R": actors.worker(stage, turns=2)}
 
 
+def refund_repeated(stage: "Stage") -> dict[str, Script]:
+    """The first command can be killed at any step, like every actor."""
+    keys = {"A": "refund", "B": "refund", "C": "refund without --key"}
+    operators = {n: actors.refunder(stage, form(1), 1000, uuid5(KEYS, key), again=False) for n, key in keys.items()}
+    return operators | {"R": actors.worker(stage)}
+
+
 SOLD_OUT, CHANGED, BEFORE = frozenset({"SoldOut"}), frozenset({"OrderChanged"}), frozenset({"OrderedBefore"})
 AB, RS = ("A", "B"), ("R", "S")
 
@@ -175,6 +182,8 @@ ONLY_WITH_KEYS = (
              truthful=False, symmetric=RS, bank_faults=1),
     Scenario("refund twins", "one refund requested twice at once, recovery", refund_twins, paid=True, symmetric=AB),
     Scenario("refund rivals", "two refunds that exceed the charge, recovery", refund_rivals, paid=True),
+    Scenario("refund repeated", "a refund command, repeated with --key and without, recovery", refund_repeated,
+             paid=True, symmetric=AB, one_open_refund=True, bank_faults=1),
 )  # fmt: skip
 
 LOST = frozenset({"OrderUnknown", "OrderChanged", "RowLost"})
