@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from app.charges import refund_rows, refunds
+from app.charges import refund_rows, refunds, rows
 from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import REFUND_PENDING, WITHOUT_MONEY, RefundStatus
@@ -21,6 +21,10 @@ OPEN_STRAY = (
     .where(refund_rows.refunds.c.stray, refund_rows.refunds.c.status.in_(sorted(REFUND_PENDING)))
     .with_for_update()
 )
+
+
+class Unsettled(Exception):
+    """A refund of the same charge is still open, so it is not known what is left of the charge."""
 
 
 class Ended(NamedTuple):
@@ -40,14 +44,29 @@ def record(connection: Connection, charge: ChargeSnapshot, found: Sequence[Gatew
 
     Return what this process wrote. All known refunds are locked first, because each refund is locked before its charge
     everywhere. Raises refunds.NotRefundable if a refund made by hand exceeds what is left of the charge, or if the
-    charge took no money.
+    charge took no money, and Unsettled if it may fit once an open refund has ended.
     """
     ordered = sorted(found, key=lambda each: each.key)
     known = {each: refund_rows.find(connection, UUID(each.key)) for each in ordered}
     ended = [_update(connection, charge, refund, each) for each, refund in known.items() if refund]
     by_hand = [each for each, refund in known.items() if refund is None and not each.ours]
-    ended += [_take_over(connection, charge, each) for each in by_hand if each.outcome is Outcome.SUCCEEDED]
+    ended += _take_over_all(connection, charge, [each for each in by_hand if each.outcome is Outcome.SUCCEEDED])
     return [each for each in ended if each]
+
+
+def _take_over_all(
+    connection: Connection, charge: ChargeSnapshot, by_hand: Sequence[GatewayRefund]
+) -> list[Ended | None]:
+    unsettled = False
+    if by_hand and charge.status not in WITHOUT_MONEY:
+        rows.read_again(connection, charge)  # Locked, so that no refund is claimed or settled meanwhile.
+        unsettled = refunds.is_unsettled(connection, charge)
+    try:
+        return [_take_over(connection, charge, each) for each in by_hand]
+    except refunds.NotRefundable:
+        if unsettled:
+            raise Unsettled from None
+        raise
 
 
 def _update(

@@ -116,6 +116,8 @@ def _adopt_refund(connection: Connection, entry: Entry) -> tuple[ChargeSnapshot,
     made = GatewayRefund(str(entry.key), entry.amount, entry.reference or str(entry.key), ours=False)
     try:
         return charge, gateway_refunds.record(connection, charge, [made])
+    except gateway_refunds.Unsettled:
+        raise Refused("a refund of its payment is still open; repeat the command when it has ended") from None
     except refunds.NotRefundable as error:
         raise Refused(f"the books hold only {error.left} minor units of its payment {charge.receipt_id}") from None
 

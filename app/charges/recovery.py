@@ -20,7 +20,17 @@ from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PENDING, PROCESSING, REFUND_PENDING, REQUIRES_ACTION, Status
 from app.database import Unreachable, confirmed, from_now, table, transaction
-from app.gateways.base import Answer, Contradiction, EventSender, Gateway, Gateways, NotSent, Outcome, Unknown
+from app.gateways.base import (
+    Answer,
+    Contradiction,
+    EventSender,
+    Gateway,
+    Gateways,
+    HostedGateway,
+    NotSent,
+    Outcome,
+    Unknown,
+)
 from app.leases import LONGEST, RARELY, back_off, longest_due
 
 LOOK = 3.0
@@ -33,6 +43,7 @@ MOST = 100
 """Rows per pass at most, so that a worker is soon done when it is told to stop."""
 
 CONTRADICTED = "the gateway knows this key with another amount: compare its records and close the charge"
+TOO_EARLY = "the gateway has no payment, but it is too early to know that there will be none: is a clock wrong?"
 NOT_CONFIGURED = "the gateway and account of the charge are not configured"
 
 log = structlog.get_logger()
@@ -141,14 +152,17 @@ def settle(due: Due, gateway: Gateway, seconds: float) -> Status:
 def find_out(due: Due, gateway: Gateway, seconds: float) -> Answer:
     """Return the outcome that the gateway knows. Fence a key that it has never seen, or that was not confirmed in time.
 
-    Only a key that can never take money makes an order safe to pay again. Raises Contradiction if the gateway took
-    another amount under the key.
+    Only a key that can never take money makes an order safe to pay again. A gateway with a page of its own knows that
+    from the time, by this host's clock. So the database's clock must say that it is late, too. Raises Contradiction if
+    the gateway took another amount under the key.
     """
     try:
         answer = gateway.lookup(due.charge.payment, seconds)
     except Contradiction:
         return cancel(due.charge, gateway, seconds, "contradicted")
     if answer is None:
+        if isinstance(gateway, HostedGateway) and not due.expired:
+            raise Unknown(TOO_EARLY)
         return cancel(due.charge, gateway, seconds, "fenced")
     if answer.outcome is Outcome.REQUIRES_ACTION and due.expired:
         return cancel(due.charge, gateway, seconds, "expired")

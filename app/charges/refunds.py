@@ -115,10 +115,9 @@ def _stop_sending(connection: Connection, charge: ChargeSnapshot, key: UUID) -> 
     return refund
 
 
-def is_unsettled(charge: ChargeSnapshot) -> bool:
+def is_unsettled(connection: Connection, charge: ChargeSnapshot) -> bool:
     """Return whether a refund of the charge is still open, so that what is left of the charge may change."""
-    with reading() as tx:
-        return tx.execute(refund_rows.OPEN_OF_CHARGE, {"charge_id": charge.id}).first() is not None
+    return connection.execute(refund_rows.OPEN_OF_CHARGE, {"charge_id": charge.id}).first() is not None
 
 
 def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> RefundStatus:

@@ -12,11 +12,10 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
 
 from app.charges import disputes, gateway_refunds, protocol, refunds, rows
-from app.charges.gateway_refunds import Ended
+from app.charges.gateway_refunds import Ended, Unsettled
 from app.charges.outcomes import Recorded
 from app.charges.refunds import NotRefundable
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import WITHOUT_MONEY
 from app.database import InsertOnce, from_now, reading, table, transaction
 from app.gateways.base import Answer, EventSender, EventSubject, GatewayDispute, GatewayEvent, GatewayRefund
 from app.webhooks.models import WebhookEvent
@@ -97,6 +96,8 @@ def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, f
             is_new = _store(connection, event, gateway, charge, "recorded")
             if is_new:
                 recorded, ended = _follow(connection, charge, facts)
+    except Unsettled:
+        raise Later("a refund of the same payment is still open") from None
     except NotRefundable:
         return _refuse_refund(event, gateway, charge)
     recorded.log()
@@ -116,9 +117,7 @@ def _follow(connection: Connection, charge: ChargeSnapshot, facts: Facts) -> tup
 
 
 def _refuse_refund(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot) -> str:
-    """More was refunded at the gateway than is left here. Wait if our own refund is open, else note it."""
-    if charge.status not in WITHOUT_MONEY and refunds.is_unsettled(charge):
-        raise Later("a refund of the same payment is still open")
+    """More was refunded at the gateway than is left here, and no refund of ours is open: note it."""
     log.error("refund_exceeds_charge", kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
     text = "refunded at the gateway, but more than this charge has left; see the audit"
     return _store_alone(replace(event, text=text), gateway, charge, "noted")

@@ -16,7 +16,7 @@ from app.charges.same_order import OrderedBefore
 from app.charges.states import Status
 from app.charges.tokens import Token
 from app.database import Unreachable, reading, transaction
-from app.gateways.base import Card, NotSent, Unknown
+from app.gateways.base import Card, GatewayEvent, NotSent, Unknown
 from app.orders import basket, stock
 from app.webhooks.receive import Later, receive
 from lab.stage import bank
@@ -55,9 +55,10 @@ class Unanswered(NamedTuple):
 
 
 class RefundTold(NamedTuple):
-    """The merchant was told this status of the refund."""
+    """The merchant was told this status of the refund with this key, or why nothing was refunded."""
 
     status: str
+    key: UUID
 
 
 class LookedUp(NamedTuple):
@@ -159,10 +160,14 @@ def bank_webhook(stage: "Stage", key: UUID, times: int = 1) -> Script:
 
 def send_event(stage: "Stage", key: UUID) -> None:
     """Send the bank's event for this key, once."""
-    if str(key) not in stage.bank.outcomes:
-        return
+    if str(key) in stage.bank.outcomes:
+        deliver(stage, bank.event(str(key), stage.bank.outcomes[str(key)]))
+
+
+def deliver(stage: "Stage", event: GatewayEvent) -> None:
+    """Deliver this event to the shop. If the shop can't take it now, the bank may send it again."""
     try:
-        receive(bank.event(str(key), stage.bank.outcomes[str(key)]), stage.gateway, GATEWAY_DEADLINE)
+        receive(event, stage.gateway, GATEWAY_DEADLINE)
     except (NotSent, Unknown, Unreachable, Later):
         return
 
@@ -211,16 +216,16 @@ def find_charge(key: UUID) -> ChargeSnapshot | None:
         return rows.of_key(tx, key)
 
 
-def refunder(stage: "Stage", token: Token, amount: int, key: UUID) -> Script:
-    """Refund `amount` of this form's charge, as a merchant, under this key."""
+def refunder(stage: "Stage", token: Token, amount: int, key: UUID, *, again: bool = True) -> Script:
+    """Refund `amount` of this form's charge under this key, as the command does; with `again`, as its option does."""
 
     def script() -> object:
         try:
             charge = find_charge(token.key)
             assert charge is not None
-            return RefundTold(refunds.refund(charge, amount, stage.gateway, GATEWAY_DEADLINE, key))
-        except refunds.NotRefundable:
-            return RefundTold("not refundable")
+            return RefundTold(refunds.refund(charge, amount, stage.gateway, GATEWAY_DEADLINE, key, again=again), key)
+        except (refunds.NotRefundable, refunds.AlreadyOpen) as refusal:
+            return RefundTold(type(refusal).__name__, key)
         except Unreachable:
             return Unanswered()
 

@@ -135,6 +135,10 @@ class Bank:
         """Correct the bank's wrong answers: it called these keys declined, but it took money for them."""
         self.outcomes.update({key: Answer(Outcome.SUCCEEDED) for key in self.taken()})
 
+    def events(self) -> Iterator[GatewayEvent]:
+        """Yield every event that the bank repeats until it is accepted."""
+        return (event(key, self.outcomes[key]) for key in self.taken())
+
     def taken(self) -> Counter[str]:
         """Return how often money was taken, by key."""
         return Counter(question.key for question in self.moved if question.verb == "charge")

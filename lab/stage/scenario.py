@@ -70,10 +70,18 @@ class Scenario:
     """The most charges that may be live at once, in all orders together."""
     most_lookups: int | None = None
     """The most rows that recovery may look up, in all workers together."""
+    one_open_refund: bool = False
+    """True if two refunds of the same amount must never be open at once."""
     abandoned: bool = False
     """True if the first order's request died before the start, right after its claim."""
     paid: bool = False
     """True if the first order was paid before the start."""
+    pay: Callable[["Stage"], object] = lambda stage: actors.shopper(stage, "before", form(1))()
+    """Pay the first order before the start."""
+    events_repeat: bool = False
+    """True if the bank repeats its events until they are accepted. If not, all of them can be lost."""
+    clocks: tuple[tuple[str, float], ...] = ()
+    """Actors on hosts whose clock is so many seconds ahead of the database's and the provider's."""
     loses: Loses = Loses.NOTHING
     copied_empty: bool = False
     """True if the first backup is older than every basket."""
@@ -109,7 +117,7 @@ class Scenario:
             for order in range(1, self.orders + 1):
                 basket.put(tx, form(order).buyer_id, "thing", 1, "EUR")
         if self.paid:
-            actors.shopper(stage, "before", form(1))()
+            self.pay(stage)
         if self.abandoned:
             stage.begin_with({"before": actors.shopper(stage, "before", form(1))})
             while stage.actors[0].next_step.label != "charge":

@@ -108,6 +108,12 @@ class Stage:
         """Return a text that makes ids differ from those that were made before the database went back."""
         return "again" * self.storage.times_gone_back
 
+    def host_clock(self) -> float:
+        """Return the time on the host of this actor. Every actor has a host of its own."""
+        actor = getcurrent()
+        ahead = dict(self.scenario.clocks).get(actor.name, 0.0) if isinstance(actor, Actor) else 0.0
+        return self.storage.clock + ahead
+
     # For actors
 
     def step(self, kind: str, label: str, ready: Callable[[], bool] | None = None) -> str:
@@ -233,7 +239,7 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
     yield app.database, "db", SimpleNamespace(engine=SteppingEngine())
     yield app.leases, "uniform", lambda _least, most: most
     yield protocol, "Deadline", Deadline
-    yield requests, "time", lambda: stage.storage.clock
+    yield requests, "time", stage.host_clock
     yield basket, "uuid4", stage.order_random_id
     yield basket, "_new_version", stage.order_version
     yield outbox, "uuid4", stage.new_key

@@ -1,8 +1,8 @@
 """The identity of a state. If two moments are the same state, the same can follow, so it is explored only once.
 
-A state consists of the stored rows (times only if something depends on them) and those of a copy, the bank's records, the questions that
-the network holds back, and the position of each actor: the program's functions that it is in, the instruction that each
-has reached, and their variables.
+A state consists of the stored rows (times only if something depends on them) and those of a copy, the bank's records,
+the questions that the network holds back, and the position of each actor: the program's functions that it is in, the
+instruction that each has reached, and their variables.
 """
 
 from collections.abc import Callable

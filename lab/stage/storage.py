@@ -6,8 +6,8 @@ schedules can start from the same moment. There is one connection, so a whole tr
 transaction can fail to begin, and the answer to a COMMIT that has happened can be lost.
 
 The database can go back to a copy of itself: a backup, or a standby that lags behind (`keep`, `go_back`). With
-`replicates`, the copy is a synchronous standby: it has everything up to the last COMMIT that waited for it and returned.
-Only a transaction that wrote or locked a row waits, as on PostgreSQL.
+`replicate`, the copy is a synchronous standby: it has everything up to the last COMMIT that waited for it and
+returned. Only a transaction that wrote or locked a row waits, as on PostgreSQL.
 
 It does not show: other transactions between the statements of one transaction, locks and isolation levels of
 PostgreSQL, a database that does not answer, a COMMIT that takes effect after its connection was lost, and migrations.

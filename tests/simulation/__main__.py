@@ -18,6 +18,7 @@ from tests.simulation.explorer import BrokenSchedule, explore, replay
 from tests.simulation.lost_mutants import LOST_MUTANTS
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.page_mutants import PAGE_MUTANTS
+from tests.simulation.refund_mutants import REFUND_MUTANTS
 from tests.simulation.scenarios import SCENARIOS, SHORT
 
 
@@ -63,7 +64,7 @@ def _explore(names: list[str], *, soak: bool) -> int:
 
 def _mutants() -> int:
     survivors = 0
-    mutants = (*MUTANTS, *PAGE_MUTANTS, *LOST_MUTANTS)
+    mutants = (*MUTANTS, *PAGE_MUTANTS, *LOST_MUTANTS, *REFUND_MUTANTS)
     for mutant in mutants:
         how = mutant.caught()
         survivors += how is None

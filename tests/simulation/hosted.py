@@ -17,17 +17,11 @@ from uuid import UUID
 
 import httpx
 
-from app.charges import recovery
-from app.charges.protocol import Purchase
-from app.charges.states import Status
 from app.charges.tokens import Token
-from app.database import Unreachable
-from app.gateways.base import EventSubject, GatewayEvent, HostedPayment, NotSent, PaymentLine, StatementEntry, Unknown
-from app.gateways.stripe.gateway import StripeGateway
+from app.gateways.base import EventSubject, GatewayEvent, HostedPayment, PaymentLine, StatementEntry
+from app.gateways.stripe.gateway import StripeGateway, _refund_key
 from app.gateways.stripe.requests import KEY, LEAST_AHEAD, SLACK
-from app.webhooks.receive import Later, receive
-from lab.stage import actors
-from lab.stage.actors import ACTION_WINDOW, GATEWAY_DEADLINE, Script
+from lab.stage.actors import ACTION_WINDOW
 from lab.stage.steps import PROGRAM_MODULES
 from tests.stripe.provider import payments
 from tests.stripe.provider.requests import Fault, Request, answer, nested
@@ -44,6 +38,10 @@ EDGES = (ENDS - LEAST_AHEAD, ENDS - LEAST_AHEAD + SLACK, ENDS, KEY_LIFE)
 """Times in seconds at which a request can no longer be repeated, made or paid, or is forgotten."""
 
 
+VERBS = {"expire": "cancel", "refunds": "refund"}
+"""By the last part of the path. Every other POST creates a session."""
+
+
 class HttpQuestion(NamedTuple):
     """A request. `key` is set only if the shop gave one; the library invents the others."""
 
@@ -56,8 +54,8 @@ class HttpQuestion(NamedTuple):
     @classmethod
     def of(cls, request: httpx.Request) -> "HttpQuestion":
         method, path = request.method, request.url.path
-        verb = "lookup" if method == "GET" else "cancel" if path.endswith("/expire") else "charge"
-        key = request.headers["Idempotency-Key"] if verb == "charge" else ""
+        verb = "lookup" if method == "GET" else VERBS.get(path.rsplit("/")[-1], "charge")
+        key = request.headers["Idempotency-Key"] if verb != "cancel" and method == "POST" else ""
         form = request.read() if method == "POST" else request.url.query
         return cls(verb, method, path, key, form.decode())
 
@@ -125,6 +123,31 @@ class Provider:
             if self.page_known(session["client_reference_id"]):
                 payments.pay(self.books, session, APPROVES)
 
+    def correct_answers(self) -> None:
+        """Take the money for every expired session, although the provider said that nobody could pay it any more."""
+        for session in self.books.sessions.values():
+            if session["status"] == "expired" and self.page_known(session["client_reference_id"]):
+                session["status"] = "open"
+                payments.pay(self.books, session, APPROVES)
+
+    def forget_requests(self) -> None:
+        """Drop the refunds that the network holds back: no connection lives for a day."""
+        self.held = [question for question in self.held if question.verb != "refund"]
+
+    def events(self) -> Iterator[GatewayEvent]:
+        """Yield every event that the provider repeats until it is accepted: ended sessions, and refunds."""
+        for session in self.books.sessions.values():
+            if session["status"] != "open":
+                yield _event(
+                    f"{session['id']} {session['status']}",
+                    EventSubject.PAYMENT,
+                    session["client_reference_id"],
+                    session["id"],
+                )
+        for refund in self.books.refunds.values():
+            charge = self.books.charges[refund["charge"]]
+            yield _event(refund["id"], EventSubject.REFUND, charge["metadata"][KEY], refund["payment_intent"])
+
     def taken(self) -> Counter[str]:
         """Return how often money was taken, by key."""
         return Counter(each["metadata"][KEY] for each in self.books.charges.values() if each["paid"])
@@ -132,6 +155,8 @@ class Provider:
     def statement(self) -> Iterator[StatementEntry]:
         for each in self.books.charges.values():
             yield StatementEntry(each["metadata"][KEY], "charge", each["amount"], "EUR", datetime.now(UTC))
+        for each in self.books.refunds.values():
+            yield StatementEntry(_refund_key(each), "refund", each["amount"], "EUR", datetime.now(UTC))
 
     def state(self) -> object:
         """Return everything that decides the provider's future answers, and what it did."""
@@ -139,20 +164,30 @@ class Provider:
         sessions = sorted((each["client_reference_id"], each["id"], each["status"]) for each in books.sessions.values())
         now, keys = books.now(), books.keys.items()
         keys = sorted((key, known.answer and known.answer[0]) for key, known in keys if now - known.at < KEY_LIFE)
-        return sessions, keys, sorted(self.taken().items()), sorted(self.held), [now > edge for edge in EDGES]
+        refunds = sorted((_refund_key(each), each["amount"]) for each in books.refunds.values())
+        return sessions, keys, sorted(self.taken().items()), refunds, sorted(self.held), [now > edge for edge in EDGES]
+
+
+def _event(about: str, subject: EventSubject, key: str, reference: str) -> GatewayEvent:
+    at = datetime.fromtimestamp(0, UTC)
+    return GatewayEvent(f"event {about}", "a.kind", subject, at, key=key, gateway_reference=reference)
 
 
 class SteppingTransport(httpx.BaseTransport):
     """The connection to the provider. Every request is a step of the schedule; `step` returns its fate."""
 
-    def __init__(self, provider: Callable[[], Provider], step: Callable[[str, str], str]) -> None:
-        self._provider, self._step = provider, step
+    def __init__(
+        self, provider: Callable[[], Provider], step: Callable[[str, str], str], day: Callable[[], int]
+    ) -> None:
+        self._provider, self._step, self._day = provider, step, day
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        question = HttpQuestion.of(request)
+        question, day = HttpQuestion.of(request), self._day()
         fate = self._step("look" if question.verb == "lookup" else "bank", question.verb)
         if fate == "refused":
             raise httpx.ConnectError(fate)
+        if self._day() != day:
+            raise httpx.ReadTimeout("the time for this request was over a day ago")
         if fate == "late":
             self._provider().hold_back(question)
             raise httpx.ReadTimeout(fate)
@@ -191,94 +226,21 @@ class SimulatedStripeGateway(StripeGateway):
 
 
 def provider(stage: "Stage") -> tuple[Provider, SimulatedStripeGateway]:
-    """Return provider and gateway for `Scenario.bank`."""
+    """Return provider and gateway for `Scenario.bank`.
+
+    A request for a payment may stand still for a day, because the provider refuses it then. It would not refuse one for
+    a refund. So in scenarios with refunds, a process that stood still for a day sends nothing: its deadline is over.
+    """
+
+    def day() -> int:
+        return int(stage.storage.clock // KEY_LIFE) if stage.scenario.paid else 0
+
     books = Books(origin=ORIGIN, clock=lambda: stage.storage.clock)
     return Provider(books, lambda key: page_known(stage, UUID(key))), SimulatedStripeGateway(
-        SteppingTransport(lambda: stage.bank, stage.step)
+        SteppingTransport(lambda: stage.bank, stage.step, day)
     )
-
-
-# Actors
-
-
-def shopper(stage: "Stage", name: str, token: Token) -> Script:
-    """Send the form of this token, which has no card."""
-    purchase = Purchase(
-        token=token, receipt_id="", email="ada@example.org", name="Ada", card=None, last4=None,
-        order_again=False,
-        receipt_url="http://shop/receipts/1", gateway_request=stage.gateway.request(token),
-    )  # fmt: skip
-    return actors.sender(stage, name, purchase)
-
-
-def payer(stage: "Stage", key: UUID) -> Script:
-    """Visit the provider's page as soon as we can have sent the shopper there, then the receipt."""
-
-    def script() -> object:
-        stage.when("page", lambda: page_known(stage, key))
-        for session in stage.bank.sessions(str(key)):
-            payments.pay(stage.bank.books, session, APPROVES)
-        actors.read_receipt(stage, key)
-        return None
-
-    return script
 
 
 def page_known(stage: "Stage", key: UUID) -> bool:
     """Return whether the session's address can be known outside of the shop."""
     return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ? AND gateway_reference IS NOT NULL", key.hex))
-
-
-def provider_webhook(stage: "Stage", key: UUID, times: int = 1) -> Script:
-    """Deliver the event that a session has ended `times` times, each at any moment after its end."""
-
-    def script() -> object:
-        for _ in range(times):
-            stage.when("webhook", lambda: stage.bank.ended(str(key)))
-            send_event(stage, key)
-        return None
-
-    return script
-
-
-def send_event(stage: "Stage", key: UUID) -> None:
-    (session,) = stage.bank.sessions(str(key))
-    at = datetime.fromtimestamp(0, UTC)
-    event = GatewayEvent(
-        f"event {key}", "checkout", EventSubject.PAYMENT, at, key=str(key), gateway_reference=session["id"]
-    )
-    try:
-        receive(event, stage.gateway, GATEWAY_DEADLINE)
-    except (NotSent, Unknown, Unreachable, Later):
-        return
-
-
-def canceler(stage: "Stage", key: UUID) -> Script:
-    """Press "give up" on the receipt. The provider's page can be open in another tab."""
-
-    def script() -> object:
-        stage.when("give up", lambda: page_known(stage, key))
-        try:
-            charge = actors.find_charge(key)
-        except Unreachable:
-            return None
-        if charge is not None and charge.status is Status.REQUIRES_ACTION:
-            recovery.cancel_for_shopper(charge, stage.gateway, GATEWAY_DEADLINE)
-        return None
-
-    return script
-
-
-def next_day(stage: "Stage", key: UUID) -> Script:
-    """Let a day pass once the provider may have been asked: it forgets its keys, and its sessions expire."""
-
-    def script() -> object:
-        stage.when("a day passes", lambda: claimed(stage, key))
-        stage.storage.clock += KEY_LIFE + 1
-        return None
-
-    return script
-
-
-def claimed(stage: "Stage", key: UUID) -> bool:
-    return bool(stage.storage.rows("SELECT 1 FROM charge WHERE key = ?", key.hex))

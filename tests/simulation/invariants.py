@@ -12,10 +12,10 @@ from uuid import UUID
 
 from app.charges import audit, recovery
 from app.charges.audit import GRACE
-from app.charges.states import PENDING, SUCCEEDED, WITHOUT_MONEY, Status
+from app.charges.states import PENDING, REFUND_PENDING, SUCCEEDED, WITHOUT_MONEY, RefundStatus, Status
 from lab.stage import actors
-from lab.stage.actors import ACTION_WINDOW, GATEWAY_DEADLINE, LookedUp, Redirected, Refused, StopAfter
-from lab.stage.forms import Shown, form
+from lab.stage.actors import ACTION_WINDOW, GATEWAY_DEADLINE, LookedUp, Redirected, RefundTold, Refused, StopAfter
+from lab.stage.forms import Shown
 from lab.stage.scenario import Scenario
 from lab.stage.steps import Actor, Broken, NextStep
 from tests.simulation import lost
@@ -23,8 +23,11 @@ from tests.simulation import lost
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
 
-ROUNDS = 200
-"""Passes of recovery, with enough time between them, after which nothing may be in doubt."""
+ROUNDS = 100
+"""Passes of recovery, with enough time between them, after which nothing may be in doubt.
+
+A provider stores a failure under its key and returns it for a day. So from the tenth on, an hour passes before each.
+"""
 
 
 CHARGES = """
@@ -32,6 +35,9 @@ SELECT c.id, lower(c.key), receipt_id, order_id, status, lower(c.buyer_id), lowe
        (SELECT group_concat(product_id || '×' || quantity) FROM charge_line WHERE charge_id = c.id)
 FROM charge c JOIN orders o ON o.id = order_id
 """
+
+
+REFUNDS = "SELECT lower(key), status, amount FROM refund"
 
 
 class ChargeRow(NamedTuple):
@@ -51,13 +57,15 @@ class ChargeRow(NamedTuple):
 class Records:
     """The stored rows that are checked, and the bank's records.
 
-    `taken` counts how often money was taken, by key. `moved` is what was taken and given back in all. `held` is the number of questions that the network holds back.
-    `shown` is what each form showed, by key.
+    `taken` counts how often money was taken, by key. `moved` is how much was taken and given back in all, by kind, and
+    how many movements each key has. `refunds` are the status and amount of each refund here, by key. `held` is the
+    number of questions that the network holds back. `shown` is what each form showed, by key.
     """
 
     charges: dict[int, ChargeRow]
     taken: Counter[str]
     moved: Counter[str]
+    refunds: dict[str, tuple[str, int]]
     held: int
     times_gone_back: int
     shown: Mapping[UUID, Shown]
@@ -83,7 +91,11 @@ def read_records(stage: "Stage") -> Records:
     moved = Counter[str]()
     for entry in stage.bank.statement():
         moved[entry.kind] += entry.amount
-    return Records(charges, stage.bank.taken(), moved, len(stage.bank.held), storage.times_gone_back, stage.shown)
+        moved[entry.key] += 1
+    refunds = {key: (status, amount) for key, status, amount in storage.rows(REFUNDS)}
+    return Records(
+        charges, stage.bank.taken(), moved, refunds, len(stage.bank.held), storage.times_gone_back, stage.shown
+    )
 
 
 def check_step(scenario: Scenario, before: Records, now: Records) -> None:
@@ -93,6 +105,9 @@ def check_step(scenario: Scenario, before: Records, now: Records) -> None:
     _one_live_charge(now.charges)
     _as_shown(now)
     _money_moved_once(scenario, now)
+    open_refunds = Counter(amount for status, amount in now.refunds.values() if status in REFUND_PENDING)
+    if scenario.one_open_refund and any(count > 1 for count in open_refunds.values()):
+        raise Broken(f"two refunds of the same amount are open: {now.refunds}")
     live = [row for row in now.charges.values() if row.status not in WITHOUT_MONEY]
     if scenario.most_live is not None and len(live) > scenario.most_live:
         raise Broken(f"more than {scenario.most_live} charges are live: {live}")
@@ -164,6 +179,14 @@ def check_told(scenario: Scenario, situation: Situation, now: Records) -> None:
         _refusal_stays_true(scenario, situation.result, now)
     if isinstance(situation.result, Redirected):
         _receipt_stays_the_same(scenario, situation.result, now)
+    if isinstance(situation.result, RefundTold):
+        _refund_stays_true(situation.result, now)
+
+
+def _refund_stays_true(told: RefundTold, now: Records) -> None:
+    moved = now.moved[str(told.key)]
+    if (told.status == RefundStatus.SUCCEEDED and moved != 1) or moved > 1:
+        raise Broken(f"told that {told.key} is {told.status}, but the bank refunded it {moved} times")
 
 
 def check_own_receipt(situation: Situation, now: Records) -> None:
@@ -247,11 +270,14 @@ def check_after_recovery(stage: "Stage") -> Records:
 
 
 def _recover(stage: "Stage") -> None:
-    stage.storage.clock += ACTION_WINDOW + 1
+    stage.storage.clock += ACTION_WINDOW + 1 + max((abs(ahead) for _, ahead in stage.scenario.clocks), default=0)
     if not stage.scenario.truthful:
         stage.bank.correct_answers()
-        actors.send_event(stage, form(1).key)  # A bank repeats an event until it is accepted.
-    for _ in range(ROUNDS):
+    if stage.scenario.events_repeat or not stage.scenario.truthful:
+        for event in list(stage.bank.events()):
+            actors.deliver(stage, event)
+    for number in range(ROUNDS):
+        stage.storage.clock += 3600 if number > 9 else 0
         stage.storage.until_due("charge")
         stage.storage.until_due("refund")
         if recovery.run(stage.gateway, GATEWAY_DEADLINE, ACTION_WINDOW, StopAfter(ROUNDS)) == 0:

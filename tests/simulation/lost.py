@@ -38,6 +38,8 @@ def check_listed(stage: "Stage", report: Report) -> None:
 
     These findings, which are true, are removed from the report.
     """
+    if not is_possible(stage.scenario, stage.storage):
+        return
     known = {key for (key,) in stage.storage.rows(KEYS)}
     missing = [key for key in {entry.key for entry in stage.bank.statement()} if UUID(key).hex.upper() not in known]
     for key in missing:
@@ -46,8 +48,7 @@ def check_listed(stage: "Stage", report: Report) -> None:
     report.foreign = [line for line in report.foreign if not any(key in line for key in missing)]
     lines = [line for line in report.broken.pop(MONEY_IN_BOOKS, []) if not any(key in line for key in missing)]
     report.broken |= {MONEY_IN_BOOKS: lines} if lines else {}
-    if is_possible(stage.scenario, stage.storage):
-        _check_not_sent(stage, report)
+    _check_not_sent(stage, report)
 
 
 def _check_not_sent(stage: "Stage", report: Report) -> None:

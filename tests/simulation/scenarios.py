@@ -22,7 +22,7 @@ from lab.stage.actors import Script
 from lab.stage.bank import APPROVES, DECLINES, NEEDS_CONFIRMATION, UNTRUE_DECLINE
 from lab.stage.forms import KEYS, PRICE, form
 from lab.stage.scenario import Loses, Scenario
-from tests.simulation import back_in_time, hosted, pages
+from tests.simulation import back_in_time, hosted, page_refunds, pages
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
@@ -148,6 +148,13 @@ def refund_rivals(stage: "Stage") -> dict[str, Script]:
     return refunders | {"R": actors.worker(stage, turns=2)}
 
 
+def refund_repeated(stage: "Stage") -> dict[str, Script]:
+    """The first command can be killed at any step, like every actor."""
+    keys = {"A": "refund", "B": "refund", "C": "refund without --key"}
+    operators = {n: actors.refunder(stage, form(1), 1000, uuid5(KEYS, key), again=False) for n, key in keys.items()}
+    return operators | {"R": actors.worker(stage)}
+
+
 SOLD_OUT, CHANGED, BEFORE = frozenset({"SoldOut"}), frozenset({"OrderChanged"}), frozenset({"OrderedBefore"})
 AB, RS = ("A", "B"), ("R", "S")
 
@@ -175,6 +182,8 @@ ONLY_WITH_KEYS = (
              truthful=False, symmetric=RS, bank_faults=1),
     Scenario("refund twins", "one refund requested twice at once, recovery", refund_twins, paid=True, symmetric=AB),
     Scenario("refund rivals", "two refunds that exceed the charge, recovery", refund_rivals, paid=True),
+    Scenario("refund repeated", "a refund command, repeated with --key and without, recovery", refund_repeated,
+             paid=True, symmetric=AB, one_open_refund=True, bank_faults=1),
 )  # fmt: skip
 
 LOST = frozenset({"OrderUnknown", "OrderChanged", "RowLost"})
@@ -207,7 +216,32 @@ PAGES = (
     Scenario("page, tabs", "two tabs, both pay on their page, recovery", pages.tabs, bank_faults=1,
              long=True),
 )  # fmt: skip
-HOSTED = tuple(replace(scenario, bank=hosted.provider) for scenario in PAGES)
+PAGE_REFUNDS = (
+    Scenario("page, refund", "a refund and one by hand that together exceed the charge, events, recovery",
+             page_refunds.refund, paid=True, bank_faults=1),
+    Scenario("page, refund forgotten", "a refund; a day passes; two workers", page_refunds.forgotten, paid=True,
+             bank_faults=1, symmetric=()),
+    Scenario("page, events", "paid and refunded by hand; the events twice, in any order", page_refunds.out_of_order,
+             bank_faults=0),
+    Scenario("page, stray", "given up, but the provider takes the money; the event twice, recovery",
+             page_refunds.stray, truthful=False, bank_faults=0),
+)  # fmt: skip
+"""Refunds, stray payments and events. The provider repeats its events until they are accepted."""
+
+DAY = 86_400.0
+CLOCKS = tuple(
+    Scenario(f"page, {whose}", f"one form twice, paid on the page, recovery; {whose}", pages.twins, symmetric=same,
+             bank_faults=1, clocks=tuple((name, ahead) for name in names))
+    for whose, names, ahead, same in (
+        ("the worker's clock is a day ahead", "R", DAY, AB), ("the worker's clock is a day behind", "R", -DAY, AB),
+        ("a shop's clock is a day ahead", "A", DAY, ()), ("a shop's clock is a day behind", "A", -DAY, ()),
+    )
+)  # fmt: skip
+"""Hosts whose clocks differ from those of the database and the provider."""
+
+HOSTED = tuple(replace(scenario, bank=hosted.provider) for scenario in (*PAGES, *CLOCKS)) + tuple(
+    replace(scenario, bank=hosted.provider, pay=page_refunds.pay, events_repeat=True) for scenario in PAGE_REFUNDS
+)
 """The program's own gateway to a provider with a payment page. The provider honours keys for a limited time."""
 
 SOAK = (
