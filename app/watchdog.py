@@ -29,7 +29,8 @@ class Limit:
     """A context manager for one use of a connection: a psycopg2 connection or a socket. It cuts it if that is too long.
 
     Whatever waits for the connection fails then. With `cancel_after`, a psycopg2 connection is cancelled first, and cut
-    only if that does not help. Every statement runs inside one of these, so this is a class, which is faster than a generator.
+    only if that does not help. Every statement runs inside one of these, so this is a class, which is faster than a
+    generator.
     """
 
     __slots__ = ("cancel_at", "cut_at", "driver", "watchdog")

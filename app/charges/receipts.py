@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from app.charges import rows
 from app.charges.models import Charge, Refund
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import REQUIRES_ACTION, WITHOUT_MONEY, RefundStatus, Status
+from app.charges.states import REQUIRES_ACTION, WITHOUT_MONEY, WITHOUT_REFUND, RefundStatus, Status
 from app.database import objects, reading
 from app.orders.models import OPEN, ChargeLine, Order
 
@@ -108,7 +108,8 @@ def _receipt(connection: Connection, charge: Charge, order: Order, buyer_id: UUI
 def _failed(charge: Charge, refunds: Sequence[Refund]) -> int:
     """Return what the shopper still does not have, although a refund of it was tried: up to what is not refunded."""
     if refunds and refunds[-1].stray:
-        return charge.amount if refunds[-1].attention else 0
+        last = refunds[-1]
+        return charge.amount if last.attention or last.status in WITHOUT_REFUND else 0
     failed = sum(each.amount for each in refunds if each.status is RefundStatus.FAILED)
     return min(failed, charge.amount - charge.refunded)
 

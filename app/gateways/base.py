@@ -12,7 +12,10 @@ from enum import StrEnum
 from time import monotonic, sleep
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from app.gateways.disputes import GatewayDispute as GatewayDispute  # The core imports it from here.
+from app.gateways.events import BadEvent as BadEvent  # The core imports all of these from here.
+from app.gateways.events import EventSubject as EventSubject
+from app.gateways.events import GatewayDispute as GatewayDispute
+from app.gateways.events import GatewayEvent as GatewayEvent
 
 KEYS_LAST = 24 * 3600.0
 """Seconds for which a gateway knows a refund's key at least. A later copy of the request may pay again."""
@@ -231,32 +234,6 @@ class HostedGateway(Protocol):
         """Return the request for `Payment.gateway_request` without asking the gateway. Raises NotPayable."""
 
 
-class EventSubject(StrEnum):
-    """What an event is about, as far as the shop reacts to it."""
-
-    PAYMENT = "payment"
-    REFUND = "refund"
-    DISPUTE = "dispute"
-    OTHER = "other"
-
-
-@dataclass(frozen=True)
-class GatewayEvent:
-    """One event that a gateway sent. Events arrive late and out of order, so the shop then asks for the present state.
-
-    `id` and `kind` are the gateway's, `key` is the payment's, `gateway_reference` the gateway's id for the payment,
-    `text` a sentence for the merchant; `at` is in UTC.
-    """
-
-    id: str
-    kind: str
-    subject: EventSubject
-    at: datetime
-    key: str | None = None
-    gateway_reference: str | None = None
-    text: str | None = None
-
-
 @dataclass(frozen=True)
 class GatewayRefund:
     """A refund at the gateway, made at our request or by hand. `amount` is in minor units.
@@ -270,10 +247,6 @@ class GatewayRefund:
     ours: bool
     outcome: Outcome | None = Outcome.SUCCEEDED
     reason: str | None = None
-
-
-class BadEvent(Exception):
-    """The event is not from the gateway: its signature is missing, wrong or too old, or its body is unreadable."""
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
 
-from app.charges import disputes, gateway_refunds, protocol, refunds, rows
+from app.charges import disputes, gateway_refunds, protocol, rows
 from app.charges.gateway_refunds import Ended, Unsettled
 from app.charges.outcomes import Recorded
 from app.charges.refunds import NotRefundable

@@ -129,9 +129,9 @@ STRAY = {
     "processing": ("We are giving all of it back", "Being given back"),
     "in_doubt": ("We are giving all of it back", "Being given back"),
     "succeeded": ("All of it has been given back", "Given back"),
-    "failed": ("we could not give it back yet", "Taken by mistake"),
-    "declined": ("we could not give it back yet", "Taken by mistake"),
-    "withdrawn": ("we could not give it back yet", "Taken by mistake"),
+    "failed": ("We tried to give it back, and that was refused.", "Not given back yet"),
+    "declined": ("We tried to give it back, and that was refused.", "Not given back yet"),
+    "withdrawn": ("We tried to give it back, and that was refused.", "Not given back yet"),
 }
 
 
