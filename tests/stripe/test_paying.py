@@ -203,6 +203,8 @@ def test_a_stored_failure_leaves_the_charge_in_doubt_until_its_fence(
     assert "no session for this key yet" in shop.value("SELECT note FROM charge")
     monkeypatch.setattr(requests, "time", lambda: time() + 2 * 3600)
     recover()
+    assert shop.charges() == {"in_doubt": 1}, "the database's clock does not agree"
+    recover(window=0)
     assert (shop.charges(), provider.state.sessions) == ({"canceled": 1}, {})
     assert provider.calls(CREATE) == 3
 

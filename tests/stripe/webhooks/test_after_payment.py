@@ -63,10 +63,10 @@ def test_events_about_our_own_refunds_change_nothing(
     shop: Shop, provider: Provider, hook: httpx.Client, charge: ChargeSnapshot, gateway: StripeGateway
 ) -> None:
     with shop.app.app_context():
-        assert refunds.refund(charge, 900, gateway, 2) == "succeeded"
-        assert refunds.refund(charge, 1500, gateway, 2) == "succeeded"
+        assert refunds.refund(charge, 900, gateway, 20) == "succeeded"
+        assert refunds.refund(charge, 1500, gateway, 20) == "succeeded"
         with pytest.raises(refunds.NotRefundable):
-            refunds.refund(charge, 1, gateway, 2)
+            refunds.refund(charge, 1, gateway, 20)
     for event in provider.state.events:
         assert deliver(hook, event) == 200
     assert shop.value("SELECT count(*) FROM refund") == 2
@@ -80,7 +80,7 @@ def test_a_refund_in_doubt_is_recovered(
 ) -> None:  # fmt: skip
     provider.fault("POST /v1/refunds", kind)
     with shop.app.app_context():
-        assert refunds.refund(charge, 900, gateway, 2) == "in_doubt"
+        assert refunds.refund(charge, 900, gateway, 20) == "in_doubt"
     recover()
     assert shop.rows("SELECT status FROM refund") == [("succeeded",)]
     assert [refund["amount"] for refund in provider.state.refunds.values()] == [900]
@@ -93,7 +93,7 @@ def test_a_refund_by_hand_waits_while_a_refund_of_ours_is_open(
 ) -> None:  # fmt: skip
     provider.fault("POST /v1/refunds", "not_received")
     with shop.app.app_context():
-        assert refunds.refund(charge, 2000, gateway, 2) == "in_doubt"
+        assert refunds.refund(charge, 2000, gateway, 20) == "in_doubt"
     provider.refund_by_hand(2400)
     assert deliver(hook, provider.event("charge.refunded")) == 503
     recover()

@@ -44,7 +44,7 @@ def doubtful(shop: Shop, provider: Provider, charge: ChargeSnapshot, kind: str =
     key = uuid4()
     provider.fault("POST /v1/refunds", kind)
     with shop.app.app_context():
-        assert refunds.refund(charge, 900, shop.gateways.current, 2, key) == "in_doubt"
+        assert refunds.refund(charge, 900, shop.gateways.current, 20, key) == "in_doubt"
     return key
 
 
@@ -53,12 +53,12 @@ def test_a_process_that_was_held_up_for_a_day_sends_nothing(
 ) -> None:
     """Recovery makes the refund meanwhile, and the provider forgets the key."""
     with shop.app.app_context():
-        claimed = refunds.claim(charge, 900, uuid4(), 2)
+        claimed = refunds.claim(charge, 900, uuid4(), 20)
         recover()
         assert amounts(provider) == [900]
         provider.state.ahead += 2 * DAY
         monkeypatch.setattr(leases, "time", lambda: time() + 2 * DAY)
-        assert refunds.settle(claimed, charge, shop.gateways.current, 2) == "succeeded"
+        assert refunds.settle(claimed, charge, shop.gateways.current, 20) == "succeeded"
     assert amounts(provider) == [900]
 
 
@@ -70,12 +70,12 @@ def test_a_claim_that_is_too_old_is_never_sent(
     """The process that claimed was killed, before or after its request arrived. The key is used again a day later."""
     key = uuid4()
     with shop.app.app_context():
-        refunds.claim(charge, 900, key, 2)
+        refunds.claim(charge, 900, key, 20)
         if arrived:
-            gateway.refund(RefundRequest(str(key), 900, charge.payment), 2)
+            gateway.refund(RefundRequest(str(key), 900, charge.payment), 20)
         provider.state.ahead += DAY
         grow_older(shop, refund_rows.SEND_FOR + 1)
-        again = refunds.refund(charge, 900, gateway, 2, key)
+        again = refunds.refund(charge, 900, gateway, 20, key)
     recover()
     assert (again, amounts(provider)) == (("succeeded", [900]) if arrived else ("in_doubt", []))
     if arrived:
@@ -119,7 +119,7 @@ def test_a_refusal_ends_a_refund(
 ) -> None:
     provider.state.refund_refused_for = code
     with shop.app.app_context():
-        assert refunds.refund(charge, 900, gateway, 2) == "declined"
+        assert refunds.refund(charge, 900, gateway, 20) == "declined"
     assert statuses(shop) == [("declined", code)]
 
 
@@ -129,8 +129,8 @@ def test_before_a_refusal_ends_a_refund_its_key_is_looked_for(
     """An earlier try has made the refund, and the provider has forgotten its key."""
     key = uuid4()
     with shop.app.app_context():
-        claimed = refunds.claim(charge, charge.amount, key, 2)
-        assert refunds.settle(claimed, charge, gateway, 2) == "succeeded"
+        claimed = refunds.claim(charge, charge.amount, key, 20)
+        assert refunds.settle(claimed, charge, gateway, 20) == "succeeded"
         provider.state.keys.clear()
         request = RefundRequest(str(key), charge.amount, charge.payment)
         assert gateway.refund(request, 2).outcome == "succeeded"
@@ -157,7 +157,7 @@ def test_a_refund_that_fails_later_is_reversed(
     shopper: Shopper,
 ) -> None:  # fmt: skip
     with shop.app.app_context():
-        assert refunds.refund(charge, 900, gateway, 2) == "succeeded"
+        assert refunds.refund(charge, 900, gateway, 20) == "succeeded"
     (refund,) = provider.state.refunds.values()
     provider_refunds.change(provider.state, refund, "failed")
     for kind in ("refund.failed", "charge.refund.updated", "refund.created"):
@@ -171,7 +171,7 @@ def test_a_refund_that_fails_later_is_reversed(
     assert page.title.startswith("Paid") and "A refund of €9.00 came back to us" in page.text
     assert "−€9.00" not in page.text
     with shop.app.app_context():
-        assert refunds.refund(charge, charge.amount, gateway, 2) == "succeeded"
+        assert refunds.refund(charge, charge.amount, gateway, 20) == "succeeded"
     assert "came back to us" not in shopper.open(f"/receipts/{charge.receipt_id}").text
     assert run_audit(shop).broken == {}
 
@@ -182,7 +182,7 @@ def test_an_event_settles_a_pending_refund(
 ) -> None:
     provider.state.refund_status = "pending"
     with shop.app.app_context():
-        assert refunds.refund(charge, 900, gateway, 2) == "in_doubt"
+        assert refunds.refund(charge, 900, gateway, 20) == "in_doubt"
     (refund,) = provider.state.refunds.values()
     provider_refunds.change(provider.state, refund, status)
     assert deliver(hook, provider.event("charge.refund.updated")) == 200
