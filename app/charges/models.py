@@ -138,6 +138,8 @@ class Refund(Base):
         Index("ix_refund_charge_id", "charge_id"),
         Index("uq_refund_one_stray_per_charge", "charge_id", unique=True,
               postgresql_where=text(LIVE_STRAY), sqlite_where=text(LIVE_STRAY)),
+        Index("ix_refund_attention", "status",
+              postgresql_where=text("attention IS NOT NULL"), sqlite_where=text("attention IS NOT NULL")),
         Index("ix_refund_due", "ask_at",
               postgresql_where=text(f"status IN ({sql_list(REFUND_PENDING)})"),
               sqlite_where=text(f"status IN ({sql_list(REFUND_PENDING)})")),

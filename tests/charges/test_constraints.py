@@ -10,7 +10,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from app.charges import protocol
 from app.charges.models import Charge, Refund
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import LIVE, PENDING, WITHOUT_MONEY, Status
+from app.charges.states import LIVE, PENDING, WITHOUT_MONEY, WITHOUT_REFUND, Status
 from app.charges.tokens import new_key, new_receipt_id
 from app.database import from_now, table, transaction
 from app.gateways.base import Answer, Outcome
@@ -108,7 +108,7 @@ def test_an_order_that_does_not_exist_cannot_be_charged(charge: ChargeSnapshot) 
 def add_refund(charge: ChargeSnapshot, **columns: object) -> None:
     row = {
         "charge_id": charge.id, "key": uuid4(), "amount": 100, "status": "processing", "stray": False,
-        "ask_at": from_now(0), "times_asked": 0, "created_at": from_now(0), **columns,
+        "ask_at": from_now(0), "send_until": from_now(0), "times_asked": 0, "created_at": from_now(0), **columns,
     }  # fmt: skip
     with transaction() as tx:
         tx.execute(insert(table(Refund)).values(**row))
@@ -120,7 +120,9 @@ def test_a_refund_key_is_used_once(charge: ChargeSnapshot) -> None:
         add_refund(charge, key=UUID(int=1))
 
 
-def test_a_stray_payment_has_one_refund(charge: ChargeSnapshot) -> None:
+def test_a_stray_payment_has_one_refund_at_a_time(charge: ChargeSnapshot) -> None:
+    for status in WITHOUT_REFUND:
+        add_refund(charge, stray=True, status=status, ended_at=from_now(0))
     add_refund(charge, stray=True)
     add_refund(charge, stray=False)
     with pytest.raises(IntegrityError):

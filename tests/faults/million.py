@@ -34,8 +34,8 @@ INSERT INTO charge (id, key, receipt_id, order_id, buyer_id, status, amount, cur
            1000 + i % 5000, 'EUR', CASE WHEN i % 20 = 0 THEN 500 ELSE 0 END, 'ada' || i || '@example.org',
            'Ada Example', 'http://127.0.0.1/receipts/1', '4242', 1, 0, 'sandbox', 'sandbox', now(), 0,
            now() - interval '1 day', now() - interval '1 day' FROM generate_series(1, {n}) i;
-INSERT INTO refund (charge_id, key, amount, status, stray, ask_at, times_asked, created_at, ended_at)
-    SELECT i, ('00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0'))::uuid, 500, 'succeeded', false, now(), 0,
+INSERT INTO refund (charge_id, key, amount, status, stray, ask_at, send_until, times_asked, created_at, ended_at)
+    SELECT i, ('00000000-0000-4000-9000-' || lpad(to_hex(i), 12, '0'))::uuid, 500, 'succeeded', false, now(), now(), 0,
            now() - interval '1 hour', now() - interval '1 hour' FROM generate_series(20, {n}, 20) i;
 INSERT INTO charge_line (charge_id, position, product_id, name, quantity, unit_price)
     SELECT i, 1, 1 + i % 10, 'Thing', 1, 1000 + i % 5000 FROM generate_series(1, {n}) i;

@@ -72,7 +72,7 @@ def test_an_event_that_the_gateway_did_not_sign_is_refused(counterpart: Counterp
 def test_refunds_of_a_payment_have_our_keys(counterpart: Counterpart) -> None:
     gateway, payment = counterpart.client(), counterpart.paid()
     assert isinstance(gateway, EventSender)
-    assert gateway.refunds_of(payment, TIMEOUT) == []
+    assert gateway.refunds_of(payment, TIMEOUT) == gateway.disputes_of(payment, TIMEOUT) == []
     part = part_of(payment, 1000)
     reference = gateway.refund(part, TIMEOUT).gateway_reference
     assert reference

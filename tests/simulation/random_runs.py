@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from time import perf_counter
+from unittest.mock import patch
 from uuid import uuid5
 
+from app import leases
 from app.charges.tokens import Token
 from app.database import reading
 from app.orders import basket
@@ -94,6 +96,7 @@ class Run:
                 self._step()
                 before = self._check(before)
             self.stage.clear()
+            self._deliver_refunds()
             after = invariants.check_after_recovery(self.stage)
             self._still_true(self.told, after)
             self.tally.charges = Counter(row.status for row in after.charges.values())
@@ -105,6 +108,7 @@ class Run:
     def _step(self) -> None:
         stage, random = self.stage, self.random
         if random.random() < JUMP_RATE:
+            self._deliver_refunds()
             stage.storage.clock += random.choice(JUMPS)
         if random.random() < RESTOCK_RATE:
             stage.storage.rows("UPDATE product SET stock = stock + 3, stocked = stocked + 3")
@@ -118,6 +122,15 @@ class Run:
             self._take(self._chosen(choices))
         for actor in [actor for actor in stage.actors if actor.dead]:
             self._remove(actor)
+
+    def _deliver_refunds(self) -> None:
+        """Deliver the requests for refunds that are under way or held back. None takes ARRIVES_WITHIN."""
+        while asking := [each for each in self.stage.choices() if self.stage.describe(each).endswith(": refund ok")]:
+            self._take(asking[0])
+        held = self.stage.bank.held
+        for question in [each for each in held if each.verb == "refund"]:
+            held.remove(question)
+            self.stage.bank.arrive(question)
 
     def _chosen(self, choices: list[Choice]) -> Choice:
         """Choose an actor's step, which usually does not fail."""
@@ -215,7 +228,7 @@ class Run:
 
 def run(seed: int, steps: int) -> Tally:
     """Run one seed. Raises BrokenRun if the program breaks an invariant."""
-    with Stage(RANDOM).open() as stage:
+    with Stage(RANDOM).open() as stage, patch.object(leases, "time", lambda: stage.storage.clock):
         return Run(stage, seed).play(steps)
 
 

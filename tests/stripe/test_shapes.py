@@ -95,6 +95,7 @@ def test_the_stand_ins_answers_are_declared(provider: Provider) -> None:
     for answer, declared in (
         (provider.session, stripe.checkout.Session), (charge, stripe.Charge), (refund, stripe.Refund),
         (intent, stripe.PaymentIntent), (dispute, stripe.Dispute), (provider.state.events[0], stripe.Event),
+        (dispute["balance_transactions"][0], stripe.BalanceTransaction),
     ):  # fmt: skip
         fields = {name for cls in declared.__mro__ for name in getattr(cls, "__annotations__", {})}
         assert set(answer) <= fields, (declared, set(answer) - fields)

@@ -199,6 +199,8 @@ def _fill_refunds(is_postgresql: bool) -> None:
         "uq_refund_one_stray_per_charge", "refund", ["charge_id"], unique=True,
         postgresql_where=live, sqlite_where=live,
     )  # fmt: skip
+    alarm = sa.text("attention IS NOT NULL")
+    op.create_index("ix_refund_attention", "refund", ["status"], postgresql_where=alarm, sqlite_where=alarm)
     later = half_a_day.replace("created_at", now if is_postgresql else "'now'")
     op.execute(
         "INSERT INTO refund (charge_id, key, amount, status, stray, attention, ask_at, send_until, times_asked, created_at)"
