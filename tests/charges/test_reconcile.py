@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
+from uuid import UUID
 
+import httpx
 import pytest
 from flask import Flask
 from sqlalchemy.engine import Connection
@@ -13,11 +15,12 @@ from app import create_app, database
 from app.charges import protocol, reconcile, refunds
 from app.charges.rows import ChargeSnapshot
 from app.database import Unreachable
+from app.gateways.sandbox.client import SandboxGateway
 from app.settings import Settings
 from tests.charges.test_audit import EditedStatement, broken, command
-from tests.factories import ASKS_SHOPPER, BOWL, DECLINES, MUG, SECRET, SHOP_ID, order, purchase
+from tests.factories import API_KEY, ASKS_SHOPPER, BOWL, DECLINES, MUG, SECRET, SHOP_ID, order, purchase
 from tests.gateways.bank import at_once, card, new_payment, new_refund
-from tests.shops import Shop
+from tests.shops import BANK, Shop
 
 GONE = "UPDATE charge SET account = 'test', gateway = 'stripe' WHERE id = :id"
 
@@ -75,6 +78,19 @@ def test_an_adoption_whose_commit_is_lost_is_confirmed_and_not_repeated(
             assert reconcile.adopt(entry, shop.gateway)
     assert books(shop) == (1, 1, 1, 1, 4)
     assert broken(shop) == {}
+
+
+def test_an_entry_of_an_earlier_version_is_adopted_only_by_choice(shop: Shop, app: Flask) -> None:
+    """It bears no SHOP_ID, so it could be another shop's: nothing lists it as ours."""
+    payment = new_payment()
+    bank = httpx.WSGITransport(app=shop.bank)
+    SandboxGateway(BANK, API_KEY, transport=bank).charge(payment, card(), 5)
+    key = str(UUID(payment.key))
+    assert flask(app) == (0, "Only at the gateway: 0\n")
+    assert command(shop)[1]["foreign"] == [f"charge {key}"]
+    assert flask(app, "--adopt", key) == (0, f"{key}: charge of €24.00 adopted\n")
+    code, report = command(shop)
+    assert (code, report["foreign"], report["adopted"]) == (0, [], [f"charge 1 {key}"])
 
 
 def flask(app: Flask, *words: str) -> tuple[int, str]:
