@@ -18,7 +18,8 @@ from tests.postgres import Server
 from tests.shops import Shop
 from tests.silence import AFTER, BEFORE, Line, line, socket_of
 
-pytestmark = pytest.mark.postgres
+# A thread ends a test that hangs, because the driver does not let a signal end its wait.
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120, method="thread")]
 
 
 @pytest.fixture(autouse=True)
