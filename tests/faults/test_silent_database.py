@@ -40,8 +40,8 @@ def short_limits(cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatc
         cluster.execute(f'ALTER DATABASE "{database}" SET {name} = {milliseconds}')
     monkeypatch.setattr(engines, "ANSWER", 1.0)
     monkeypatch.setattr(engines, "CONNECT", 1)
-    monkeypatch.setattr(transactions, "COMMIT_SECONDS", 0.5)
-    monkeypatch.setattr(watchdog, "GRACE", 0.5)
+    monkeypatch.setattr(transactions, "COMMIT_SECONDS", 0.7)
+    monkeypatch.setattr(watchdog, "GRACE", 0.7)
 
 
 @pytest.fixture
