@@ -68,6 +68,8 @@ class Scenario:
     """Actors that differ only in their names."""
     most_live: int | None = None
     """The most charges that may be live at once, in all orders together."""
+    most_paid: int | None = None
+    """The most charges that may have succeeded, in all orders together."""
     most_lookups: int | None = None
     """The most rows that recovery may look up, in all workers together."""
     one_open_refund: bool = False

@@ -19,8 +19,11 @@ from app.database import RolledBack, db, deadline, reading, transaction
 from tests.charges.gateways import ScriptedGateway
 from tests.conftest import migrate
 from tests.factories import SECRET, order, purchase
-from tests.postgres import Cluster, private_cluster
+from tests.gateways.bank import until
+from tests.postgres import Cluster, Server, private_cluster
 from tests.shops import Shop
+
+WAITING = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'"
 
 
 @pytest.fixture
@@ -84,6 +87,32 @@ def test_a_claim_that_waits_for_a_lost_host_ends_with_nothing_charged(shop: Shop
     gateway = ScriptedGateway()
     with pytest.raises(Busy):
         protocol.pay(purchase(token), gateway, 3.0)
+    assert (gateway.asked, shop.charges()) == ([], {})
+
+
+@pytest.mark.postgres
+def test_a_claim_that_gets_its_lock_after_its_deadline_charges_nothing(
+    shop: Shop, token: Token, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is given back, but by then the shopper has probably left."""
+    now = [0.0]
+    monkeypatch.setattr(database, "monotonic", lambda: now[0])
+    url = make_url(shop.database_url).set(drivername="postgresql")
+    other = psycopg2.connect(url.render_as_string(hide_password=False))
+
+    def give_back_too_late() -> None:
+        until(lambda: postgres.execute(WAITING, url.database))
+        now[0] = protocol.CLAIM_SECONDS + 1
+        other.close()
+
+    with other.cursor() as cursor:
+        cursor.execute("SELECT * FROM product FOR UPDATE")
+    thread = Thread(target=give_back_too_late, daemon=True)
+    thread.start()
+    gateway = ScriptedGateway()
+    with pytest.raises(Busy):
+        protocol.pay(purchase(token), gateway, 3.0)
+    thread.join(60)
     assert (gateway.asked, shop.charges()) == ([], {})
 
 

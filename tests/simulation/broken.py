@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import bindparam, text, update
+from sqlalchemy import bindparam, func, select, text, update
 
 from app.charges import outcomes, protocol, recovery, rows, same_order
 from app.charges.outcomes import Recorded
@@ -242,4 +242,8 @@ PROMISE_UNCHECKED = (
     .where(rows.charges.c.id == bindparam("charge_id"))
     .values(refunded=rows.charges.c.refunded + bindparam("more"))
 )
+NEWEST_ENTRY = select(func.max(same_order.entries.c.charge_id)).where(
+    same_order.entries.c.fingerprint == bindparam("fingerprint")
+)
+ONLY_THE_NEWEST = same_order.RECENT.where(same_order.entries.c.charge_id == NEWEST_ENTRY.scalar_subquery())
 NO_LEASE = recovery.LEASE_CHARGE.values(ask_at=from_now(bindparam("lease") * 0))

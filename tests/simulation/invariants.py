@@ -109,6 +109,9 @@ def check_step(scenario: Scenario, before: Records, now: Records) -> None:
     if scenario.one_open_refund and any(count > 1 for count in open_refunds.values()):
         raise Broken(f"two refunds of the same amount are open: {now.refunds}")
     live = [row for row in now.charges.values() if row.status not in WITHOUT_MONEY]
+    paid = [row for row in live if row.status is SUCCEEDED]
+    if scenario.most_paid is not None and len(paid) > scenario.most_paid:
+        raise Broken(f"more than {scenario.most_paid} charges have succeeded: {paid}")
     if scenario.most_live is not None and len(live) > scenario.most_live:
         raise Broken(f"more than {scenario.most_live} charges are live: {live}")
 

@@ -93,6 +93,8 @@ MUTANTS = (
            ((refunds, "_ask", broken.refunds_under_new_keys),)),
     Mutant("the same order looked up beforehand, no guard row", "devices",
            ((protocol, "pay", broken.selects_before_it_claims), (same_order, "guard", broken.nothing))),
+    Mutant("only the newest of the same orders counts", "three devices",
+           ((same_order, "RECENT", broken.ONLY_THE_NEWEST),)),
     Mutant("doubt frees the order", TABS, ((protocol, "record_doubt", broken.doubt_frees_the_order),)),
     Mutant("a claim without an answer is taken for granted", "workers, storage",
            ((protocol, "claim", broken.unknown_claim_counts_as_committed),)),

@@ -128,6 +128,15 @@ def two_devices(stage: "Stage") -> dict[str, Script]:
     return {f"A{n}": actors.shopper(stage, f"A{n}", form(n), email=email) for n, email in emails.items()}
 
 
+def three_devices(stage: "Stage") -> dict[str, Script]:
+    """The second device says that it is another order, and is declined: the first one's payment still counts."""
+    return {
+        "A": actors.shopper(stage, "A", form(1)),
+        "B": actors.shopper(stage, "B", form(2), DECLINES, again=True),
+        "C": actors.shopper(stage, "C", form(3)),
+    }
+
+
 def other_basket(stage: "Stage") -> dict[str, Script]:
     return {
         "A": actors.shopper(stage, "A", form(1)),
@@ -168,6 +177,8 @@ WITH_KEYS = (
     Scenario("last item", "two shoppers, one last item, recovery", two_shoppers, orders=2, stock=1, refusals=SOLD_OUT,
              most_live=1),
     Scenario("devices", "the same order from two devices at once", two_devices, orders=2, refusals=BEFORE, most_live=1),
+    Scenario("three devices", "the same order from three devices, the second is confirmed and declined", three_devices,
+             orders=3, refusals=BEFORE, most_paid=1, bank_faults=1),
     Scenario("much later", "declined; the same form again two days later", much_later),
     Scenario("one lookup", "two workers, one abandoned charge, all within one moment", only_workers, abandoned=True,
              time_passes=False, most_lookups=1, symmetric=RS),

@@ -1,0 +1,54 @@
+"""Hosts whose clocks are days apart sell from one database: what a shopper pays does not depend on a host's clock.
+
+The clock is replaced in every module of the shop that reads the host's. The database and the bank keep their own.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
+from time import time
+
+import pytest
+
+from app.charges import tokens
+from app.shop import checkout, receipts
+from tests.factories import checkout_form, fill_basket
+from tests.recovery import recover, recover_and_audit
+from tests.shops import Shop
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def host_is_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that sets the clock of the host that answers the next request, in seconds ahead."""
+
+    def set_clock(seconds: float) -> None:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return datetime.now(UTC) + timedelta(seconds=seconds)
+
+        for module in (tokens, checkout):
+            monkeypatch.setattr(module, "time", lambda: time() + seconds)
+        monkeypatch.setattr(receipts, "datetime", Clock)
+
+    return set_clock
+
+
+@pytest.mark.parametrize("ahead", [DAY, -DAY], ids=["ahead", "behind"])
+def test_a_form_is_shown_by_one_host_and_sent_to_another(
+    shop: Shop, host_is_ahead: Callable[[float], None], ahead: float
+) -> None:
+    """Recovery runs on the second host while the first answer is shown, and looks at nothing too early."""
+    host_is_ahead(ahead)
+    shopper = shop.shopper()
+    fill_basket(shopper)
+    form = checkout_form(shopper)
+    host_is_ahead(-ahead)
+    paid = form.submit()
+    assert paid.heading == "Paid: \u20ac24.00"
+    assert recover(shop) == 0
+    host_is_ahead(ahead)
+    assert form.submit().path == paid.path
+    assert len(shop.statement()) == 1
+    recover_and_audit(shop)
