@@ -13,7 +13,7 @@ from app.charges import protocol
 from app.charges.protocol import ChargeSnapshot, Purchase
 from app.charges.states import CANCELED, IN_DOUBT, PENDING, SUCCEEDED
 from app.gateways.sandbox.client import SandboxGateway
-from tests.factories import checkout_form, order, purchase, ready_to_pay
+from tests.factories import API_KEY, SHOP_ID, checkout_form, order, purchase, ready_to_pay
 from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.rounds import TIMES
 from tests.gateways.bank import RunningBank, at_once, running_bank
@@ -53,7 +53,7 @@ def shop(make_shop: Callable[..., Shop], bank: RunningBank, proxy: Line) -> Shop
     """Return a shop that reaches its bank only through the line, and has a connection that is kept alive."""
     shop = make_shop(gateway_deadline=1.0)
     shop.execute(ENOUGH_STOCK)
-    shop.gateway = SandboxGateway(f"http://{proxy.host}:{proxy.port}", shop="Test shop")
+    shop.gateway = SandboxGateway(f"http://{proxy.host}:{proxy.port}", API_KEY, shop="Test shop", shop_id=SHOP_ID)
     shop.gateways.use(shop.gateway)
     list(shop.gateway.statement())
     return shop

@@ -43,7 +43,7 @@ def test_a_kept_alive_connection_that_falls_silent_is_unknown_and_is_replaced(ba
     """The request is not repeated, because it may arrive late. The next question opens a new connection."""
     payment = new_payment()
     with line(at(bank.url)) as network:
-        gateway = SandboxGateway(f"http://{network.host}:{network.port}")
+        gateway = SandboxGateway(f"http://{network.host}:{network.port}", API_KEY)
         assert gateway.charge(payment, card(), 20).outcome is Outcome.SUCCEEDED
         network.forget()
         with pytest.raises(Unknown):

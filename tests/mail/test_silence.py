@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import _receipt_email
-from app.mail import sending
+from app.mail import sending, smtp
 from tests.gateways.bank import until
 from tests.mail.conftest import Send, make_due, pay
 from tests.mail.smtp_server import SmtpServer
@@ -49,7 +49,7 @@ def deliver_in_silence(deliver: Deliver, monkeypatch: pytest.MonkeyPatch) -> Del
 
     def one_pass() -> int:
         with monkeypatch.context() as patched:
-            patched.setattr(sending, "TIMEOUT", 0.5)
+            patched.setattr(smtp, "STEP", 0.5)
             return deliver()
 
     return one_pass

@@ -84,7 +84,7 @@ def test_the_design_names_what_is_there() -> None:
     design = (ROOT / "docs" / "design.md").read_text()
     for name, target in NAMED.findall(design):
         assert re.search(rf"\b{name}\b", (ROOT / "docs" / target).read_text()), f"{name} is not in {target}"
-    mutants = (ROOT / "tests" / "simulation" / "mutants.py").read_text()
+    mutants = "".join(path.read_text() for path in (ROOT / "tests" / "simulation").glob("*mutants.py"))
     quoted = [name for row in re.findall(r"mutants? [^|]*", design) for name in re.findall(r'"([^"]+)"', row)]
     assert quoted
     for name in quoted:

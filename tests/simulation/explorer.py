@@ -9,9 +9,9 @@ clock, generated ids, logging and the bank (or the provider behind its real libr
 is one atomic step on SQLite in memory. `lab.stage.stage` lists this in full.
 
 "Every schedule" means every order of these steps, with the actors and up to the number of failures that a scenario
-names. It is no proof for more actors, for single statements and locks that interleave on PostgreSQL, for a database
-that does not answer, or for restores and failovers. It also relies on `lab.stage.states`: equal states are explored
-once. To check that nothing is missing from a state, one in REPLAY_ONE_IN is also reached by its whole schedule.
+names. It is no proof for more actors, for single statements and locks that interleave on PostgreSQL, or for a database
+that does not answer. It also relies on `lab.stage.states`: equal states are explored once. To check that nothing is
+missing from a state, one in REPLAY_ONE_IN is also reached by its whole schedule.
 """
 
 from collections import deque

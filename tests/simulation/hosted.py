@@ -19,7 +19,8 @@ import httpx
 
 from app.charges.tokens import Token
 from app.gateways.base import EventSubject, GatewayEvent, HostedPayment, PaymentLine, StatementEntry
-from app.gateways.stripe.gateway import StripeGateway, _refund_key
+from app.gateways.stripe.gateway import StripeGateway
+from app.gateways.stripe.refunds import key_of
 from app.gateways.stripe.requests import KEY, LEAST_AHEAD, SLACK
 from lab.stage.actors import ACTION_WINDOW
 from lab.stage.steps import PROGRAM_MODULES
@@ -156,7 +157,7 @@ class Provider:
         for each in self.books.charges.values():
             yield StatementEntry(each["metadata"][KEY], "charge", each["amount"], "EUR", datetime.now(UTC))
         for each in self.books.refunds.values():
-            yield StatementEntry(_refund_key(each), "refund", each["amount"], "EUR", datetime.now(UTC))
+            yield StatementEntry(key_of(each), "refund", each["amount"], "EUR", datetime.now(UTC))
 
     def state(self) -> object:
         """Return everything that decides the provider's future answers, and what it did."""
@@ -164,7 +165,7 @@ class Provider:
         sessions = sorted((each["client_reference_id"], each["id"], each["status"]) for each in books.sessions.values())
         now, keys = books.now(), books.keys.items()
         keys = sorted((key, known.answer and known.answer[0]) for key, known in keys if now - known.at < KEY_LIFE)
-        refunds = sorted((_refund_key(each), each["amount"]) for each in books.refunds.values())
+        refunds = sorted((key_of(each), each["amount"]) for each in books.refunds.values())
         return sessions, keys, sorted(self.taken().items()), refunds, sorted(self.held), [now > edge for edge in EDGES]
 
 

@@ -4,7 +4,7 @@ A scenario proves something only for the actors and failures that it names: two 
 any number, as `bank_faults` and `storage_faults` say. The program's own protocol, recovery, refunds, webhooks, audit of
 the bank's statement, and SQL statements run in it. Replaced are the clock, generated ids, logging, and the bank or the
 provider; each transaction is one atomic step on SQLite in memory. So no scenario shows single statements and locks that
-interleave on PostgreSQL, a silent database, restores or failovers. `random_runs` tries more actors.
+interleave on PostgreSQL, or a silent database. `random_runs` tries more actors.
 
 A bank that ignores keys takes money each time it is asked. No program can be correct with it after a lost answer, so
 these scenarios do not ask again within the request if the answer was lost or late. They still contain crashes,
