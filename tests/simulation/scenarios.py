@@ -211,7 +211,7 @@ BACK_IN_TIME = (
     Scenario("promotion, refund", "a refund and its repetition while a lagging standby takes over",
              back_in_time.refund, paid=True, loses=Loses.CONFIRMED, bank_faults=1),
     Scenario("promotion, stray", "a stray payment is refunded, lost and found again", back_in_time.stray,
-             truthful=False, loses=Loses.CONFIRMED, bank_faults=0),
+             truthful=False, loses=Loses.CONFIRMED, refusals=LOST, bank_faults=0),
     Scenario("failover, twins", "one form twice, and a synchronous standby takes over", back_in_time.twins,
              loses=Loses.UNCONFIRMED, symmetric=AB, bank_faults=0, storage_faults=1),
     Scenario("failover, tabs", "two tabs of one order, and a synchronous standby takes over", back_in_time.tabs,
