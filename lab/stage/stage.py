@@ -238,6 +238,7 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
     quiet = SimpleNamespace(**dict.fromkeys(("info", "warning", "error"), lambda *_, **__: None))
     yield app.database, "db", SimpleNamespace(engine=SteppingEngine())
     yield app.leases, "uniform", lambda _least, most: most
+    yield app.leases, "time", stage.host_clock
     yield protocol, "Deadline", Deadline
     yield requests, "time", stage.host_clock
     yield basket, "uuid4", stage.order_random_id

@@ -5,7 +5,7 @@ namespace replaces the network. What was sent in the silence arrives when it end
 """
 
 from collections.abc import Callable, Iterator
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -13,7 +13,7 @@ from app.charges import protocol
 from app.charges.protocol import ChargeSnapshot, Purchase
 from app.charges.states import CANCELED, IN_DOUBT, PENDING, SUCCEEDED
 from app.gateways.sandbox.client import SandboxGateway
-from tests.factories import API_KEY, SHOP_ID, checkout_form, order, purchase, ready_to_pay
+from tests.factories import API_KEY, checkout_form, order, purchase, ready_to_pay
 from tests.faults.conftest import ENOUGH_STOCK
 from tests.faults.rounds import TIMES
 from tests.gateways.bank import RunningBank, at_once, running_bank
@@ -50,10 +50,13 @@ def engine_name() -> str:
 
 @pytest.fixture
 def shop(make_shop: Callable[..., Shop], bank: RunningBank, proxy: Line) -> Shop:
-    """Return a shop that reaches its bank only through the line, and has a connection that is kept alive."""
+    """Return a shop that reaches its bank only through the line, and has a connection that is kept alive.
+
+    The shops of these tests share an account, so each has a SHOP_ID of its own.
+    """
     shop = make_shop(gateway_deadline=1.0)
     shop.execute(ENOUGH_STOCK)
-    shop.gateway = SandboxGateway(f"http://{proxy.host}:{proxy.port}", API_KEY, shop="Test shop", shop_id=SHOP_ID)
+    shop.gateway = SandboxGateway(f"http://{proxy.host}:{proxy.port}", API_KEY, shop="Test shop", shop_id=str(uuid4()))
     shop.gateways.use(shop.gateway)
     list(shop.gateway.statement())
     return shop

@@ -9,7 +9,7 @@ from lab.stage.actors import Script
 from lab.stage.forms import KEYS, PRICE, form
 from lab.stage.steps import PROGRAM_MODULES
 from tests.simulation import pages
-from tests.stripe.provider import payments
+from tests.stripe.provider import refunds
 from tests.stripe.provider.state import Refusal
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def refunds_by_hand(stage: "Stage", amount: int) -> Script:
         stage.when("refund by hand", lambda: True)
         (charge,) = stage.bank.books.charges.values()
         try:
-            payments.refund(stage.bank.books, {"payment_intent": charge["payment_intent"], "amount": amount})
+            refunds.create(stage.bank.books, {"payment_intent": charge["payment_intent"], "amount": amount})
         except Refusal:
             return "too little is left"
         return "refunded"
