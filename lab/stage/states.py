@@ -5,14 +5,18 @@ the questions that the network holds back, and the position of each actor: the p
 instruction that each has reached, and their variables.
 """
 
+import dis
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from enum import Enum
-from types import FrameType
+from functools import cache
+from itertools import pairwise
+from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from app.charges.recovery import Due
+from app.charges.refund_rows import ARRIVES_WITHIN, FRESH
 from app.charges.rows import ChargeSnapshot
 from lab.stage.actors import RECEIPT_IDS
 from lab.stage.steps import PROGRAM_MODULES, Actor
@@ -26,7 +30,9 @@ PLAIN = (str, int, float, bytes, bool, type(None))
 STORED = (
     "SELECT id, upper(key), upper(receipt_id), order_id, status, gateway_reference, refunded, reason, note IS NULL, "
     "created_at < ? FROM charge",
-    "SELECT id, charge_id, upper(key), amount, status, stray, note IS NULL, times_asked FROM refund",
+    "SELECT id, charge_id, upper(key), amount, status, stray, note IS NULL, times_asked, "
+    f"created_at < strftime('', 'now', '{-FRESH} s'), send_until < strftime('', 'now', '0 s'), "
+    f"send_until < strftime('', 'now', '{-ARRIVES_WITHIN} s') FROM refund",
     "SELECT charge_id, refund_id, account, amount FROM ledger_entry ORDER BY id",
     "SELECT id, stock, stocked FROM product",
     "SELECT id, state, version FROM orders",
@@ -87,9 +93,26 @@ def _frames(frame: FrameType | None) -> list[object]:
     while frame:
         if frame.f_globals["__name__"].startswith(tuple(PROGRAM_MODULES)):
             known = [(name, plain(value)) for name, value in sorted(frame.f_locals.items())]
-            found.append((frame.f_code.co_name, frame.f_lasti, known))
+            found.append((frame.f_code.co_name, _instruction(frame), known))
         frame = frame.f_back
     return found
+
+
+def _instruction(frame: FrameType) -> int:
+    """Return the offset of the instruction that the frame has reached.
+
+    Once a call has run often, Python 3.11 joins its two instructions, and then the frame is at the first of them.
+    """
+    return _joined_calls(frame.f_code).get(frame.f_lasti, frame.f_lasti)
+
+
+@cache
+def _joined_calls(code: CodeType) -> dict[int, int]:
+    """Return the offset of each CALL that follows a PRECALL, with the offset of that PRECALL."""
+    instructions = list(dis.get_instructions(code))
+    return {
+        call.offset: before.offset for before, call in pairwise(instructions) if before.opname == "PRECALL"
+    }  # fmt: skip
 
 
 def plain(value: object) -> object:
