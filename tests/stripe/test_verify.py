@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.stripe import verify
+from app.gateways.stripe.events import SUBJECTS
+from tests.stripe import verify, verify_payments
 from tests.stripe.provider import payments, requests
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
@@ -25,7 +26,31 @@ def test_all_checks_pass_at_the_stand_in(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(None, 1)[1] for line in lines if line.startswith("ok ")] == list(verify.CHECKS)
     assert provider.calls("GET /v1/checkout/sessions") > provider.calls("GET /v1/checkout/sessions/")
-    assert (provider.session["status"], provider.paid()) == ("expired", [])
+    assert (provider.session["status"], provider.session["payment_intent"]) == ("expired", None)
+    assert {charge["metadata"]["payonce_shop"] for charge in provider.paid()} == {"verify"}
+
+
+def endpoint(url: str, *events: str) -> dict[str, Any]:
+    """Return a webhook endpoint of the account."""
+    return {
+        "id": f"we_{url[-6:]}", "object": "webhook_endpoint", "url": url, "enabled_events": list(events),
+        "status": "enabled", "created": 0,
+    }  # fmt: skip
+
+
+def test_a_webhook_endpoint_that_lacks_an_event_is_named(
+    provider: Provider, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    provider.state.endpoints = [
+        endpoint("https://shop.example/webhooks/stripe", *(SUBJECTS.keys() - {"refund.failed"})),
+        endpoint("https://shop.example/of-another-program", "invoice.paid"),
+    ]
+    assert verify.main(environ) == 1
+    printed = capsys.readouterr().out
+    assert "https://shop.example/webhooks/stripe does not receive refund.failed" in printed
+    provider.state.endpoints[0]["enabled_events"] = ["*"]
+    assert verify.main(environ) == 0
+    assert "another-program" not in printed + capsys.readouterr().out
 
 
 @pytest.mark.parametrize("currency", ["JPY", "HUF", "ISK", "KWD"])
@@ -92,7 +117,8 @@ def test_a_provider_that_behaves_differently_fails_the_check(
     module: object, name: str, replacement: int | Callable[..., Any], named: str,
 ) -> None:  # fmt: skip
     """It forgets keys, accepts any end, or lists no sessions. Every session that was created is ended all the same."""
-    monkeypatch.setattr(verify, "PATIENCE", 0.0)
+    for name_, in_ in (("PATIENCE", verify), ("PATIENCE", verify_payments), ("LATE", verify_payments)):
+        monkeypatch.setattr(in_, name_, 0.0)
     monkeypatch.setattr(module, name, replacement)
     assert verify.main(environ) == 1
     assert f"FAILED  {named}" in capsys.readouterr().out

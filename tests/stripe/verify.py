@@ -1,7 +1,8 @@
 """python -m tests.stripe.verify: check with Stripe itself what a stand-in can't show, through the shop's own gateway.
 
-It needs a test key in STRIPE_SECRET_KEY. Nothing is paid, and every session that it creates is ended again. It prints
-one line per check. The exit code is 1 if a check failed, and 2 if nothing was sent, for example with a live key.
+It needs a test key in STRIPE_SECRET_KEY. It pays with test cards only, and ends every session that it creates. It
+prints one line per check, and the events that each webhook endpoint receives. The exit code is 1 if a check failed,
+and 2 if nothing was sent, for example with a live key.
 """
 
 import os
@@ -20,20 +21,14 @@ from app.gateways.stripe.answers import ErrorAnswer
 from app.gateways.stripe.gateway import StripeGateway
 from app.gateways.stripe.requests import LEAST_AHEAD, LONGEST_WINDOW, SLACK
 from app.settings import Settings, SettingsError
+from tests.stripe.verify_payments import AMOUNT, Payments, Unexpected
 
 SETTINGS = ("STRIPE_SECRET_KEY", "STRIPE_API_BASE", "SHOP_CURRENCY")
-AMOUNT = 20_000
-"""In minor units. It is valid in every currency: above the least, below the most, and without a third decimal place."""
-
 PATIENCE = 15.0
 """Seconds in which a new session must appear in the list."""
 
 TIMEOUT = 20.0
 """Seconds per question to the gateway."""
-
-
-class Unexpected(Exception):
-    """Stripe does not do what the gateway was written for."""
 
 
 def gateway_of(settings: Settings) -> StripeGateway:
@@ -66,6 +61,7 @@ class Trial:
     def __init__(self, gateway: StripeGateway, currency: str) -> None:
         self.gateway, self.currency = gateway, currency
         self.sent = self.created = self._payment()
+        self.payments = Payments(gateway, currency)
 
     def creates(self) -> None:
         """Create the session, whose page must be at the origin that the Content-Security-Policy allows."""
@@ -171,6 +167,12 @@ CHECKS: dict[str, Callable[[Trial], None]] = {
     "the session is ended": Trial.ends,
     "ending it again returns the same outcome": Trial.stays_ended,
     "the account's statement is readable": Trial.has_a_statement,
+    "a payment is in the statement under our key": lambda trial: trial.payments.in_the_statement(),
+    "a refund is made once per key": lambda trial: trial.payments.refunded_once(),
+    "a refund of what was refunded is refused": lambda trial: trial.payments.refund_refused(),
+    "a refund that fails later is reported": lambda trial: trial.payments.refund_fails_later(),
+    "a dispute withdraws the amount": lambda trial: trial.payments.disputed(),
+    "each webhook endpoint receives the events that PayOnce needs": lambda trial: trial.payments.events_wanted(),
 }
 
 

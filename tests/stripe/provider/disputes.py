@@ -1,5 +1,6 @@
 """Disputes through their whole life: opened (perhaps as an inquiry), funds withdrawn, won (reinstated) or lost."""
 
+from tests.stripe.provider import shapes
 from tests.stripe.provider.state import Object, State
 
 FEE = 1500
@@ -11,7 +12,7 @@ ANSWER_IN = 7 * 24 * 3600
 
 def open_(state: State, charge: Object, *, inquiry: bool = False, amount: int | None = None) -> Object:
     """Open a dispute over the charge, or over a part of it. Unless it is an inquiry, withdraw the funds."""
-    dispute = {
+    dispute = shapes.DISPUTE | {
         "id": state.new_id("du"), "object": "dispute", "amount": amount or charge["amount"], "charge": charge["id"],
         "balance_transactions": [], "created": state.now(), "currency": charge["currency"],
         "evidence_details": {
@@ -39,7 +40,7 @@ def close(state: State, dispute: Object, status: str) -> None:
 
 
 def _move(state: State, dispute: Object, amount: int, fee: int) -> None:
-    dispute["balance_transactions"].append({
+    dispute["balance_transactions"].append(shapes.BALANCE_TRANSACTION | {
         "id": state.new_id("txn"), "object": "balance_transaction", "amount": amount, "available_on": state.now(),
         "created": state.now(), "currency": dispute["currency"], "description": None, "exchange_rate": None,
         "fee": fee, "fee_details": [], "net": amount - fee, "source": dispute["id"], "status": "available",

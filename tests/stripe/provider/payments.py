@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.stripe.provider import disputes, shapes
 from tests.stripe.provider.state import APPROVES, ASKS, DECLINES, Object, State, invalid
 
 KNOWN = {
@@ -72,7 +73,7 @@ def total(params: Any) -> int:
 def create(state: State, params: Any) -> Object:
     """Create a session."""
     amount, session_id = total(params), state.new_id("cs_test")
-    session = {
+    session = shapes.SESSION | {
         "id": session_id, "object": "checkout.session", "amount_subtotal": amount, "amount_total": amount,
         "cancel_url": params.get("cancel_url"), "client_reference_id": params.get("client_reference_id"),
         "created": state.now(), "currency": currency(params), "customer_email": params.get("customer_email"),
@@ -123,17 +124,34 @@ def _intent(state: State, session: Object) -> Object:
     if session["payment_intent"]:
         return state.intents[session["payment_intent"]]
     metadata = state.intents.pop("data of " + session["id"])["metadata"]
-    intent = {
-        "id": state.new_id("pi"), "object": "payment_intent", "amount": session["amount_total"], "created": state.now(),
-        "currency": session["currency"], "livemode": False, "metadata": metadata, "status": "requires_payment_method",
-    }  # fmt: skip
-    state.intents[intent["id"]] = intent
+    intent = _new_intent(state, session["amount_total"], session["currency"], metadata)
     session["payment_intent"] = intent["id"]
     return intent
 
 
+def _new_intent(state: State, amount: int, currency: str, metadata: Object) -> Object:
+    intent = shapes.INTENT | {
+        "id": state.new_id("pi"), "object": "payment_intent", "amount": amount, "created": state.now(),
+        "currency": currency, "livemode": False, "metadata": metadata, "status": "requires_payment_method",
+    }  # fmt: skip
+    state.intents[intent["id"]] = intent
+    return intent
+
+
+def pay_directly(state: State, params: Any) -> Object:
+    """Create a payment without a session and confirm it with a test card, as only a check of the account does."""
+    if params.get("confirm") != "true" or params.get("payment_method_types") != ["card"]:
+        raise invalid("parameter_missing", "this stand-in confirms card payments at once")
+    intent = _new_intent(state, int(params["amount"]), params["currency"], params.get("metadata") or {})
+    intent |= {"payment_method": params["payment_method"], "status": "succeeded"}
+    charge = _charge(state, intent, True)
+    if params["payment_method"] == "pm_card_createDispute":
+        disputes.open_(state, charge)
+    return intent
+
+
 def _charge(state: State, intent: Object, paid: bool) -> Object:
-    charge = {
+    charge = shapes.CHARGE | {
         "id": state.new_id("ch"), "object": "charge", "amount": intent["amount"], "amount_refunded": 0,
         "amount_captured": intent["amount"] if paid else 0, "captured": paid, "created": state.now(),
         "currency": intent["currency"], "disputed": False, "livemode": False, "metadata": dict(intent["metadata"]),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.stripe.provider import shapes
 from tests.stripe.provider.state import Object, State, invalid
 
 MOVED = frozenset({"succeeded", "pending"})
@@ -16,11 +17,10 @@ def create(state: State, params: Any) -> Object:
     left = charge["amount_captured"] - charge["amount_refunded"]
     amount = int(params.get("amount", left))
     _refuse(state, charge, amount, left)
-    refund = {
+    refund = shapes.REFUND | {
         "id": state.new_id("re"), "object": "refund", "amount": amount, "charge": charge["id"], "created": state.now(),
         "currency": charge["currency"], "metadata": params.get("metadata") or {}, "status": state.refund_status,
         "payment_intent": charge["payment_intent"], "reason": None, "failure_reason": None,
-        "balance_transaction": None, "failure_balance_transaction": None,
     }  # fmt: skip
     state.refunds[refund["id"]] = refund
     if refund["status"] in MOVED:
@@ -30,6 +30,8 @@ def create(state: State, params: Any) -> Object:
         refund["failure_reason"] = "lost_or_stolen_card"
     state.add_event("refund.created", refund)
     state.add_event("charge.refunded", charge)
+    if state.intents[charge["payment_intent"]]["payment_method"] == "pm_card_refundFail":
+        state.later.append(lambda: change(state, refund, "failed"))
     return refund
 
 

@@ -142,6 +142,10 @@ def _list_sessions(state: State, params: Any) -> Object:
     return list_(state, "/v1/checkout/sessions", state.sessions, params)
 
 
+def _list_endpoints(state: State, params: Any) -> Object:
+    return list_(state, "/v1/webhook_endpoints", {each["id"]: each for each in state.endpoints}, params)
+
+
 def _list_charges(state: State, params: Any) -> Object:
     return list_(state, "/v1/charges", state.charges, params)
 
@@ -159,7 +163,9 @@ HANDLERS: list[tuple[str, str, Handler]] = [
     ("GET", "/v1/checkout/sessions", _list_sessions),
     ("GET", "/v1/checkout/sessions/([^/]+)", _retrieve_session),
     ("POST", "/v1/checkout/sessions/([^/]+)/expire", _expire_session),
+    ("POST", "/v1/payment_intents", payments.pay_directly),
     ("GET", "/v1/payment_intents/([^/]+)", _retrieve_intent),
+    ("GET", "/v1/webhook_endpoints", _list_endpoints),
     ("GET", "/v1/charges", _list_charges),
     ("POST", "/v1/refunds", refunds.create),
     ("GET", "/v1/refunds", _list_refunds),
@@ -170,6 +176,8 @@ HANDLERS: list[tuple[str, str, Handler]] = [
 def list_(state: State, url: str, objects: dict[str, Object], params: Any) -> Object:
     """Return one page of the objects, the newest first."""
     state.expire_sessions()
+    while state.later:
+        state.later.pop()()
     if not 1 <= int(params.get("limit", 10)) <= 100:
         raise Refusal(400, "invalid_request_error", "parameter_invalid_integer", "limit must be from 1 to 100")
     created = params.get("created") or {}

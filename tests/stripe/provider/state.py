@@ -58,6 +58,10 @@ class State:
     keys: dict[str, StoredKey] = field(default_factory=dict)
     listeners: list[Callable[[Object], None]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    later: list[Callable[[], None]] = field(default_factory=list)
+    """What happens by itself before the next list is read, such as a refund that fails."""
+    endpoints: list[Object] = field(default_factory=list)
+    """The account's webhook endpoints."""
     list_lag: int = 0
     """Seconds until a new object appears in lists."""
     refund_status: str = "succeeded"
