@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.gateways.stripe.events import SUBJECTS
+from tests.policies.sources import ROOT
 from tests.stripe import verify, verify_payments
 from tests.stripe.provider import payments, requests
 from tests.stripe.provider.server import Provider
@@ -42,10 +42,12 @@ def test_a_webhook_endpoint_that_lacks_an_event_is_named(
     provider: Provider, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     provider.state.endpoints = [
-        endpoint("https://shop.example/webhooks/stripe", *(SUBJECTS.keys() - {"refund.failed"})),
+        endpoint("https://shop.example/webhooks/stripe", *(verify_payments.NEEDED - {"refund.failed"})),
         endpoint("https://shop.example/of-another-program", "invoice.paid"),
     ]
     assert verify.main(environ) == 1
+    guide = (ROOT / "docs" / "go-live-with-stripe.md").read_text()
+    assert [kind for kind in verify_payments.NEEDED if f"`{kind}`" not in guide] == []
     printed = capsys.readouterr().out
     assert "https://shop.example/webhooks/stripe does not receive refund.failed" in printed
     provider.state.endpoints[0]["enabled_events"] = ["*"]
