@@ -13,8 +13,8 @@ from uuid import UUID
 from sqlalchemy import bindparam, select, text
 from sqlalchemy.engine import Connection
 
+from app.charges import attention, states
 from app.charges import audit_queries as queries
-from app.charges import states
 from app.charges.models import Charge
 from app.charges.report import Report, Sum
 from app.charges.statement import beside_the_books, spooled
@@ -165,7 +165,7 @@ def audit(
                 report.broken[invariant.number] = offenders
         report.open = _ids(connection, PENDING_ITEMS)
         report.stray = _ids(connection, queries.STRAY)
-        report.attention = _ids(connection, queries.ATTENTION)
+        report.attention = _ids(connection, attention.ENDED)
         report.disputed = _ids(connection, queries.DISPUTED)
         report.adopted = _ids(connection, ADOPTED)
         report.foreign = _ids(connection, f"SELECT {ENTRY} {FOREIGN}")

@@ -59,11 +59,6 @@ WHERE r.status NOT IN ({sql_list(REFUND_PENDING)}) AND r.ended_at < :began
     AND coalesce(s.gave, 0) <> CASE WHEN r.status = 'succeeded' THEN r.amount ELSE 0 END
 """
 
-ATTENTION = f"""
-    SELECT 'refund ' || id || ' ' || status || ': ' || attention FROM refund
-    WHERE attention IS NOT NULL AND status NOT IN ({sql_list(REFUND_PENDING)})
-"""
-
 DISPUTED = """
     SELECT 'charge ' || charge_id || ' ' || status || ', dispute ' || gateway_reference || coalesce(', ' || reason, '')
     FROM dispute WHERE status IN ('open', 'lost')

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: responses by endpoint and status, open charges by state and age, alarms of refunds."""
+"""Metrics for Prometheus: responses by endpoint and status, open charges by state and age, and alarms."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
-from app.charges.models import Charge, Refund
+from app.charges import attention
+from app.charges.models import Charge
 from app.charges.states import PENDING
 from app.database import Unreachable, from_now, reading
 
@@ -24,14 +25,14 @@ class OpenCharges(Collector):
             "payonce_open_charge_age_seconds", "Age of the oldest open charge.", labels=["status"]
         )
         alarms = GaugeMetricFamily(
-            "payonce_refunds_attention", "Refunds that a person must look at; the audit says why.", labels=["status"]
+            "payonce_attention", "What a person must look at; the audit says why.", labels=["kind", "status"]
         )
         try:
             for status, count, age in _open_charges():
                 counts.add_metric([status], count)
                 oldest.add_metric([status], age)
-            for status, count in _refunds_to_look_at():
-                alarms.add_metric([status], count)
+            for kind, status, count in attention.numbers():
+                alarms.add_metric([kind, status], count)
         except Unreachable:
             return  # A missing figure is better than a wrong one. /readyz gives the reason.
         yield counts
@@ -49,13 +50,6 @@ def _open_charges() -> list[tuple[str, int, float]]:
     with reading() as tx:
         now = tx.execute(select(from_now(0))).scalar_one()
         return [(status, count, (now - since).total_seconds()) for status, count, since in tx.execute(query)]
-
-
-def _refunds_to_look_at() -> list[tuple[str, int]]:
-    """Return (status, number of refunds)."""
-    query = select(Refund.status, func.count()).where(Refund.attention.is_not(None)).group_by(Refund.status)
-    with reading() as tx:
-        return [(status, count) for status, count in tx.execute(query)]
 
 
 def init_app(app: Flask) -> None:

@@ -17,6 +17,8 @@ class OutboxEmail(Base):
         Index("ix_outbox_email_due", "send_at",
               postgresql_where=text("sent_at IS NULL AND gave_up_at IS NULL"),
               sqlite_where=text("sent_at IS NULL AND gave_up_at IS NULL")),
+        Index("ix_outbox_email_given_up", "gave_up_at",
+              postgresql_where=text("gave_up_at IS NOT NULL"), sqlite_where=text("gave_up_at IS NOT NULL")),
     )  # fmt: skip
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)

@@ -127,6 +127,7 @@ def test_a_key_that_took_another_amount_waits_visibly_for_a_person(app: Flask, s
     report = run_audit(shop)
     assert (status(shop, charge), report.broken) == (IN_DOUBT, {})
     assert any(recovery.CONTRADICTED in line for line in report.open)
+    assert 'payonce_attention{kind="charge",status="in_doubt"} 1.0' in shop.shopper().client.get("/metrics").text
     with shop.app.app_context():
         ask_at = db.session.execute(db.select(recovery.charges.c.ask_at)).scalar_one()
     assert (ask_at - datetime.now(UTC)).total_seconds() > RARELY - 60

@@ -16,6 +16,7 @@ from tests.mail.conftest import make_due, pay
 from tests.mail.smtp_server import DISCONNECT, ENDLESS, SILENCE, SmtpServer, smtp_server
 from tests.mail.test_sending import OWED, content
 from tests.network import dropping, resolving
+from tests.recovery import run_audit
 from tests.shops import Shop
 
 SHORT = 0.5
@@ -169,3 +170,5 @@ def test_an_email_that_can_never_be_sent_ends_at_once_and_stays_visible(
     [(gave_up_at, sent_at, note)] = shop.rows("SELECT gave_up_at, sent_at, note FROM outbox_email")
     assert (gave_up_at is not None, sent_at) == (True, None)
     assert note == "Undeliverable: the mail server takes only addresses in ASCII (no SMTPUTF8)"
+    assert run_audit(shop).attention == [f"e-mail of charge 1 given up: {note}"]
+    assert 'payonce_attention{kind="email",status="given_up"} 1.0' in shop.shopper().client.get("/metrics").text

@@ -146,10 +146,10 @@ def test_an_answer_that_is_no_outcome_leaves_doubt_and_raises_an_alarm(
     assert attention.startswith("the provider answered 4")
     assert any(attention in item for item in run_audit(shop).open)
     metrics = shop.shopper().client.get("/metrics").text
-    assert 'payonce_refunds_attention{status="in_doubt"} 1.0' in metrics
+    assert 'payonce_attention{kind="refund",status="in_doubt"} 1.0' in metrics
     recover()
     assert (statuses(shop), amounts(provider)) == ([("succeeded", None)], [900])
-    assert "payonce_refunds_attention{status=" not in shop.shopper().client.get("/metrics").text
+    assert "payonce_attention{kind=" not in shop.shopper().client.get("/metrics").text
 
 
 def test_a_refund_that_fails_later_is_reversed(
