@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +13,6 @@ from app.charges import protocol, recovery, refund_rows, rows, same_order
 from app.charges.models import RefundStatusType, StatusType
 from app.database import RolledBack, Unreachable, from_now, transaction
 from app.orders import basket, stock
-from app.webhooks import receive
 from tests.isolation.pairs import BY_NAME
 from tests.isolation.schedules import SEEDED, explore, explore_cuts
 from tests.isolation.stage import Broken, Stage
@@ -74,10 +72,6 @@ LEASE_WITHOUT_LOCK = (
 LOCK_TOO_MUCH = select(*rows.COLUMNS).where(charges.c.id == bindparam("charge_id")).with_for_update()
 
 LIVE_INDEX = "uq_charge_one_live_per_order"
-
-
-def _without_lock(_connection: Connection, charge: rows.ChargeSnapshot) -> rows.ChargeSnapshot:
-    return charge
 
 
 def _enter_only(connection: Connection, charge_id: int, fingerprint: str, *, again: bool) -> None:
@@ -148,8 +142,8 @@ MUTANTS = (
     ),
     Mutant("products locked in the order of the basket", "reverse_baskets", "deadlock",
            ((stock, "WANTED", IN_BASKET_ORDER),)),
-    Mutant("a charge locked FOR UPDATE, and only after its event is stored", "two_late_events", "deadlock",
-           ((rows, "LOCK_BY_ID", LOCK_TOO_MUCH), (receive, "rows", SimpleNamespace(read_again=_without_lock)))),
+    Mutant("a charge locked FOR UPDATE", "refund_events", "deadlock",
+           ((rows, "LOCK_BY_ID", LOCK_TOO_MUCH),)),
     Mutant("a decline written whatever the status is", "decline_twice", "IntegrityError",
            ((rows, "COMPARE_AND_SET", ANY_STATUS),)),
     Mutant("a success written whatever the status is", "success_twice", "IntegrityError",

@@ -234,6 +234,14 @@ def refund_and_event() -> Start:
     return Start([refunds_part(charge, part), receives(an_event(charge, EventSubject.REFUND))], bank)
 
 
+def refund_events() -> Start:
+    """Two webhooks of one refund that was made by hand, such as Stripe's refund.created and charge.refunded."""
+    charge = ended(claimed(order()), APPROVED)
+    by_hand = GatewayRefund(str(uuid4()), charge.amount, "re_1", ours=False)
+    bank = knows((charge, APPROVED), by_hand=[by_hand])
+    return Start([receives(an_event(charge, EventSubject.REFUND)) for _ in range(2)], bank)
+
+
 def strays_twice() -> Start:
     charge = claimed(order())
     ended(charge, DECLINED)
@@ -284,6 +292,7 @@ PAIRS = (
     pair_of(refund_and_recovery, "succeeded | 0", "succeeded | 1"),
     pair_of(declined_refund_and_refund, "declined | NotRefundable", "declined | succeeded"),
     pair_of(refund_and_event, "succeeded | noted", "succeeded | Later", "NotRefundable | recorded"),
+    pair_of(refund_events, "recorded | recorded"),
     pair_of(strays_twice, "declined | declined"),
     pair_of(late_event_and_refund, "recorded | recorded"),
 )  # fmt: skip
