@@ -255,6 +255,7 @@ def test_a_statement_that_breaks_off_is_unknown_and_not_a_shorter_one(
 def test_a_statement_that_falls_silent_is_unknown(
     counterpart: Counterpart, proxy: Proxy, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    counterpart.paid()  # So that the statement is not empty.
     monkeypatch.setattr(client, "STATEMENT_TIMEOUT", 0.3)
     monkeypatch.setattr(transport, "IDLE", 0.3)
     gateway = counterpart.new_client(proxy.origin)
