@@ -37,7 +37,7 @@ from sandbox_bank.server import serve
 _, database_url, url, slow, hold = sys.argv
 class Hosts(set):
     def __contains__(self, name):
-        return super().__contains__(name) or name.startswith(("198.18.", "198.19."))
+        return super().__contains__(name) or str(name).startswith(("198.18.", "198.19."))
 bank = create_bank(database_url, slow_seconds=float(slow), hold_seconds=float(hold))
 bank.config["HOSTS"] = Hosts(bank.config["HOSTS"])
 serve(bank, url)
