@@ -10,7 +10,7 @@ COMPARED = """NOT EXISTS (
 """A charge whose gateway and account have been asked for their statement."""
 
 REVERSED = f"""
-SELECT 'charge ' || c.id FROM bank_statement s JOIN charge c ON c.key = s.key
+SELECT 'charge ' || c.id || ' ' || c.key FROM bank_statement s JOIN charge c ON c.key = s.key
 WHERE s.kind = 'charge' AND c.status IN ({sql_list(WITHOUT_MONEY)}) AND NOT EXISTS (
     SELECT 1 FROM refund r JOIN bank_statement b ON b.key = r.key AND b.kind = 'refund'
     WHERE r.charge_id = c.id AND r.stray AND b.amount = s.amount)

@@ -10,12 +10,12 @@ from uuid import UUID, uuid5
 from sqlalchemy import Uuid, bindparam, select, text
 from sqlalchemy.engine import Connection
 
-from app.charges import gateway_refunds, outcomes, refunds, rows
+from app.charges import gateway_refunds, outcomes, protocol, refunds, rows
 from app.charges.gateway_refunds import Ended
 from app.charges.models import Refund
 from app.charges.rows import ChargeSnapshot
 from app.charges.statement import beside_the_books, spooled
-from app.charges.states import CANCELED, PENDING, PROCESSING, SUCCEEDED, RefundStatus
+from app.charges.states import CANCELED, PENDING, PROCESSING, SUCCEEDED, WITHOUT_MONEY, RefundStatus
 from app.charges.tokens import new_receipt_id
 from app.database import UtcDateTime, confirmed, reading, table
 from app.gateways.base import Answer, Gateway, GatewayRefund, Gateways, Outcome
@@ -77,7 +77,12 @@ def is_in_books(key: UUID) -> bool:
 
 
 def adopt(entry: Entry, gateway: Gateway) -> bool:
-    """Write the entry into the books. Return False if it was there. Raises Refused or Unreachable."""
+    """Write the entry into the books. Return False if it was there. Raises Refused or Unreachable.
+
+    If the books say that the charge ended without money, it becomes a stray payment, which recovery gives back.
+    """
+    if charge := _ended_charge(entry):
+        return _record_stray(entry, charge)
     if is_in_books(entry.key):
         return False
     if entry.kind == "charge":
@@ -87,6 +92,22 @@ def adopt(entry: Entry, gateway: Gateway) -> bool:
         for each in ended:
             each.log(charge)
     return True
+
+
+def _ended_charge(entry: Entry) -> ChargeSnapshot | None:
+    """Return the entry's charge if the books say that it ended without money."""
+    with reading() as tx:
+        charge = rows.of_key(tx, entry.key) if entry.kind == "charge" else None
+    return charge if charge and charge.status in WITHOUT_MONEY else None
+
+
+def _record_stray(entry: Entry, charge: ChargeSnapshot) -> bool:
+    if (entry.amount, entry.currency) != (charge.amount, charge.currency):
+        raise Refused("the gateway took another amount than the books know")
+    taken = Answer(Outcome.SUCCEEDED, entry.payment)
+    recorded = confirmed(lambda tx: protocol.record_within(tx, charge, taken))
+    recorded.log()
+    return recorded.event is not None
 
 
 def _adopt_charge(connection: Connection, entry: Entry, gateway: Gateway) -> ChargeSnapshot:
@@ -129,6 +150,9 @@ def refund(entry: Entry, found: Collection[Entry], gateway: Gateway, seconds: fl
     """
     if entry.kind != "charge":
         raise Refused("this is a refund already")
+    if _ended_charge(entry):
+        adopt(entry, gateway)
+        return RefundStatus.PROCESSING
     if not adopt(entry, gateway) and not _was_adopted(entry.key):
         raise Refused("its payment is in the books: use the command refund")
     for each in found:

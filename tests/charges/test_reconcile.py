@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 from uuid import UUID
@@ -15,11 +16,13 @@ from app import create_app, database
 from app.charges import protocol, reconcile, refunds
 from app.charges.rows import ChargeSnapshot
 from app.database import Unreachable
+from app.gateways.base import Answer, Outcome
 from app.gateways.sandbox.client import SandboxGateway
 from app.settings import Settings
 from tests.charges.test_audit import EditedStatement, broken, command
 from tests.factories import API_KEY, ASKS_SHOPPER, BOWL, DECLINES, MUG, SECRET, SHOP_ID, order, purchase
 from tests.gateways.bank import at_once, card, new_payment, new_refund
+from tests.recovery import recover_and_audit
 from tests.shops import BANK, Shop
 
 GONE = "UPDATE charge SET account = 'test', gateway = 'stripe' WHERE id = :id"
@@ -78,6 +81,29 @@ def test_an_adoption_whose_commit_is_lost_is_confirmed_and_not_repeated(
             assert reconcile.adopt(entry, shop.gateway)
     assert books(shop) == (1, 1, 1, 1, 4)
     assert broken(shop) == {}
+
+
+def test_money_for_a_charge_that_ended_without_it_becomes_a_stray_payment(shop: Shop, app: Flask) -> None:
+    """As after a failover that lost the record of a payment: the shop says "not sent", and the bank took the money."""
+    charge = protocol.claim(purchase(order()), shop.gateway, 3.0)
+    protocol.record(charge, Answer(Outcome.CANCELED, reason="not_sent"))
+    shop.gateway.charge(charge.payment, card(), 5)
+    assert broken(shop) == {4: [f"charge {charge.id} {charge.key}"]}
+    key = str(charge.key)
+    code, printed = flask(app, "--adopt", key)
+    assert (code, printed.splitlines()[-1]) == (0, f"{key}: charge of €24.00 adopted")
+    assert flask(app, "--adopt", key) == (0, f"{key}: charge of €24.00 is in the books already\n")
+    assert flask(app, "--refund", key) == (3, f"{key}: refund of €24.00: processing\n")
+    recover_and_audit(shop)
+    assert [(entry.kind, entry.amount) for entry in shop.gateway.statement()] == [("charge", 2400), ("refund", 2400)]
+
+
+def test_another_amount_than_the_books_know_is_not_adopted(shop: Shop, app: Flask) -> None:
+    charge = protocol.claim(purchase(order()), shop.gateway, 3.0)
+    protocol.record(charge, Answer(Outcome.CANCELED, reason="not_sent"))
+    shop.gateway.charge(replace(charge.payment, amount=1), card(), 5)
+    code, printed = flask(app, "--adopt", str(charge.key))
+    assert (code, "another amount than the books know" in printed) == (1, True)
 
 
 def test_an_entry_of_an_earlier_version_is_adopted_only_by_choice(shop: Shop, app: Flask) -> None:
