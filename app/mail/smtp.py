@@ -7,6 +7,7 @@ interrupted; if it takes too long, nothing is sent after it.
 
 import smtplib
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from email.message import EmailMessage
@@ -37,7 +38,7 @@ class _Encrypted(smtplib.SMTP_SSL):
 
     def __init__(self, line: socket.socket, host: str) -> None:
         self._line, self._name = line, host
-        super().__init__(host, timeout=STEP)
+        super().__init__(host, timeout=STEP, context=ssl.create_default_context())
 
     def _get_socket(self, *_args: object) -> socket.socket:
         return self.context.wrap_socket(self._line, server_hostname=self._name)
@@ -46,8 +47,9 @@ class _Encrypted(smtplib.SMTP_SSL):
 def send(message: EmailMessage, url: str, seconds: float) -> None:
     """Send the message through smtp://user:password@host:587 or smtps://host:465.
 
-    With smtp:// and a user, STARTTLS encrypts the connection before the password is sent. Raises OSError if the
-    message was not accepted within `seconds`, and Undeliverable if this server can't take its address.
+    With smtp:// and a user, STARTTLS encrypts the connection before the password is sent. The server's certificate
+    must be valid. Raises OSError if the message was not accepted within `seconds`, and Undeliverable if this server
+    can't take its address.
     """
     parts = urlsplit(url)
     kind = _Encrypted if parts.scheme == "smtps" else _Plain
@@ -56,7 +58,8 @@ def send(message: EmailMessage, url: str, seconds: float) -> None:
         with closing(session):
             if parts.username:
                 if parts.scheme == "smtp":
-                    session.starttls()
+                    # smtplib's own context would accept any certificate, and send the password to anybody.
+                    session.starttls(context=ssl.create_default_context())
                 session.login(unquote(parts.username), unquote(parts.password or ""))
             _send(session, message)
             with suppress(OSError):  # The server has accepted the message. What it says now changes nothing.

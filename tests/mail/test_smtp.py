@@ -3,6 +3,7 @@
 A session without an end would hang until pytest's time-out.
 """
 
+import ssl
 from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from typing import Any
@@ -13,7 +14,7 @@ from app import timeouts
 from app.database import COMMIT_SECONDS
 from app.mail import outbox, sending, smtp
 from tests.mail.conftest import make_due, pay
-from tests.mail.smtp_server import DISCONNECT, ENDLESS, SILENCE, SmtpServer, smtp_server
+from tests.mail.smtp_server import DISCONNECT, ENDLESS, KEY_AND_CERTIFICATE, SILENCE, SmtpServer, smtp_server
 from tests.mail.test_sending import OWED, content
 from tests.network import dropping, resolving
 from tests.recovery import run_audit
@@ -74,16 +75,33 @@ def test_a_tls_handshake_ends_by_the_deadline() -> None:
         smtp.send(message(), server.url.replace("smtp:", "smtps:"), SHORT)
 
 
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this host trust the certificate of the test server, as it would trust one of a public authority."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(KEY_AND_CERTIFICATE))
+
+
+@pytest.mark.usefixtures("trusted")
 def test_tls_from_the_beginning() -> None:
     with smtp_server(tls=True) as server:
         smtp.send(message(), server.url, 60.0)
         assert len(server.delivered) == 1
 
 
+@pytest.mark.usefixtures("trusted")
 def test_starttls_before_the_password(server: SmtpServer) -> None:
     server.features = ["STARTTLS", "AUTH PLAIN"]
     smtp.send(message(), server.url.replace("//", "//user:p%40ss@"), 60.0)
     assert len(server.delivered) == 1
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_server_whose_certificate_is_not_valid_gets_neither_password_nor_email(tls: bool) -> None:
+    with smtp_server(tls=tls) as server:
+        server.features = ["STARTTLS", "AUTH PLAIN"]
+        with pytest.raises(ssl.SSLCertVerificationError):
+            smtp.send(message(), server.url.replace("//", "//user:p%40ss@"), 60.0)
+        assert server.delivered == []
 
 
 def test_dead_addresses_leave_time_for_a_live_one(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
