@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import Uuid, bindparam, select, text
 from sqlalchemy.engine import Connection
 
-from app.charges import gateway_refunds, outcomes, protocol, refunds, rows
+from app.charges import gateway_refunds, outcomes, present, protocol, refunds, rows
 from app.charges.gateway_refunds import Ended
 from app.charges.models import Refund
 from app.charges.rows import ChargeSnapshot
@@ -18,7 +18,7 @@ from app.charges.statement import beside_the_books, spooled
 from app.charges.states import CANCELED, PENDING, PROCESSING, SUCCEEDED, WITHOUT_MONEY, RefundStatus
 from app.charges.tokens import new_receipt_id
 from app.database import UtcDateTime, confirmed, reading, table
-from app.gateways.base import Answer, Gateway, GatewayRefund, Gateways, Outcome
+from app.gateways.base import Answer, EventSender, Gateway, GatewayRefund, Gateways, Outcome
 from app.ledger import book
 from app.orders import adopted
 
@@ -40,6 +40,10 @@ CHOSEN = text("""
 """).bindparams(bindparam("keys", expanding=True, type_=Uuid())).columns(
     key=Uuid(), at=UtcDateTime(), charge_key=Uuid()
 )  # fmt: skip
+
+
+OPEN = "a refund of its payment is still open; repeat the command when it has ended"
+EXCEEDS = "more was refunded at the gateway than the books have left of the payment"
 
 
 class Refused(Exception):
@@ -138,7 +142,7 @@ def _adopt_refund(connection: Connection, entry: Entry) -> tuple[ChargeSnapshot,
     try:
         return charge, gateway_refunds.record(connection, charge, [made])
     except gateway_refunds.Unsettled:
-        raise Refused("a refund of its payment is still open; repeat the command when it has ended") from None
+        raise Refused(OPEN) from None
     except refunds.NotRefundable as error:
         raise Refused(f"the books hold only {error.left} minor units of its payment {charge.receipt_id}") from None
 
@@ -171,6 +175,23 @@ def refund(entry: Entry, found: Collection[Entry], gateway: Gateway, seconds: fl
 def _was_adopted(key: UUID) -> bool:
     with reading() as tx:
         return tx.execute(select(rows.charges.c.reason).where(rows.charges.c.key == key)).scalar() == ADOPTED
+
+
+def catch_up(charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> None:
+    """Ask for the present state of a payment, its refunds and disputes, and record what lost events would have.
+
+    Raises Refused, NotSent, Unknown or Unreachable.
+    """
+    if not isinstance(gateway, EventSender):
+        raise Refused(f"{gateway.name} sends no events, so none can be lost")
+    facts = present.ask(gateway, charge.payment, seconds)
+    try:
+        recorded, ended = confirmed(lambda tx: present.record(tx, rows.read_again(tx, charge, lock=False), facts))
+    except (gateway_refunds.Unsettled, refunds.NotRefundable) as error:
+        raise Refused(OPEN if isinstance(error, gateway_refunds.Unsettled) else EXCEEDS) from None
+    recorded.log()
+    for each in ended:
+        each.log(charge)
 
 
 def close(charge: ChargeSnapshot, gateways: Gateways, reason: str) -> None:

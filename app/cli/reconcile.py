@@ -22,20 +22,28 @@ Found = dict[UUID, tuple[Gateway, Entry]]
 @click.command("reconcile", cls=ComparingCommand)
 @click.option("--adopt", type=click.UUID, multiple=True, metavar="KEY", help="Write this entry into the books.")
 @click.option("--refund", type=click.UUID, multiple=True, metavar="KEY", help="Adopt this payment and refund it.")
+@click.option(
+    "--look", metavar="RECEIPT", help="Record this payment, its refunds and disputes as the gateway has them."
+)
 @click.option("--close", metavar="RECEIPT", help="End a charge whose account is not configured, as without money.")
 @click.option("--reason", help="With --close: how you know that it took no money. It is stored with the charge.")
-def reconcile_command(adopt: tuple[UUID, ...], refund: tuple[UUID, ...], close: str | None, reason: str | None) -> None:
+def reconcile_command(
+    adopt: tuple[UUID, ...], refund: tuple[UUID, ...], look: str | None, close: str | None, reason: str | None
+) -> None:
     """List our payments and refunds that only the gateway has, for example after the database was restored.
 
-    Without options, it changes nothing and exits with 0 if there are none, else with 1. With --adopt, --refund or
-    --close it exits with 0 if everything was done or had been done before, 1 if something was refused, 3 if the outcome
-    of a refund is not known yet: recovery finds out, and the command may be repeated. 2 means that the statement or the
-    database can't be read: repeat the command.
+    Without options, it changes nothing and exits with 0 if there are none, else with 1. With --adopt, --refund, --look
+    or --close it exits with 0 if everything was done or had been done before, 1 if something was refused, 3 if the
+    outcome of a refund is not known yet: recovery finds out, and the command may be repeated. 2 means that the gateway
+    or the database can't be read: repeat the command.
     """
     if close is not None:
         _close(close, reason)
         return
     try:
+        if look is not None:
+            _look(look)
+            return
         found = _found([*adopt, *refund])
         codes = [_adopt(key, found) for key in _charges_first(adopt, found)] + [_refund(key, found) for key in refund]
     except (NotSent, Unknown, Unreachable) as error:
@@ -94,6 +102,19 @@ def _do(key: UUID, found: Found, do: Callable[[Gateway, Entry], int]) -> int:
     except Refused as refusal:
         click.echo(f"Error: {key}: nothing was done: {refusal}", err=True)
         return 1
+
+
+def _look(receipt_id: str) -> None:
+    charge = receipts.find_charge(receipt_id.lower())
+    gateway = current.gateways().of(charge.gateway, charge.account) if charge else None
+    if charge is None or gateway is None:
+        what = "receipt" if charge is None else "gateway and account in the settings"
+        raise click.ClickException(f"there is no such {what}")
+    try:
+        reconcile.catch_up(charge, gateway, current.settings().gateway_deadline)
+    except Refused as refusal:
+        raise click.ClickException(f"nothing was done: {refusal}") from None
+    click.echo(f"{charge.receipt_id}: as the gateway has it now")
 
 
 def _close(receipt_id: str, reason: str | None) -> None:

@@ -4,20 +4,21 @@ An event is a hint, not a fact: it may come late, twice, out of order, or for a 
 gateway is asked with no transaction open, and the answer is recorded as always, by compare-and-set.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
 
-from app.charges import disputes, gateway_refunds, protocol, rows
+from app.charges import present, rows
 from app.charges.gateway_refunds import Ended, Unsettled
 from app.charges.outcomes import Recorded
+from app.charges.present import Facts
 from app.charges.refunds import NotRefundable
 from app.charges.rows import ChargeSnapshot
 from app.database import InsertOnce, from_now, reading, table, transaction
-from app.gateways.base import Answer, EventSender, EventSubject, GatewayDispute, GatewayEvent, GatewayRefund
+from app.gateways.base import EventSender, EventSubject, GatewayEvent
 from app.webhooks.models import WebhookEvent
 
 events = table(WebhookEvent)
@@ -32,15 +33,6 @@ log = structlog.get_logger()
 
 class Later(Exception):
     """The event can't be processed yet. The gateway must send it again."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """The present state at the gateway."""
-
-    answer: Answer | None
-    refunds: list[GatewayRefund]
-    disputes: list[GatewayDispute]
 
 
 def receive(event: GatewayEvent, gateway: EventSender, seconds: float) -> str:
@@ -80,12 +72,11 @@ def _ask(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, seco
     payment = charge.payment
     if payment.gateway_reference is None and event.subject is EventSubject.PAYMENT:
         payment = replace(payment, gateway_reference=event.gateway_reference)
-    answer = gateway.lookup(payment, seconds)
-    if answer is not None and answer.gateway_reference:
-        payment = replace(payment, gateway_reference=answer.gateway_reference)
-    refunded = gateway.refunds_of(payment, seconds) if event.subject is EventSubject.REFUND else []
-    disputed = gateway.disputes_of(payment, seconds) if event.subject is EventSubject.DISPUTE else []
-    return Facts(answer, refunded, disputed)
+    subject = event.subject
+    return present.ask(
+        gateway, payment, seconds,
+        refunds=subject is EventSubject.REFUND, disputes=subject is EventSubject.DISPUTE,
+    )  # fmt: skip
 
 
 def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, facts: Facts) -> str:
@@ -95,7 +86,7 @@ def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, f
             charge = rows.read_again(connection, charge, lock=False)
             is_new = _store(connection, event, gateway, charge, "recorded")
             if is_new:
-                recorded, ended = _follow(connection, charge, facts)
+                recorded, ended = present.record(connection, charge, facts)
     except Unsettled:
         raise Later("a refund of the same payment is still open") from None
     except NotRefundable:
@@ -106,14 +97,6 @@ def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, f
     if is_new:
         log.info("event_recorded", kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
     return "recorded"
-
-
-def _follow(connection: Connection, charge: ChargeSnapshot, facts: Facts) -> tuple[Recorded, list[Ended]]:
-    """Record what the gateway's state means here, in the event's own transaction."""
-    recorded = protocol.record_within(connection, charge, facts.answer) if facts.answer else Recorded(charge)
-    for dispute in facts.disputes:
-        disputes.record(connection, recorded.charge, dispute)
-    return recorded, gateway_refunds.record(connection, recorded.charge, facts.refunds)
 
 
 def _refuse_refund(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot) -> str:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from app.charges import protocol, recovery, refunds
+from app.charges.present import Facts
 from app.charges.protocol import Purchase
 from app.charges.rows import ChargeSnapshot
 from app.charges.tokens import Token, new_key
@@ -92,7 +93,7 @@ def cancels(charge: ChargeSnapshot) -> Act:
 def records_event(charge: ChargeSnapshot) -> Act:
     """Record a webhook, as `receive` does after it has read the charge and asked the bank."""
     event = an_event(charge)
-    return Act(lambda bank: webhooks._record(event, bank, charge, webhooks.Facts(APPROVED, [], [])))
+    return Act(lambda bank: webhooks._record(event, bank, charge, Facts(APPROVED, [], [])))
 
 
 def knows(

@@ -10,13 +10,17 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from app.charges import protocol, receipts, refunds
 from app.gateways.base import Outcome
 from app.gateways.registry import from_settings
 from app.gateways.stripe.gateway import StripeGateway
 from tests.charges.test_audit import broken, command
+from tests.factories import order, purchase
 from tests.page import Shopper
 from tests.shops import Shop
 from tests.stripe.gateway.payments import charged, new_payment
+from tests.stripe.provider import disputes
+from tests.stripe.provider import refunds as provider_refunds
 from tests.stripe.provider.server import Provider, deliver
 from tests.stripe.test_paying import form_of
 from tests.stripe.webhooks.effects import COMPLETED
@@ -135,3 +139,36 @@ def test_a_late_event_about_an_adopted_payment_finds_its_session(
     client: httpx.Client = shop.shopper().client
     assert [deliver(client, event) for event in provider.state.events] == [200] * len(provider.state.events)
     assert shop.value("SELECT refunded FROM charge") == 300
+
+
+def test_whatever_event_was_lost_a_look_records_the_present_state(
+    shop: Shop, provider: Provider, shopper: Shopper, reconcile: Callable[..., tuple[int, str]]
+) -> None:
+    """A refund fails after it had succeeded, and the payment is disputed. No event of either arrives."""
+    receipt_id = shop.value("SELECT receipt_id FROM charge")
+    with shop.app.app_context():
+        charge = receipts.find_charge(receipt_id)
+        assert charge is not None
+        assert refunds.refund(charge, 400, shop.gateways.current, 20) == "succeeded"  # type: ignore[attr-defined]
+        (refund,) = provider.state.refunds.values()
+        provider_refunds.change(provider.state, refund, "failed")
+        disputes.open_(provider.state, provider.paid()[0])
+        provider.state.ahead = 3600
+        assert 7 in broken(shop)
+    for _ in range(2):
+        assert reconcile("--look", receipt_id)[0] == 0
+        assert shop.rows("SELECT status FROM refund") == [("failed",)]
+        assert shop.rows("SELECT status FROM dispute") == [("open",)]
+        with shop.app.app_context():
+            assert broken(shop) == {}
+
+
+def test_a_look_at_what_does_not_exist_or_sends_no_events_is_refused(
+    shop: Shop, reconcile: Callable[..., tuple[int, str]]
+) -> None:
+    assert reconcile("--look", "0" * 36) == (1, "Error: there is no such receipt\n")
+    with shop.app.app_context():
+        charge = protocol.pay(purchase(order()), shop.gateway, 3.0)
+    shop.gateways.use(shop.gateway)
+    code, printed = reconcile("--look", charge.receipt_id)
+    assert (code, "sandbox sends no events" in printed) == (1, True)

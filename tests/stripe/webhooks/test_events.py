@@ -52,7 +52,7 @@ def test_a_repeated_event_does_not_ask_the_provider(
     assert len(provider.requests) == before
     repeated: list[object] = []
     monkeypatch.setattr(receive, "_stored_effect", lambda *_: None)
-    monkeypatch.setattr(receive, "_follow", lambda *args: repeated.append(args))
+    monkeypatch.setattr(receive.present, "record", lambda *args: repeated.append(args))
     assert deliver(hook, provider.event(COMPLETED)) == 200
     assert (repeated, len(events(shop))) == ([], 1)
 
