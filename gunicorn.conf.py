@@ -88,7 +88,7 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """End the thread that watched the database connection of the start: a process with threads must not fork."""
+    """Stop the watchdog's thread, which the start-up may have used: a process with threads must not fork."""
     from app import watchdog
 
     watchdog.stop()

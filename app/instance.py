@@ -1,6 +1,7 @@
-"""What this installation keeps outside its database, in the folder `instance`: its secret, its name, the bank's key.
+"""What this installation keeps outside its database, in the folder `instance`: its secret, SHOP_ID, the API key.
 
-A restored database must not bring an earlier one back. Each is made at random by the process that needs it first.
+They are not in the database, so a restore does not replace them. Each is made at random by the process that needs it
+first.
 """
 
 import os

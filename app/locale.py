@@ -51,6 +51,6 @@ def _when(moment: datetime) -> str:
 
 
 def _ago(moment: datetime) -> str:
-    """Return how long ago that was, such as "20 hours ago". The clocks of the hosts differ, so it is never to come."""
+    """Return how long ago that was, such as "20 hours ago". A time in the future (another clock) is one second ago."""
     passed = max(datetime.now(UTC) - moment, timedelta(seconds=1))
     return format_timedelta(-passed, add_direction=True, locale=locale())

@@ -1,4 +1,4 @@
-"""End what a PostgreSQL connection is doing if it takes too long. One thread per process watches all connections.
+"""End a call to PostgreSQL or a mail server if it takes too long. One thread per process watches all connections.
 
 PostgreSQL's own time-outs and TCP's don't suffice: if the server or a proxy in between hangs while its kernel still
 acknowledges what we send, no answer ever comes and nothing ends the wait. So a connection whose answer is overdue is
@@ -26,9 +26,9 @@ NEVER = float("inf")
 
 
 class Limit:
-    """A context manager for one use of a connection: a psycopg2 connection or a socket. It cuts it if that is too long.
+    """Limit one use of a psycopg2 connection or a socket. Cut the connection if the use takes too long.
 
-    Whatever waits for the connection fails then. With `cancel_after`, a psycopg2 connection is cancelled first, and cut
+    The call that waits then fails. With `cancel_after`, a call of a psycopg2 connection is cancelled first, and cut
     only if that does not help. Every statement runs inside one of these, so this is a class, which is faster than a
     generator.
     """

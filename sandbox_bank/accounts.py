@@ -32,7 +32,7 @@ def account_id(api_key: str) -> str:
 
 
 def open_account(engine: Engine, account: str) -> None:
-    """Open the account. If it is the first, it adopts the books of an earlier version, whose tables end. Idempotent."""
+    """Open the account. The first one adopts the books of an earlier version and drops their tables. Idempotent."""
     with engine.begin() as tx:
         if tx.dialect.name == "postgresql":
             tx.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CREATION_LOCK})

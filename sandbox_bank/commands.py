@@ -38,7 +38,7 @@ def serve_bank(settings: BankSettings) -> None:
     """Serve the bank in this process. Raises click.ClickException if the port or the database is not available."""
     try:
         bank = create_bank(settings.database_url, hosts=[urlsplit(settings.url).hostname or ""])
-        # The books of an earlier version belong to this installation's shop, not to the first who asks.
+        # The books of an earlier version belong to this installation's shop, not to the first client.
         open_account(bank.config["BOOKS"], account_id(settings.api_key))
     except (SQLAlchemyError, OSError, ValueError) as error:
         raise _no_database(error) from None

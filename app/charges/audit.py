@@ -1,8 +1,8 @@
 """The audit: compares the books, the orders and the stock with the gateway's own statement.
 
 The statement is loaded into a temporary table, so that each invariant is one query and a million charges need no
-memory here. Charges and refunds that are still open are listed separately: an open outcome is not a breach. So is
-money at accounts that are not configured any more, because nobody can be asked about it.
+memory here. Charges and refunds that are still open are listed separately, because an open outcome is not a breach.
+Money at accounts that are not configured any more is listed separately too, because their statements can't be read.
 """
 
 import re
@@ -53,7 +53,7 @@ INVARIANTS = (
         SELECT 'key ' || coalesce(cast(key AS varchar), foreign_key) FROM bank_statement WHERE kind = 'charge'
         GROUP BY key, foreign_key HAVING count(*) > 1
     """),
-    Invariant(3, "Every succeeded charge has exactly one equal bank entry, and our bank entries are in the books.", f"""
+    Invariant(3, "Every succeeded charge has one bank entry of its amount; our money at the bank is in the books.", f"""
         SELECT 'charge ' || c.id FROM charge c
         LEFT JOIN bank_statement s ON s.key = c.key AND s.kind = 'charge'
         WHERE c.status = 'succeeded' AND c.ended_at < :began AND {queries.COMPARED}

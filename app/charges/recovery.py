@@ -42,7 +42,7 @@ PAUSE = 1.0
 MOST = 100
 """Rows per pass at most, so that a worker is soon done when it is told to stop."""
 
-CONTRADICTED = "the gateway knows this key with another amount: compare its records and close the charge"
+CONTRADICTED = "the gateway took another amount under this key: compare its records with the books"
 TOO_EARLY = "the gateway has no payment, but it is too early to know that there will be none: is a clock wrong?"
 NOT_CONFIGURED = "the gateway and account of the charge are not configured"
 
@@ -208,7 +208,7 @@ def look(charge: ChargeSnapshot, gateways: Gateways) -> bool:
 def cancel_for_shopper(charge: ChargeSnapshot, gateways: Gateways, seconds: float) -> bool:
     """Cancel a charge that waits for its shopper: at the gateway first, then here.
 
-    Return False if the gateway could not be asked: nothing has changed.
+    Return False if it is not known whether that succeeded. The key may be fenced at the gateway all the same.
     """
     gateway = gateways.of(charge.gateway, charge.account)
     if gateway is None:

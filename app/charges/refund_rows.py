@@ -16,8 +16,8 @@ from app.gateways.base import KEYS_LAST, Answer
 from app.leases import Stopwatch
 
 SEND_FOR = KEYS_LAST / 2
-"""Seconds after the claim in which a refund may be sent. Half of the time in which the gateway knows its key, so that
-a request that is held back for hours is still recognised as a copy."""
+"""Seconds in which a refund may be sent, from the time when its first try is due. Half of KEYS_LAST, so that a request
+that is held back for hours is still recognised as a copy."""
 
 ARRIVES_WITHIN = 3600.0
 """Seconds after which a request that was sent can't arrive any more. Our own deadline closes its connection within
@@ -126,7 +126,7 @@ def insert(
     connection: Connection, charge: ChargeSnapshot, key: UUID, amount: int, *, stray: bool, ask_in: float,
     attention: str | None = None,
 ) -> bool:  # fmt: skip
-    """Insert the refund. Return False if the key exists, or if the charge already has a stray refund."""
+    """Insert the refund. Return False if the key exists, or if a stray refund of the charge is open or succeeded."""
     values = {
         "charge_id": charge.id, "key": key, "amount": amount, "stray": stray, "ask_in": ask_in,
         "send_for": ask_in + SEND_FOR, "attention": attention and attention[:200],

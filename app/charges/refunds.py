@@ -134,7 +134,7 @@ def _ask(gateway: Gateway, request: RefundRequest, refund: RefundSnapshot, secon
     is_first = refund.times_asked == 0 and refund.fresh and refund.sendable
     if not is_first and (known := gateway.lookup_refund(request, seconds)):
         return known
-    if refund.lapsed:  # It was so before we looked.
+    if refund.lapsed:  # It had lapsed before the look-up, so nothing can arrive after it.
         return Answer(Outcome.CANCELED, reason="never_arrived")
     if not refund.sendable:
         raise NotSent("the gateway does not have it; it is not sent any more, and ends when nothing can arrive")

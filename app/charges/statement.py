@@ -57,8 +57,8 @@ MARK_LOST = """
         SELECT 1 FROM bank_statement p LEFT JOIN charge c ON c.key = p.key
         WHERE p.payment = bank_statement.payment AND p.kind = 'charge' AND (p.ours OR c.id IS NOT NULL)))
 """
-"""Refunds that somebody made by hand at the gateway bear no SHOP_ID. The gateway sends an event about them, which must
-have arrived since `late`."""
+"""Refunds that somebody made by hand at the gateway bear no SHOP_ID. The gateway sends an event about each. If the
+refund was made before `late`, its event must have arrived."""
 
 
 @contextmanager

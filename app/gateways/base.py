@@ -18,7 +18,7 @@ from app.gateways.events import GatewayDispute as GatewayDispute
 from app.gateways.events import GatewayEvent as GatewayEvent
 
 KEYS_LAST = 24 * 3600.0
-"""Seconds for which a gateway knows a refund's key at least. A later copy of the request may pay again."""
+"""The least number of seconds for which a gateway knows a refund's key. A later copy of the request may pay again."""
 
 
 class Outcome(StrEnum):

@@ -13,7 +13,7 @@ NAME = "Adopted payment"
 
 
 def place(connection: Connection, currency: str) -> tuple[UUID, UUID]:
-    """Insert a placed order of a buyer whom nobody is. Return the order's random id and the buyer's id."""
+    """Insert a placed order with a new buyer id, which no browser has. Return the order's random id and buyer id."""
     random_id, buyer_id = uuid4(), uuid4()
     row = {"random_id": random_id, "buyer_id": buyer_id, "currency": currency, "state": PLACED}
     connection.execute(insert(table(Order)).values(**row, version=new_version(), created_at=from_now(0)))

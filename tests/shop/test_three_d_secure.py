@@ -186,7 +186,7 @@ def test_cancelling_while_the_bank_is_unreachable_changes_nothing(shop: Shop, sh
     shop.gateways.use(SilentBank())  # type: ignore[arg-type]
     refused = page.submit("Give this payment up")
     assert (refused.status, refused.heading) == (503, WAITING)
-    assert "The bank could not be reached, so this payment was not given up." in refused.text
+    assert "We do not know yet whether this payment could be given up." in refused.text
     shop.gateways.use(shop.gateway)
     bank_page.decide()
     assert shopper.open(receipt).heading == "Paid: €24.00"

@@ -129,9 +129,9 @@ STRAY = {
     "processing": ("We are giving all of it back", "Being given back"),
     "in_doubt": ("We are giving all of it back", "Being given back"),
     "succeeded": ("All of it has been given back", "Given back"),
-    "failed": ("We tried to give it back, and that was refused.", "Not given back yet"),
-    "declined": ("We tried to give it back, and that was refused.", "Not given back yet"),
-    "withdrawn": ("We tried to give it back, and that was refused.", "Not given back yet"),
+    "failed": ("that has not succeeded as far as we know", "Return not confirmed yet"),
+    "declined": ("that has not succeeded as far as we know", "Return not confirmed yet"),
+    "withdrawn": ("that has not succeeded as far as we know", "Return not confirmed yet"),
 }
 
 

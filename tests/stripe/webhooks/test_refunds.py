@@ -224,7 +224,7 @@ def test_a_stray_payment_whose_refund_is_declined_is_tried_again_under_a_new_key
     assert "declined: balance_insufficient" in shop.value("SELECT attention FROM refund WHERE status = 'processing'")
     receipt = f"/receipts/{shop.value('SELECT receipt_id FROM charge')}"
     page = shopper.open(receipt)
-    assert page.title.startswith("Not given back yet") and "you need do nothing" not in page.text
+    assert page.title.startswith("Return not confirmed yet") and "you need do nothing" not in page.text
     recover()
     provider.state.refund_refused_for = None
     recover()
