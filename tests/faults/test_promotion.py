@@ -111,7 +111,7 @@ def test_after_a_lagging_standby_took_over_nobody_pays_twice_and_lost_money_is_l
 
 
 def check_forms_sent_again(shop: Shop, kept: Form, receipt: str, payment_lost: Form, lost: list[Form]) -> None:
-    """Check what the old forms lead to, and that the audit lists the money that the books lost, and nothing else."""
+    """Check what the old forms lead to, that the audit lists the money that the books lost, and that it is adopted."""
     assert kept.post().headers["Location"] == receipt
     assert payment_lost.submit().heading == "Paid: €24.00", "under its key the bank took the money before"
     pages = [each.submit() for each in lost]
@@ -121,3 +121,8 @@ def check_forms_sent_again(shop: Shop, kept: Form, receipt: str, payment_lost: F
     listed = [key for key in keys(shop) if is_listed(run_audit(shop), key)]
     assert len(listed) == 2
     assert all(any(key in page.text for page in pages) for key in listed)
+    with shop.app.app_context():
+        for key in listed:
+            assert shop.app.test_cli_runner().invoke(args=["reconcile", "--adopt", key]).exit_code == 0
+    report = recover_and_audit(shop, waiting=1)
+    assert (len(report.adopted), report.foreign) == (2, [])

@@ -54,7 +54,7 @@ def check_listed(stage: "Stage", report: Report) -> None:
 def _check_not_sent(stage: "Stage", report: Report) -> None:
     taken = stage.bank.taken()
     rows = stage.storage.rows(NOT_SENT)
-    expected = {f"charge {id_}" for id_, key in rows if taken[str(UUID(key))]}
+    expected = {f"charge {id_} {UUID(key)}" for id_, key in rows if taken[str(UUID(key))]}
     if missing := expected - set(report.broken.get(NOT_REVERSED, [])):
         raise Broken(f"not listed by the audit: {missing}")
     if set(report.broken.get(NOT_REVERSED, [])) == expected:
