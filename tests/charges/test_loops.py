@@ -23,6 +23,8 @@ from tests.gateways.bank import until
 from tests.recovery import make_all_due
 from tests.shops import Shop
 
+pytestmark = pytest.mark.slow
+
 ABANDONED = 110
 """Confirmations that nobody gave: more than one pass takes."""
 WAITS = Answer(Outcome.REQUIRES_ACTION, action_url="http://bank/")

@@ -23,6 +23,8 @@ from tests.factories import order, purchase
 from tests.recovery import recover_and_audit
 from tests.shops import Shop
 
+pytestmark = pytest.mark.slow
+
 REFUNDED, REFUSED, UNKNOWN = 0, 1, 3
 """Exit codes."""
 STEPS = 8

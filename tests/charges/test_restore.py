@@ -24,6 +24,8 @@ from tests.page import Form
 from tests.recovery import recover_and_audit
 from tests.shops import Shop
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "restore.md").read_text()
 
 

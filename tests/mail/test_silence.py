@@ -16,6 +16,8 @@ from tests.mail.smtp_server import SmtpServer
 from tests.shops import Shop
 from tests.silence import AFTER, BEFORE, KINDS, Line, at, line
 
+pytestmark = pytest.mark.slow
+
 Deliver = Callable[..., int]
 
 STEPS = [

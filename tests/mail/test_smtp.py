@@ -60,6 +60,7 @@ def test_an_email_that_was_not_accepted_is_not_sent(server: SmtpServer, answer: 
             smtp.send(message(), server.url, 60.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("answer", [ENDLESS, SILENCE])
 def test_a_session_ends_by_its_deadline(server: SmtpServer, step: str, answer: str) -> None:
