@@ -29,6 +29,8 @@ from tests.gateways.bank import (
     until,
 )
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 20.0
 OTHER_KEY = "another-key-of-thirty-two-characters"
 

@@ -11,6 +11,8 @@ from tests.stripe.provider import payments, requests
 from tests.stripe.provider.server import Provider
 from tests.stripe.provider.state import API_KEY
 
+pytestmark = pytest.mark.slow
+
 CREATE = "POST /v1/checkout/sessions"
 
 
