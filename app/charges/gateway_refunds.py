@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
 
 from app.charges import refund_rows, refunds, rows
@@ -18,7 +18,11 @@ AT_THE_GATEWAY = "at_the_gateway"
 
 OPEN_STRAY = (
     select(*refund_rows.COLUMNS)
-    .where(refund_rows.refunds.c.stray, refund_rows.refunds.c.status.in_(sorted(REFUND_PENDING)))
+    .where(
+        refund_rows.refunds.c.charge_id == bindparam("charge_id"),
+        refund_rows.refunds.c.stray,
+        refund_rows.refunds.c.status.in_(sorted(REFUND_PENDING)),
+    )
     .with_for_update()
 )
 
@@ -107,7 +111,7 @@ def _take_over(connection: Connection, charge: ChargeSnapshot, found: GatewayRef
 
 
 def _withdraw_stray(connection: Connection, charge: ChargeSnapshot, amount: int) -> None:
-    row = connection.execute(OPEN_STRAY.where(refund_rows.refunds.c.charge_id == charge.id)).first()
+    row = connection.execute(OPEN_STRAY, {"charge_id": charge.id}).first()
     if row is None or amount != charge.amount:
         raise refunds.NotRefundable(0)
     answer = Answer(Outcome.CANCELED, reason=AT_THE_GATEWAY)

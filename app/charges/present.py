@@ -24,7 +24,7 @@ class Facts:
 
 
 def ask(
-    gateway: EventSender, payment: Payment, seconds: float, *, refunds: bool = True, disputes: bool = True
+    gateway: EventSender, payment: Payment, seconds: float, *, with_refunds: bool = True, with_disputes: bool = True
 ) -> Facts:
     """Return the state of the payment, and of its refunds and disputes if wanted. Raises NotSent or Unknown.
 
@@ -33,8 +33,8 @@ def ask(
     answer = gateway.lookup(payment, seconds)
     if answer is not None and answer.gateway_reference:
         payment = replace(payment, gateway_reference=answer.gateway_reference)
-    refunded = gateway.refunds_of(payment, seconds) if refunds else []
-    return Facts(answer, refunded, gateway.disputes_of(payment, seconds) if disputes else [])
+    refunded = gateway.refunds_of(payment, seconds) if with_refunds else []
+    return Facts(answer, refunded, gateway.disputes_of(payment, seconds) if with_disputes else [])
 
 
 def record(connection: Connection, charge: ChargeSnapshot, facts: Facts) -> tuple[Recorded, list[Ended]]:

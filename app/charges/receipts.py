@@ -15,7 +15,8 @@ from app.charges.states import REQUIRES_ACTION, WITHOUT_MONEY, WITHOUT_REFUND, R
 from app.database import objects, reading
 from app.orders.models import OPEN, ChargeLine, Order
 
-CHARGE_AND_ORDER = select(Charge, Order).join(Order, Order.id == Charge.order_id)
+HAS_REFUNDS = select(Refund.id).where(Refund.charge_id == Charge.id).exists()
+CHARGE_AND_ORDER = select(Charge, Order, HAS_REFUNDS).join(Order, Order.id == Charge.order_id)
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ def of_buyer(buyer_id: UUID) -> list[Receipt]:
     with reading(together=True) as tx:
         theirs = CHARGE_AND_ORDER.where(Charge.buyer_id == buyer_id).order_by(Charge.id.desc()).limit(100)
         found = objects(tx).execute(theirs).all()
-        return [_receipt(tx, charge, order, buyer_id) for charge, order in found]
+        return [_receipt(tx, *each, buyer_id) for each in found]
 
 
 def of_charge(charge_id: int) -> tuple[Receipt, str]:
     """Return a charge's receipt as its buyer sees it, and its URL, for the e-mail."""
     with reading(together=True) as tx:
-        row, order = objects(tx).execute(CHARGE_AND_ORDER.where(Charge.id == charge_id)).one()
-        return _receipt(tx, row, order, row.buyer_id), row.receipt_url
+        charge, order, has_refunds = objects(tx).execute(CHARGE_AND_ORDER.where(Charge.id == charge_id)).one()
+        return _receipt(tx, charge, order, has_refunds, charge.buyer_id), charge.receipt_url
 
 
 def find_charge(receipt_id: str) -> ChargeSnapshot | None:
@@ -90,9 +91,9 @@ def live_charge_of_buyer(buyer_id: UUID) -> ChargeSnapshot | None:
         return rows.live_of_buyer(tx, buyer_id)
 
 
-def _receipt(connection: Connection, charge: Charge, order: Order, buyer_id: UUID | None) -> Receipt:
+def _receipt(connection: Connection, charge: Charge, order: Order, has_refunds: bool, buyer_id: UUID | None) -> Receipt:
     mine = charge.buyer_id == buyer_id
-    refunds = objects(connection).scalars(select(Refund).where(Refund.charge_id == charge.id).order_by(Refund.id)).all()
+    refunds = _refunds(connection, charge) if has_refunds else []
     refunded = sum(each.amount for each in refunds if each.status is RefundStatus.SUCCEEDED and not each.stray)
     strays = [each for each in refunds if each.stray]
     receipt = Receipt(
@@ -103,6 +104,10 @@ def _receipt(connection: Connection, charge: Charge, order: Order, buyer_id: UUI
         arrivals=charge.arrivals, other_arrivals=charge.other_arrivals,
     )  # fmt: skip
     return _with_details(connection, receipt, charge, order) if mine else receipt
+
+
+def _refunds(connection: Connection, charge: Charge) -> Sequence[Refund]:
+    return objects(connection).scalars(select(Refund).where(Refund.charge_id == charge.id).order_by(Refund.id)).all()
 
 
 def _failed(charge: Charge, refunds: Sequence[Refund]) -> int:

@@ -227,7 +227,7 @@ def _recover_refund(gateways: Gateways, seconds: float) -> bool:
     refund, charge = leased
     gateway = gateways.of(charge.gateway, charge.account)
     if gateway is None:
-        refunds.record_doubt(refund, NOT_CONFIGURED, attention=NOT_CONFIGURED)
+        refunds.record_doubt(refund, Unknown(NOT_CONFIGURED), alarm=True)
         return True
     try:
         refunds.settle(refund, charge, gateway, seconds)
@@ -236,7 +236,7 @@ def _recover_refund(gateways: Gateways, seconds: float) -> bool:
     except Exception as error:
         reason = f"our own code failed: {type(error).__name__}"
         log.error("refund_recovery_failed", refund_id=refund.id, reason=reason, exc_info=refund.times_asked == 1)
-        refunds.record_doubt(refund, reason, attention=reason)
+        refunds.record_doubt(refund, Unknown(reason), alarm=True)
     return True
 
 

@@ -125,7 +125,7 @@ def settle(refund: RefundSnapshot, charge: ChargeSnapshot, gateway: Gateway, sec
     try:
         answer = _ask(gateway, RefundRequest(str(refund.key), refund.amount, charge.payment), refund, seconds)
     except (NotSent, Unknown) as doubt:
-        return record_doubt(refund, str(doubt), doubt=doubt)
+        return record_doubt(refund, doubt)
     return _record(refund, charge, answer)
 
 
@@ -188,21 +188,17 @@ def log_ended(refund: RefundSnapshot, charge: ChargeSnapshot, status: RefundStat
     )  # fmt: skip
 
 
-def record_doubt(
-    refund: RefundSnapshot, note: str, attention: str | None = None, *, doubt: NotSent | Unknown | None = None
-) -> RefundStatus:
+def record_doubt(refund: RefundSnapshot, doubt: NotSent | Unknown, *, alarm: bool = False) -> RefundStatus:
     """Record that it is not known whether the money went back. Recovery asks again under the same key.
 
-    `attention` says why a person must look at the refund; without it, that is so if the gateway's `doubt` is an alarm,
-    or if the refund is too old to be sent.
+    A person must look at the refund if `alarm`, if the gateway's answer is an alarm, or if it is too old to be sent.
     """
-    said = doubt if isinstance(doubt, Unknown) else Unknown(note)
-    if said.alarm or not (refund.sendable or refund.recalled):
-        attention = attention or note
+    note, said = str(doubt), doubt if isinstance(doubt, Unknown) else Unknown(str(doubt))
+    alarm = alarm or said.alarm or not (refund.sendable or refund.recalled)
     with transaction() as connection:
         if not refund_rows.move(
             connection, refund, RefundStatus.IN_DOUBT, note=note, ask_in=back_off(refund.times_asked),
-            attention=attention, message=said.message, request_id=said.request_id,
+            attention=note if alarm else None, message=said.message, request_id=said.request_id,
         ):  # fmt: skip
             return refund_rows.get(connection, refund.key).status
     log.warning("refund_in_doubt", refund_id=refund.id, reason=note)

@@ -72,10 +72,9 @@ def _ask(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, seco
     payment = charge.payment
     if payment.gateway_reference is None and event.subject is EventSubject.PAYMENT:
         payment = replace(payment, gateway_reference=event.gateway_reference)
-    subject = event.subject
     return present.ask(
         gateway, payment, seconds,
-        refunds=subject is EventSubject.REFUND, disputes=subject is EventSubject.DISPUTE,
+        with_refunds=event.subject is EventSubject.REFUND, with_disputes=event.subject is EventSubject.DISPUTE,
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ class ErrorAnswer(Unknown):
     def __init__(self, error: stripe.StripeError) -> None:
         self.status = error.http_status or 0
         self.code = _code(error)
-        self.refuses = self.status in REFUSALS and _type(error) == "invalid_request_error" and not _replayed(error)
+        self.refuses = self.status in REFUSALS and _type(error) == "invalid_request_error"
         """The provider refuses this request and has done nothing."""
         again = not _replayed(error) and (self.status == 409 or self.status >= 500)
         self.message = ADDRESS.sub("(address)", error.user_message or "")

@@ -19,6 +19,7 @@ from app.gateways.base import (
     GatewayEvent,
     GatewayRefund,
     HostedPayment,
+    NotSent,
     Outcome,
     Payment,
     RefundRequest,
@@ -179,13 +180,16 @@ class StripeGateway:
     def _search(self, payment: Payment, stored: StoredRequest) -> dict[str, Any] | None:
         """Search the provider's list. If the deadline ends the search, the next one goes on where it stopped."""
         created = {"gte": stored.made_at - CLOCK_DIFFERENCE, "lte": stored.session_ends_at + CLOCK_DIFFERENCE}
-        for session in items(
-            self._client.checkout.sessions.list, {"created": created}, self._searched.get(payment.key)
-        ):
-            if session.get("client_reference_id") == payment.key:
-                return session
-            self._searched[payment.key] = answers.id_of(session)
-        self._searched.pop(payment.key, None)
+        last = self._searched.pop(payment.key, None)
+        try:
+            for session in items(self._client.checkout.sessions.list, {"created": created}, last):
+                if session.get("client_reference_id") == payment.key:
+                    return session
+                last = answers.id_of(session)
+        except (NotSent, Unknown):
+            if last:
+                self._searched[payment.key] = last
+            raise
         return None
 
     def _expire(self, session_id: str) -> dict[str, Any]:
