@@ -2,14 +2,13 @@
 
 `contract.py` has one counterpart per gateway: the sandbox bank itself, and a stand-in for Stripe. Movements of money
 are read from the gateway's own records, never through the client. Lost and wrong answers are in
-`test_contract_faults.py`, events in `test_contract_events.py`.
+`test_contract_faults.py`, events in `test_contract_events.py`, the statement in `test_contract_statement.py`.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,10 @@ from app.gateways.base import (
     Outcome,
     Payment,
     RefundRequest,
-    StatementEntry,
     Unknown,
 )
 from app.settings import Settings, SettingsError
-from tests.factories import SECRET, SHOP_ID
+from tests.factories import SECRET
 from tests.gateways.bank import at_once
 from tests.gateways.contract import AMOUNT, COUNTERPARTS, TIMEOUT, Counterpart, part_of
 from tests.policies.sources import ROOT, imports
@@ -261,43 +259,6 @@ def test_a_payment_that_took_no_money_can_t_be_refunded(counterpart: Counterpart
     with suppress(Unknown):
         assert gateway.refund(part, TIMEOUT).outcome is Outcome.DECLINED
     assert counterpart.moved(payment.key, part.key) == []
-
-
-# The statement.
-
-
-@pytest.mark.parametrize("currency", ["EUR", "JPY", "KWD", "ISK"])
-def test_the_statement_has_each_movement_once(counterpart: Counterpart, currency: str) -> None:
-    """Amounts are in our minor units, times in UTC. Payments that took no money are not in the statement."""
-    gateway = counterpart.client()
-    waiting, _ = counterpart.waiting(currency=currency)
-    payments = [counterpart.paid(currency=currency) for _ in range(3)]
-    refunds = [part_of(payments[0], 1230), part_of(payments[0], 450), part_of(payments[1], AMOUNT)]
-    for refund in refunds:
-        assert gateway.refund(refund, TIMEOUT).outcome is Outcome.SUCCEEDED
-    expected = [(payment.key, "charge", AMOUNT, currency) for payment in payments]
-    expected += [(refund.key, "refund", refund.amount, currency) for refund in refunds]
-    keys = {waiting.key, *(key for key, *_ in expected)}
-    entries = [entry for entry in gateway.statement() if entry.key in keys]
-    assert sorted(map(fields, entries)) == sorted(expected)
-    assert {entry.at.utcoffset() for entry in entries} == {timedelta(0)}
-    assert len(counterpart.moved(*keys)) == len(entries)
-
-
-def test_every_entry_bears_our_shop_id_and_names_its_payment(counterpart: Counterpart) -> None:
-    """So money that the books have lost is known to be ours, and a refund leads to its charge."""
-    gateway, payment = counterpart.client(), counterpart.paid()
-    refund = part_of(payment, 1230)
-    assert gateway.refund(refund, TIMEOUT).outcome is Outcome.SUCCEEDED
-    charged, refunded = (
-        next(entry for entry in gateway.statement() if entry.key == key) for key in (payment.key, refund.key)
-    )
-    assert charged.shop_id == refunded.shop_id == SHOP_ID
-    assert charged.payment_reference and charged.payment_reference == refunded.payment_reference
-
-
-def fields(entry: StatementEntry) -> tuple[str, str, int, str]:
-    return entry.key, entry.kind, entry.amount, entry.currency
 
 
 def outcome(answer: Answer | None) -> Outcome | None:
