@@ -2,7 +2,7 @@
 
 `Line` is a proxy in front of any service. `Wire` is the same proxy in a network namespace of its own, so that a link
 really goes down between it and us: SYNs get no answer and what we send is not acknowledged. `wire` falls back to a
-`Line` if we may not create a namespace. When a silence ends, what was sent meanwhile arrives, as TCP repeats it.
+`Line` if we may not create a namespace. When a silence ends, the data sent meanwhile arrives: TCP repeats it.
 """
 
 import contextlib
@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
+import pytest
 from sqlalchemy import make_url
 
+from app import database, engines, watchdog
 from tests.postgres import Server
 
 Target = str | tuple[str, int]
@@ -209,7 +211,7 @@ class Wire(Line):
             raise
 
     def go_silent(self) -> None:
-        """Take the link down. Nobody answers a SYN, and nothing that is sent is acknowledged."""
+        """Take the link down: no SYN is answered, and no data is acknowledged."""
         super().go_silent()
         self._inside(_ip, "link", "set", "eth0", "down")
 
@@ -292,3 +294,11 @@ def at(url: str) -> Target:
     """Return host and port of a URL."""
     parts = make_url(url)
     return str(parts.host), int(parts.port or 0)
+
+
+def shorten_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the shop wait about a second for a silent database, instead of the times that it waits in use."""
+    monkeypatch.setattr(engines, "ANSWER", 1.0)
+    monkeypatch.setattr(engines, "CONNECT", 1)
+    monkeypatch.setattr(database, "COMMIT_SECONDS", 0.7)
+    monkeypatch.setattr(watchdog, "GRACE", 0.7)

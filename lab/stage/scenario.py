@@ -83,7 +83,7 @@ class Scenario:
     events_repeat: bool = False
     """True if the bank repeats its events until they are accepted. If not, all of them can be lost."""
     clocks: tuple[tuple[str, float], ...] = ()
-    """Actors on hosts whose clock is so many seconds ahead of the database's and the provider's."""
+    """Pairs of an actor and the seconds by which its host's clock is ahead of the database's and the provider's."""
     loses: Loses = Loses.NOTHING
     copied_empty: bool = False
     """True if the first backup is older than every basket."""

@@ -119,7 +119,7 @@ def test_the_books_are_read_in_one_snapshot(charge: ChargeSnapshot, shop: Shop) 
 
 
 def test_the_statement_survives_the_temporary_file(charge: ChargeSnapshot, shop: Shop) -> None:
-    """Texts with separators, quotes, line breaks and letters of any script arrive as they were."""
+    """Texts with separators, quotes, line breaks and letters of any script arrive unchanged."""
     odd = 'a,"b"\nü\\N 鍵'
     first = next(shop.gateway.statement())
     entries = [replace(first, key=odd, payment_reference=odd, shop_id=None), replace(first, gateway_reference=odd)]

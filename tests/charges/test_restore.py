@@ -102,7 +102,7 @@ def lost(shop: Shop, run_from_page: Callable[[str, str], None]) -> Iterator[dict
 def test_the_procedure_of_the_page(shop: Shop, lost: dict[str, Any]) -> None:
     paid, part, half, back = lost["keys"]
     stock = shop.stock(MUG), shop.stock(BOWL)
-    # 5. What is missing, and the same as a breach.
+    # 5. See what is missing. The audit reports it as a breach.
     code, output = flask(shop, "reconcile")
     lines = output.splitlines()
     assert (code, len(lines), "Only at the gateway: 4." in lines[-1]) == (1, 5, True)

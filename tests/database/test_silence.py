@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app import database, engines, watchdog
+from app import engines
 from app.database import Unreachable, db, reading, transaction
 from tests.gateways.bank import until
 from tests.postgres import Server
 from tests.shops import Shop
-from tests.silence import AFTER, BEFORE, Line, line, socket_of
+from tests.silence import AFTER, BEFORE, Line, line, shorten_limits, socket_of
 
 # A thread ends a test that hangs, because the driver does not let a signal end its wait.
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120, method="thread")]
@@ -24,10 +24,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120, method="thread")]
 
 @pytest.fixture(autouse=True)
 def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "ANSWER", 1.0)
-    monkeypatch.setattr(engines, "CONNECT", 1)
-    monkeypatch.setattr(database, "COMMIT_SECONDS", 0.7)
-    monkeypatch.setattr(watchdog, "GRACE", 0.7)
+    shorten_limits(monkeypatch)
 
 
 @pytest.fixture

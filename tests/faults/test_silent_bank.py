@@ -1,7 +1,7 @@
 """The bank falls silent: connections stay open and nothing arrives, before or after the bank has read a request.
 
 The silent twins of `test_network.py`, where sockets are closed. The bank is a process of its own; a proxy or a network
-namespace replaces the network. What was sent in the silence arrives when it ends.
+namespace replaces the network. Data that is sent during the silence arrives when it ends.
 """
 
 from collections.abc import Callable, Iterator

@@ -10,8 +10,6 @@ from random import Random
 import pytest
 from sqlalchemy import event
 
-from app import database as transactions
-from app import engines, watchdog
 from app.database import db
 from tests.factories import checkout_form, ready_to_pay
 from tests.faults.leaks import assert_no_connection_leaked
@@ -21,7 +19,7 @@ from tests.page import Form, Page
 from tests.postgres import Cluster
 from tests.recovery import recover_and_audit
 from tests.shops import Shop
-from tests.silence import AFTER, BEFORE, Line, line, socket_of
+from tests.silence import AFTER, BEFORE, Line, line, shorten_limits, socket_of
 
 # A thread ends a test that hangs, because the driver does not let a signal end its wait.
 pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.timeout(180 + 60 * TIMES, method="thread")]
@@ -38,10 +36,7 @@ LIMITS = {"lock_timeout": 500, "idle_in_transaction_session_timeout": 1500}
 def short_limits(cluster: Cluster, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, milliseconds in LIMITS.items():
         cluster.execute(f'ALTER DATABASE "{database}" SET {name} = {milliseconds}')
-    monkeypatch.setattr(engines, "ANSWER", 1.0)
-    monkeypatch.setattr(engines, "CONNECT", 1)
-    monkeypatch.setattr(transactions, "COMMIT_SECONDS", 0.7)
-    monkeypatch.setattr(watchdog, "GRACE", 0.7)
+    shorten_limits(monkeypatch)
 
 
 @pytest.fixture
@@ -92,7 +87,7 @@ def assert_nothing_hangs(shop: Shop, cluster: Cluster, database: str, pools: int
 def test_a_claim_in_silence_is_never_charged_twice(
     shop: Shop, proxy: Line, cluster: Cluster, database: str, mark: bytes, side: str, others_too: bool
 ) -> None:
-    """The bank is not asked for a claim that may not exist. What was sent may arrive after the silence.
+    """The bank is not asked for a claim that may not exist. Data that was sent may arrive after the silence.
 
     If only one connection is silent, another one finds out, if PostgreSQL has ended the silent transaction by then.
     """

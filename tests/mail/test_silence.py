@@ -73,7 +73,7 @@ def test_an_email_in_silence_is_sent_again(
     step: bytes,
     side: str,
 ) -> None:
-    """What was sent in the silence arrives when it ends. A copy that is sent twice has the same Message-ID."""
+    """Data that is sent during the silence arrives when it ends. A copy that is sent twice has the same Message-ID."""
     pay(shop)
     proxy.silence_at(step, side=side)
     assert (deliver_in_silence(), proxy.silences, outcome(shop)) == (1, 1, (False, True))

@@ -20,7 +20,7 @@ DAY = 86_400.0
 
 @pytest.fixture
 def host_is_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return a function that sets the clock of the host that answers the next request, in seconds ahead."""
+    """Return a function that sets how many seconds the clock of the next request's host is ahead."""
 
     def set_clock(seconds: float) -> None:
         class Clock(datetime):
