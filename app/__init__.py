@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from app import assets, cli, current, database, errors, locale, logs, security
+from app import assets, cli, current, database, errors, limiter, locale, logs, security
 from app.charges.tokens import Tokens
 from app.gateways import registry
 from app.gateways.base import Gateways
@@ -28,8 +28,8 @@ def create_app(settings: Settings | None = None, gateways: Gateways | None = Non
     app = Flask(__name__, template_folder=str(ROOT / "templates"), static_folder=str(ROOT / "static"))
     app.config.update(SECRET_KEY=settings.secret_key, SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks))
     tokens = Tokens(settings.secret_key, settings.secret_key_fallbacks)
-    limiter = security.make_limiter(settings.limits_storage_url)
-    current.attach(app, current.Attached(settings, gateways, tokens, limiter))
+    counter = limiter.make_limiter(settings.limits_storage_url)
+    current.attach(app, current.Attached(settings, gateways, tokens, counter))
     logs.init_app(app)
     database.init_app(app, settings.database_url)
     origins = [gateways.current.page_origin] if gateways.current.page_origin else []

@@ -21,10 +21,11 @@ from app.charges.tokens import BadToken, Token, new_receipt_id
 from app.errors import refusal_page
 from app.gateways.base import Gateway, HostedGateway, HostedPayment, NotPayable, PaymentLine
 from app.gateways.sandbox.cards import CARDS, last_four
+from app.limiter import TooManyDeclines, check_declines, count_decline
 from app.locale import locale
 from app.orders import basket, stock
 from app.orders.models import Order
-from app.security import TooManyDeclines, buyer_id, check_declines, count_decline, known_buyer_id
+from app.security import buyer_id, known_buyer_id
 from app.shop import changes, texts
 from app.shop.basket import basket_page
 from app.shop.forms import CardCheckoutForm, CheckoutForm

@@ -8,7 +8,7 @@ from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of,
 
 FOUNDATIONS = {"database", "engines", "instance", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
-IN_FRONT_OF_VIEWS = {"current", "security", "errors", "locale", "logs", "assets"}
+IN_FRONT_OF_VIEWS = {"current", "security", "limiter", "proxies", "errors", "locale", "logs", "assets"}
 
 MAY_IMPORT = {
     "money": set(),
@@ -18,11 +18,14 @@ MAY_IMPORT = {
     "leases": {"database"},
     "timeouts": set(),
     "instance": set(),
-    "settings": {"instance", "money"},
+    "checks": {"money"},
+    "settings": {"checks", "instance"},
     "logs": set(),
     "assets": set(),
     "current": {"charges", "gateways", "settings"},
-    "security": {"current", "settings"},
+    "proxies": set(),
+    "security": {"proxies"},
+    "limiter": {"current", "security", "settings"},
     "locale": {"money"},
     "errors": {"charges", "database"},
     "ledger": {"database"},

@@ -1,6 +1,6 @@
 """Limits against card testing. Only declined cards are counted, per browser and per address."""
 
-from app.security import count_decline
+from app.limiter import count_decline
 from app.shop import texts
 from tests.factories import DECLINES, NO_FUNDS, checkout_form, fields, fill_basket
 from tests.page import Shopper

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.security import REDIS_TIMEOUT, make_limiter
+from app.limiter import REDIS_TIMEOUT, make_limiter
 from app.settings import SettingsError
 from tests.factories import DECLINES, SECRET, checkout_form, fill_basket
 from tests.gateways.bank import ROOT

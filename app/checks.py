@@ -1,0 +1,116 @@
+"""The checks of settings: each turns the text of an environment variable into its value, or raises ValueError.
+
+A message that begins with "must" is shown after the variable's name.
+"""
+
+import re
+from ipaddress import ip_network
+from urllib.parse import urlsplit
+
+from app import money
+
+
+def text(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be one line of text")
+    return value.strip()
+
+
+def secret(value: str) -> str:
+    if len(value) < 16:
+        raise ValueError("must have at least 16 characters; `openssl rand -hex 32` makes a good one")
+    return value
+
+
+def secrets(value: str) -> tuple[str, ...]:
+    return tuple(secret(part.strip()) for part in value.split(",") if part.strip())
+
+
+def api_key(value: str) -> str:
+    if not re.fullmatch(r"[!-~]{32,200}", value):
+        raise ValueError("must have 32 to 200 characters and no spaces; `openssl rand -hex 32` makes a good one")
+    return value
+
+
+def shop_id(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
+        raise ValueError("must have at most 64 letters, digits and . _ -")
+    return value
+
+
+def seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0 < seconds <= 86_400:
+        raise ValueError("must be a number of seconds between 0 and 86400")
+    return seconds
+
+
+def database(value: str) -> str:
+    """Return the URL with the driver's name: in SQLAlchemy 2.1 `postgresql://` means psycopg 3, but we use psycopg2."""
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value)
+    if not re.match(r"^(postgresql\+psycopg2|sqlite)://", url):
+        raise ValueError("must begin with postgresql:// or sqlite:///")
+    return url
+
+
+def origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError("must be an origin such as http://127.0.0.1:8010")
+    parts.port  # noqa: B018 - raises ValueError if the port is invalid.
+    return value.rstrip("/")
+
+
+def smtp(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname:
+        raise ValueError("must be smtp://host:port or smtps://host:port")
+    return value
+
+
+def sender(value: str) -> str:
+    if not re.fullmatch(r"[\w.+'-]+@[\w.-]+", value, re.ASCII):
+        raise ValueError("must be an e-mail address in ASCII (grün.de is xn--grn-ioa.de)")
+    return value
+
+
+def gateway(value: str) -> str:
+    if value not in {"sandbox", "stripe"}:
+        raise ValueError("must be sandbox or stripe")
+    return value
+
+
+def stripe_key(value: str) -> str:
+    modes = set(re.findall(r"(?:sk|rk)_(live|test)_", value))
+    if modes == {"live", "test"}:
+        raise ValueError("must not hold a test key together with a live one: a shop takes either real money or none")
+    if not re.fullmatch(r"(sk|rk)_(live|test)_[A-Za-z0-9_]{8,}", value):
+        raise ValueError("must be one secret key of the account, such as sk_test_… or sk_live_…")
+    return value
+
+
+def webhook_secrets(value: str) -> tuple[str, ...]:
+    secrets = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not all(re.fullmatch(r"whsec_[A-Za-z0-9+/=_-]{8,}", secret) for secret in secrets):
+        raise ValueError("must be the webhook's signing secret, whsec_…; during a rotation several, comma separated")
+    return secrets
+
+
+def currency(value: str) -> str:
+    if value not in money.currencies():
+        raise ValueError("must be an ISO 4217 currency code in use, such as EUR, USD, JPY or KWD")
+    return value
+
+
+def networks(value: str) -> tuple[str, ...]:
+    return tuple(str(ip_network(part.strip())) for part in value.split(",") if part.strip())
+
+
+def hosts(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def switch(value: str) -> bool:
+    if value not in {"on", "off"}:
+        raise ValueError("must be on or off")
+    return value == "on"

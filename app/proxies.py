@@ -1,0 +1,35 @@
+"""Trusted proxies: whose X-Forwarded-* headers the program believes."""
+
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+
+class TrustedProxies:
+    """WSGI middleware: accept X-Forwarded-For and X-Forwarded-Proto only from trusted proxies."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]], networks: Iterable[str]) -> None:
+        self.application = application
+        self.networks = [ip_network(network) for network in networks]
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if self._trusts(environ.get("REMOTE_ADDR", "")):
+            environ["REMOTE_ADDR"] = self._client(environ)
+            if environ.get("HTTP_X_FORWARDED_PROTO") in {"http", "https"}:
+                environ["wsgi.url_scheme"] = environ["HTTP_X_FORWARDED_PROTO"]
+        return self.application(environ, start_response)
+
+    def _client(self, environ: dict[str, Any]) -> str:
+        """Return the last address that is not a trusted proxy. A client can forge everything to the left of it."""
+        hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
+        for hop in reversed(hops):
+            if not self._trusts(hop):
+                return str(hop)
+        return str(environ["REMOTE_ADDR"])
+
+    def _trusts(self, address: str) -> bool:
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self.networks)
