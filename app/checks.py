@@ -7,6 +7,11 @@ import re
 from ipaddress import ip_network
 from urllib.parse import urlsplit
 
+import psycopg2
+from psycopg2 import extensions
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 from app import money
 
 
@@ -45,12 +50,52 @@ def seconds(value: str) -> float:
     return seconds
 
 
+SEVERAL = re.compile(r"^(?P<start>[^/]*//(?:[^/?]*@)?)(?P<hosts>[^/?]*,[^/?]*)(?P<path>/[^?]*)?(?:\?(?P<query>.*))?$")
+"""A URL with several hosts as PostgreSQL's own programs write it."""
+
+WRITABLE = {"read-write", "primary"}
+"""The values of target_session_attrs with which the driver does not stay with a standby."""
+
+
 def database(value: str) -> str:
-    """Return the URL with the driver's name: in SQLAlchemy 2.1 `postgresql://` means psycopg 3, but we use psycopg2."""
-    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value)
-    if not re.match(r"^(postgresql\+psycopg2|sqlite)://", url):
+    """Return the URL with the driver's name: in SQLAlchemy 2.1 `postgresql://` means psycopg 3, but we use psycopg2.
+
+    Several hosts (h1:5432,h2:5432) become what SQLAlchemy reads.
+    """
+    text = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value)
+    if not re.match(r"^(postgresql\+psycopg2|sqlite)://", text):
         raise ValueError("must begin with postgresql:// or sqlite:///")
-    return url
+    try:
+        url = make_url(_several_hosts(text))
+        options = url.get_dialect()().create_connect_args(url)[1]
+        if url.get_backend_name() == "sqlite":
+            return text
+        extensions.make_dsn(**options)
+    except (ValueError, ArgumentError, psycopg2.Error):
+        raise ValueError(
+            "must be a URL such as postgresql://user:password@host:5432/name or sqlite:////path; characters such as "
+            "@ : / in the password must be percent-encoded"
+        ) from None
+    target = options.get("target_session_attrs", "any")
+    if "," in str(options.get("host", "")) and target not in WRITABLE:
+        raise ValueError("must end with ?target_session_attrs=read-write, because it has several hosts")
+    if target not in WRITABLE | {"any"}:
+        raise ValueError("must have target_session_attrs=read-write, because a standby can't take payments")
+    return url.render_as_string(hide_password=False)
+
+
+def _several_hosts(url: str) -> str:
+    """Return the URL with its hosts in the form ?host=h1,h2&port=5432,5432. Raises ValueError."""
+    found = SEVERAL.match(url)
+    if found is None:
+        return url
+    parts = [urlsplit(f"//{each}") for each in found["hosts"].split(",")]
+    if not all(part.hostname for part in parts):
+        raise ValueError
+    hosts = ",".join(str(part.hostname) for part in parts)
+    ports = ",".join(str(part.port or 5432) for part in parts)
+    rest = f"&{found['query']}" if found["query"] else ""
+    return f"{found['start']}{found['path'] or '/'}?host={hosts}&port={ports}{rest}"
 
 
 def origin(value: str) -> str:
