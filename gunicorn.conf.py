@@ -47,7 +47,8 @@ bind = f"127.0.0.1:{os.environ.get('PORT') or 8000}"
 # charge. Threads wait cheaply, and the database driver lets other threads run while it waits.
 worker_class = "gthread"
 # At least two, so that the shop still serves while one worker is busy or restarts. At most four, because each has a
-# pool of up to 20 connections and PostgreSQL allows 100 by default. WEB_CONCURRENCY overrides this.
+# pool of up to 20 connections and PostgreSQL allows 100 by default. WEB_CONCURRENCY overrides this; `when_ready` warns
+# if there may be too many connections.
 workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, max(2, os.cpu_count() or 1)))
 # The number of shoppers per worker who can wait for a slow bank at the same time. No database connection is held while
 # a gateway is asked, so there can be more threads than connections. Measured by `make bench` (64 shoppers, a bank that
@@ -85,6 +86,25 @@ errorlog = "-"
 control_socket_disable = True
 # The workers' heartbeats are files. They are kept in memory, so that a slow disk does not look like a dead worker.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+
+def when_ready(server: Any) -> None:
+    """Warn if the workers may take more connections than the database has. The log has one line about it."""
+    import structlog
+
+    from app import engines
+    from app.database import Unreachable, db, reading
+
+    with server.app.wsgi().app_context():
+        try:
+            with reading() as tx:
+                warning = engines.scarce(tx, server.cfg.workers)
+        except Unreachable:
+            return
+        finally:
+            db.engine.dispose()  # The workers are forked after this.
+    if warning:
+        structlog.get_logger().warning("database_connections_scarce", reason=warning)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

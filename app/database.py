@@ -270,12 +270,12 @@ def _database_errors() -> Iterator[None]:
         raise _translated(error) from error
     except (psycopg2.InterfaceError, psycopg2.OperationalError) as error:
         # Outside of a statement SQLAlchemy does not translate the driver's errors, for example in `_autocommit`.
-        raise Unreachable(type(error).__name__) from error
+        raise Unreachable(engines.reason(error)) from error
 
 
 def _translated(error: DBAPIError) -> Exception:
     """Return what the database's error means for the transaction."""
-    reason = type(error.orig).__name__
+    reason = engines.reason(error.orig)
     state = getattr(error.orig, "pgcode", None)
     if state in REFUSED or str(error.orig) == "database is locked":
         return RolledBack(reason)

@@ -1,16 +1,18 @@
 """How connections to PostgreSQL and SQLite are opened, tested and dropped."""
 
 import os
+import re
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import psycopg2
 from psycopg2 import extensions
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.engine import Connection, Engine, ExceptionContext, make_url
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app import watchdog
@@ -18,12 +20,24 @@ from app import watchdog
 IDLE = 0.2
 """Seconds after which a pooled connection to PostgreSQL is tested before it is used again."""
 
+CLOSE_AFTER = 60.0
+"""Seconds after which an unused connection to PostgreSQL is closed, so that others can have its place."""
+
+POOL = 20
+"""Connections of one process at most. Threads that wait for a gateway hold none, so few are enough."""
+
+OTHERS = 10
+"""Connections that recovery, the audit, migrations and an operator need besides the shop's workers."""
+
 ANSWER = 11.0
 """Seconds in which PostgreSQL must answer a statement: a little longer than its own `statement_timeout`."""
 
 CONNECT = 5
 """Seconds in which PostgreSQL must accept a connection."""
 
+
+NO_PLACE = re.compile("too many (clients|connections)|connection slots are reserved|no more connections allowed")
+"""What PostgreSQL or pgbouncer says when all its connections are taken. The driver reports no SQLSTATE for it."""
 
 UNUSABLE = {"25006", "25P03"}
 """SQLSTATEs of a server that can't be written to (a standby) or that has ended our idle transaction."""
@@ -81,11 +95,11 @@ def prepare(engine: Engine) -> None:
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Return the pool's size and time-outs. No connection is held while a gateway is asked, so few are enough."""
+    """Return the pool's size and time-outs."""
     if make_url(url).get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 5}}
     return {
-        "pool_size": 20,
+        "pool_size": POOL,
         "pool_use_lifo": True,  # A few connections stay in use; the others idle.
         "max_overflow": 0,  # Overflow connections are closed after each use, which is slow under load.
         "pool_timeout": 5,
@@ -103,25 +117,89 @@ def engine_options(url: str) -> dict[str, Any]:
     }
 
 
+class Idle:
+    """The connections of a pool that nobody uses. The watchdog's thread closes those that were unused for too long.
+
+    Whoever takes a connection from here, a user or `close_old`, has it alone.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[ConnectionPoolEntry, tuple[float, Any]] = {}
+        watchdog.chores.add(self)
+
+    def add(self, record: ConnectionPoolEntry, connection: Any) -> None:
+        """Add a connection that is given back."""
+        self._since[record] = monotonic(), connection
+
+    def take(self, record: ConnectionPoolEntry) -> float | None:
+        """Return the seconds for which the connection was unused, or None if it is not here any more."""
+        found = self._since.pop(record, None)
+        return monotonic() - found[0] if found else None
+
+    def close_old(self) -> None:
+        """Close the connections that nobody has used for CLOSE_AFTER. The pool opens new ones in their place."""
+        for record, (since, connection) in list(self._since.items()):
+            if monotonic() - since > CLOSE_AFTER and self.take(record) is not None:
+                with suppress(psycopg2.Error):
+                    connection.close()
+
+    def clear(self) -> None:
+        """Forget all, because the pool has closed them, or because they belong to the process that we come from."""
+        self._since.clear()
+
+
 def test_after_idling(engine: Engine) -> None:
     """Test a connection that has idled before it is used again, because the server may have been restarted.
 
     A connection that was used a moment ago is not tested, which saves a round trip per transaction. If it broke
     since, its next statement fails, and the pool then replaces all older connections.
     """
+    idle = Idle()
 
     @event.listens_for(engine, "checkin")
-    def _note(_connection: object, record: ConnectionPoolEntry) -> None:
-        record.info["used"] = monotonic()
+    def _note(connection: Any, record: ConnectionPoolEntry) -> None:
+        if connection is not None:
+            record.info["used"] = True
+            idle.add(record, connection)
 
     @event.listens_for(engine, "checkout")
     def _ask(connection: Any, record: ConnectionPoolEntry, _lent: object) -> None:
-        if monotonic() - record.info.get("used", monotonic()) < IDLE:
+        if "used" not in record.info:
+            return
+        seconds = idle.take(record)
+        if seconds is None:
+            raise DisconnectionError  # It was closed because it was old. The pool opens another one.
+        if seconds < IDLE:
             return
         try:
             engine.dialect.do_ping(connection)
         except psycopg2.Error as error:
             raise InvalidatePoolError from error  # The pool tries again with a new connection.
+
+    @event.listens_for(engine, "engine_disposed")
+    def _forget(_engine: Engine) -> None:
+        idle.clear()
+
+
+def reason(error: BaseException | None) -> str:
+    """Return in a few words what the driver's error says, without addresses or values."""
+    if NO_PLACE.search(str(error)):
+        return "the database has no free connection (max_connections)"
+    return type(error).__name__
+
+
+def scarce(connection: Connection, workers: int) -> str | None:
+    """Return one line if so many workers of one host may take all connections that PostgreSQL has, or None."""
+    if connection.dialect.name != "postgresql":
+        return None
+    names = "current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    places = int(connection.execute(text(f"SELECT {names}")).scalar_one())
+    if workers * POOL + OTHERS <= places:
+        return None
+    return (
+        f"{workers} workers of this host may open {workers * POOL} connections, recovery and commands {OTHERS}, but "
+        f"the database allows {places}: raise max_connections, use fewer workers, or put pgbouncer in between"
+    )
 
 
 def drop_unusable(engine: Engine) -> None:

@@ -11,7 +11,8 @@ import socket
 import threading
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 import psycopg2
 
@@ -23,6 +24,16 @@ GRACE = 2.0
 
 
 NEVER = float("inf")
+
+
+class Chore(Protocol):
+    """Something that closes what nobody has used for long. It must not wait."""
+
+    def close_old(self) -> None: ...
+
+
+chores: WeakSet[Chore] = WeakSet()
+"""What the thread does besides, at each check."""
 
 
 class Limit:
@@ -82,6 +93,8 @@ class Watchdog:
                     with self.ending:
                         if call in self.calls:
                             call.end_if_late(now)
+            for chore in list(chores):
+                chore.close_old()
 
 
 _watchdogs: dict[int, Watchdog] = {}

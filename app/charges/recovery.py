@@ -39,6 +39,9 @@ LOOK = 3.0
 PAUSE = 1.0
 """Seconds between two passes."""
 
+LONGEST_PAUSE = 10.0
+"""Seconds between two tries at most while the database is away or has no free connection."""
+
 MOST = 100
 """Rows per pass at most, so that a worker is soon done when it is told to stop."""
 
@@ -258,12 +261,15 @@ def watch(passes: Mapping[str, Callable[[], int]], stop: Event) -> None:
 
 
 def _loop(name: str, one_pass: Callable[[], int], stop: Event) -> None:
-    """Repeat one pass, also while the database is away."""
+    """Repeat one pass, also while the database is away: then ever less often."""
+    failures = 0
     while not stop.is_set():
         try:
             one_pass()
+            failures = 0
         except Unreachable as error:
+            failures += 1
             log.error("recovery_waiting", loop=name, reason=str(error))
         except Exception:
             log.exception("recovery_failed", loop=name)
-        stop.wait(PAUSE)
+        stop.wait(back_off(failures, LONGEST_PAUSE) if failures else PAUSE)

@@ -25,9 +25,11 @@ class ShopCommand(click.Command):
             return super().invoke(ctx)
         except SettingsError as error:
             raise click.ClickException(str(error)) from None
-        except (Unreachable, ProgrammingError) as error:
-            why = "the database can't be reached, or was not migrated (flask --app wsgi db upgrade)"
-            raise self.refusal(f"{why}: {type(error.__cause__ or error).__name__}") from None
+        except Unreachable as error:
+            raise self.refusal(f"the database can't be reached: {error}") from None
+        except ProgrammingError as error:
+            why = "the database was not migrated (flask --app wsgi db upgrade)"
+            raise self.refusal(f"{why}: {type(error.orig).__name__}") from None
 
 
 class Unreadable(click.ClickException):
