@@ -18,8 +18,12 @@ ACTUAL = text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)")
 
 
 def set_for_role(connection: Connection) -> None:
-    """Set the time-outs for the present role in the present database. A role may do that for itself."""
+    """Set the time-outs for the present role in the present database. A role may do that for itself.
+
+    New connections have them. This one gets them too, because pgbouncer may lend it to the shop afterwards.
+    """
     for name, milliseconds in MILLISECONDS.items():
+        connection.execute(text(f"SET {name} = {milliseconds}"))
         connection.execute(
             text(
                 f"DO $$ BEGIN EXECUTE format('ALTER ROLE %I IN DATABASE %I SET {name} = {milliseconds}', "
