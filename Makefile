@@ -20,6 +20,7 @@ test: .venv/ready ## run every test, on SQLite, PostgreSQL and in a browser
 	@$(BIN)/python -m setup.postgres >/dev/null
 	@$(BIN)/python -m setup.redis >/dev/null
 	@$(BIN)/python -m setup.iproute2 >/dev/null
+	@$(BIN)/python -m setup.failover >/dev/null
 	@$(BIN)/python -m setup.chromium >/dev/null
 	@echo "Testing on SQLite, PostgreSQL and in Chromium ..."
 	@exec $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)
@@ -43,6 +44,7 @@ bench: .venv/ready ## measure the speed on PostgreSQL, compared with a naive han
 soak: .venv/ready ## run the long tests that are too slow for `make test`
 	@$(BIN)/python -m setup.postgres >/dev/null
 	@$(BIN)/python -m setup.iproute2 >/dev/null
+	@$(BIN)/python -m setup.failover >/dev/null
 	@echo "Running the long tests ..."
 	@exec $(BIN)/python -m tests.soak $(ARGS)
 

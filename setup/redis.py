@@ -3,19 +3,14 @@
 python -m setup.redis        prints its path
 """
 
-import contextlib
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from setup.apt import apt_install, as_root
+from setup.apt import apt_install, without_services
 
 # Homebrew's folders, which may be missing in PATH.
 PLACES = ("/opt/homebrew/bin/redis-server", "/usr/local/bin/redis-server")
-POLICY = Path("/usr/sbin/policy-rc.d")
-"""Debian asks this program before it starts a service. Exit code 101 forbids it."""
 
 
 def find() -> Path | None:
@@ -26,26 +21,8 @@ def find() -> Path | None:
 
 def install() -> None:
     """Install Debian's package without starting its service, now or at the next boot. The tests start their own."""
-    with _no_services():
-        installed = apt_install("redis-server", "for the tests")
-    if installed and shutil.which("systemctl"):
-        disable = [*(as_root() or []), "systemctl", "--quiet", "disable", "redis-server"]
-        subprocess.run(disable, check=False, capture_output=True)
-
-
-@contextlib.contextmanager
-def _no_services() -> Iterator[None]:
-    """Keep Debian from starting services inside the block. A policy that exists already stays as it is."""
-    root = as_root()
-    if root is None or POLICY.exists():
-        yield
-        return
-    write = f"printf '#!/bin/sh\\nexit 101\\n' > {POLICY} && chmod 755 {POLICY}"
-    subprocess.run([*root, "sh", "-c", write], check=False)
-    try:
-        yield
-    finally:
-        subprocess.run([*root, "rm", "-f", str(POLICY)], check=False)
+    with without_services("redis-server"):
+        apt_install("redis-server", "for the tests")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ It stops at the first failure.
 simulation   every order of the simulated steps, also of the scenarios that are too long for `make test`
 random       random runs for --minutes, starting with --seed
 faults       real faults on real processes, ten times as many as in `make test`
+failover     a hundred failovers of PostgreSQL under Patroni: killed, frozen and cut off leaders, and switch-overs
 isolation    orders of statements on PostgreSQL, with more preemptions and three actors, for at most 60 minutes
 audit        the duration of the audit of a million payments on PostgreSQL
 """
@@ -42,6 +43,12 @@ def faults(given: argparse.Namespace) -> None:
     subprocess.run(command, env=os.environ | {"FAULTS_TIMES": "10"}, stderr=subprocess.DEVNULL, check=True)
 
 
+def failover(given: argparse.Namespace) -> None:
+    """Run the failovers under load. Raises CalledProcessError. The logs of the shops are dropped."""
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", "tests/failover"]
+    subprocess.run(command, env=os.environ | {"FAILOVERS": "100"}, stderr=subprocess.DEVNULL, check=True)
+
+
 def isolation(given: argparse.Namespace) -> None:
     """Run the long isolation tests. Raises CalledProcessError. The logs of the shop, on standard error, are dropped."""
     command = [sys.executable, "-m", "tests.isolation.soak", f"--seed={given.seed}"]
@@ -54,7 +61,8 @@ def audit(given: argparse.Namespace) -> None:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "simulation": simulation, "random": random, "faults": faults, "isolation": isolation, "audit": audit,
+    "simulation": simulation, "random": random, "faults": faults, "failover": failover,
+    "isolation": isolation, "audit": audit,
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ class LiveShop:
     database_url: str
     bank_url: str
     folder: Path
+    worker_count: int = WORKERS
     port: int = field(default_factory=free_port)
     running: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
@@ -92,7 +93,7 @@ class LiveShop:
         return kept | {
             "PORT": str(self.port), "SECRET_KEY": SECRET, "DATABASE_URL": self.database_url,
             "SANDBOX_BANK_URL": self.bank_url, "SANDBOX_API_KEY": API_KEY, "SHOP_ID": SHOP_ID,
-            "GATEWAY_DEADLINE": str(DEADLINE), "WEB_CONCURRENCY": str(WORKERS),
+            "GATEWAY_DEADLINE": str(DEADLINE), "WEB_CONCURRENCY": str(self.worker_count),
             "GUNICORN_THREADS": "8", "MAIL_FOLDER": str(self.folder / "outbox"),
         }  # fmt: skip
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -28,7 +29,10 @@ FINAL = {"succeeded", "declined", "canceled"}
 
 @dataclass
 class Shoppers:
-    """Shoppers in several threads. `receipts` holds each receipt's address with the statuses that it has shown."""
+    """Shoppers in several threads. `receipts` holds each receipt's address with the statuses that it has shown.
+
+    `paid_at` holds the time of each redirect to a new receipt.
+    """
 
     url: str
     seed: int
@@ -36,6 +40,7 @@ class Shoppers:
     receipts: dict[str, list[str]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     posts: int = 0
+    paid_at: list[float] = field(default_factory=list)
 
     def run(self, number: int) -> None:
         """Let one shopper after the other buy something, in this thread, until `stop` is set."""
@@ -58,6 +63,7 @@ class Shoppers:
             if rng.random() < 0.3:
                 self._post_and_hang_up(client, pay.action, pay.fields, rng.random() * 0.1)
             receipt = self._post(client, pay.action, pay.fields).headers["Location"]
+            self.paid_at.append(time.monotonic())
             self._note_status(client, receipt)
             if rng.random() < 0.3:
                 again = self._post(client, pay.action, pay.fields).headers["Location"]
@@ -111,6 +117,18 @@ class Shoppers:
         while len(self.receipts) < wanted and not self.failures and time.monotonic() < end:
             time.sleep(0.02)
         assert not self.failures, self.failures
+
+    def wait_for_payments(self, count: int, since: float, seconds: float = PATIENCE) -> None:
+        """Wait until shoppers have paid `count` times after the first payment that came later than `since` allows."""
+        end = time.monotonic() + seconds
+        while sum(at > since for at in list(self.paid_at)) < count and not self.failures and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not self.failures, self.failures
+
+    def outage(self, since: float) -> float:
+        """Return the longest time in seconds without a payment from `since` on."""
+        times = [since, *(at for at in sorted(self.paid_at) if at > since)]
+        return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
 
 
 @contextmanager
