@@ -45,6 +45,10 @@ def seconds(value: str) -> float:
     return seconds
 
 
+def pause(value: str) -> float:
+    return 0.0 if value.strip() == "0" else seconds(value)
+
+
 def database(value: str) -> str:
     """Return the URL with the driver's name: in SQLAlchemy 2.1 `postgresql://` means psycopg 3, but we use psycopg2."""
     url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value)
