@@ -1,42 +1,67 @@
 """gunicorn's settings, each with its reason. The command line and WEB_CONCURRENCY override them."""
 
-import atexit
+import fcntl
 import math
 import os
 import shutil
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
+
+_FOLDER = "payonce-metrics-"
+_SHARED_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
 def _make_metrics_folder() -> None:
-    """Create a new folder in which the workers share their counters, so that /metrics returns the sums of all."""
-    if given := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        os.makedirs(given, exist_ok=True)
-        return
+    """Create a folder in which this master's workers share their counters, so that /metrics returns the sums of all.
+
+    It is inside PROMETHEUS_MULTIPROC_DIR, or else in memory where there is a file system in memory. Each master has a
+    folder of its own, also after SIGUSR2, when the new master inherits the variable of the one before. The folder is
+    locked as long as the master or a worker runs: the next start removes folders that nobody has locked.
+    """
+    given = Path(os.environ.get("PROMETHEUS_MULTIPROC_DIR") or _SHARED_MEMORY or tempfile.gettempdir())
+    if given.name.startswith(f"{_FOLDER}{os.getpid()}-"):
+        return  # This master reads its settings again, because of SIGHUP.
+    parent = given.parent if given.name.startswith(_FOLDER) else given
     try:
-        folder = tempfile.mkdtemp(prefix="payonce-metrics-")
+        parent.mkdir(parents=True, exist_ok=True)
+        for earlier in parent.glob(f"{_FOLDER}*"):
+            if earlier.lstat().st_uid == os.getuid() and _lock(earlier):
+                shutil.rmtree(earlier, ignore_errors=True)
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=parent))
+            if _lock(folder) and folder.exists():
+                break  # Else another start took it for an old one, in the moment before it was locked.
     except OSError:  # No folder is writable. Each worker then counts only its own requests.
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         return
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    master = os.getpid()
-    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == master else None)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
-def _gateway_deadline_and_proxies() -> tuple[float, tuple[str, ...]]:
-    """Return the program's own settings that must agree with gunicorn's. Exit with one line if a setting is invalid."""
+def _lock(folder: Path) -> bool:
+    """Lock a folder as long as this process or a fork of it runs. Return False if another one has locked it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+
+
+def _settings() -> Any:
+    """Return the program's own settings, some of which must agree with gunicorn's. Exit with one line on an error."""
     from app.settings import Settings, SettingsError
 
     try:
-        settings = Settings.from_environ()
+        return Settings.from_environ()
     except SettingsError as error:
         sys.exit(f"PayOnce can't start: {error}")
-    return settings.gateway_deadline, settings.trusted_proxies
 
 
 # Before the program is imported, because the metrics library reads the variable only once, at its import.
 _make_metrics_folder()
-_deadline, _proxies = _gateway_deadline_and_proxies()
+_own = _settings()
 # Seconds for the claim and the record, which are one short transaction each, also if the database is slow.
 _TRANSACTIONS = 10
 
@@ -45,7 +70,8 @@ bind = f"127.0.0.1:{os.environ.get('PORT') or 8000}"
 
 # A charge spends most of its time waiting for the gateway. A sync worker serves one shopper at a time and kills a slow
 # charge. Threads wait cheaply, and the database driver lets other threads run while it waits.
-worker_class = "gthread"
+# Ours does not give a thread to a request before all of it has arrived, and limits how long that may take.
+worker_class = "app.server.worker.Worker"
 # At least two, so that the shop still serves while one worker is busy or restarts. At most four, because each has a
 # pool of up to 20 connections and PostgreSQL allows 100 by default. WEB_CONCURRENCY overrides this; `when_ready` warns
 # if there may be too many connections.
@@ -57,7 +83,7 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, max(2, os.cpu_count() 
 threads = int(os.environ.get("GUNICORN_THREADS") or 64)
 
 # Seconds that a stopping worker has to finish its charges in flight, which means to ask and to record.
-graceful_timeout = math.ceil(_deadline) + _TRANSACTIONS
+graceful_timeout = math.ceil(_own.gateway_deadline) + _TRANSACTIONS
 # Seconds without a heartbeat after which a worker is killed. The worker's main thread sends heartbeats while the other
 # threads wait for gateways, so this ends only a worker that hangs completely. A slow charge has its own deadline.
 timeout = graceful_timeout + 15
@@ -75,7 +101,13 @@ max_requests_jitter = 4_000
 preload_app = True
 
 # Only proxies in TRUSTED_PROXIES may set X-Forwarded-* headers. By default, gunicorn trusts every client on loopback.
-forwarded_allow_ips = ",".join(_proxies)
+forwarded_allow_ips = ",".join(_own.trusted_proxies)
+# No header of a request, not even of a trusted proxy's, becomes a variable such as SCRIPT_NAME or PATH_INFO. gunicorn's
+# default takes those two from trusted proxies, which pass on the headers of their clients.
+forwarder_headers = ""
+# Connections per worker, of which most may wait for the rest of a request. Fewer than the 1024 files that a process may
+# usually open.
+worker_connections = 800
 
 # gunicorn's access log would contain complete addresses, also those that hold secrets. The program logs requests
 # itself, structured and redacted. The error log contains only starts, stops and crashes of workers.
@@ -85,7 +117,14 @@ errorlog = "-"
 # master, and a process with threads must not fork.
 control_socket_disable = True
 # The workers' heartbeats are files. They are kept in memory, so that a slow disk does not look like a dead worker.
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+worker_tmp_dir = _SHARED_MEMORY
+
+
+def when_ready(server: Any) -> None:
+    """Let SIGTERM drain this host first (DRAIN_SECONDS), so that balancers notice before it stops."""
+    from app.server.stopping import drain_before_stopping
+
+    drain_before_stopping(server, _own.drain_seconds)
 
 
 def when_ready(server: Any) -> None:

@@ -57,6 +57,10 @@ WRITABLE = {"read-write", "primary"}
 """The values of target_session_attrs with which the driver does not stay with a standby."""
 
 
+def pause(value: str) -> float:
+    return 0.0 if value.strip() == "0" else seconds(value)
+
+
 def database(value: str) -> str:
     """Return the URL with the driver's name: in SQLAlchemy 2.1 `postgresql://` means psycopg 3, but we use psycopg2.
 

@@ -96,6 +96,9 @@ class Settings:
         shown=False,
     )
 
+    drain_seconds: float = _setting(
+        checks.pause, "seconds between SIGTERM, when /readyz begins to return 503, and the stop; for balancers", 0.0
+    )
     closed: bool = _setting(
         checks.switch, "on or off: on refuses new payments, for example while a restored database is reconciled", False
     )

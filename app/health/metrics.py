@@ -8,11 +8,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
+from app import counting
 from app.charges import attention
 from app.charges.models import Charge
 from app.charges.states import PENDING
 from app.database import Unreachable, from_now, reading
 
+counting.install()
 RESPONSES = Counter("payonce_answers", "Responses by endpoint and status.", ["endpoint", "status"])
 
 

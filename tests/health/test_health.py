@@ -1,9 +1,13 @@
 """The endpoints for machines: liveness, readiness and metrics."""
 
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 
+from app import revisions
+from app.health import readiness
 from tests.shops import Shop
 
 
@@ -40,3 +44,73 @@ def test_metrics_are_in_the_format_of_prometheus(shop: Shop) -> None:
     response = client.get("/metrics")
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/plain")
+
+
+def without_database(shop: Shop, reason: str) -> None:
+    """Assert that the shop says this reason, and that it is alive."""
+    client = shop.shopper().client
+    response = client.get("/readyz")
+    assert (response.status_code, response.text) == (503, f"{reason}\n")
+    assert client.get("/healthz").status_code == 200
+
+
+def test_readyz_reports_a_missing_migration(own_url: str, tmp_path: Path) -> None:
+    shop = Shop(own_url, tmp_path)
+    newest = revisions.known()[0]
+    why = f"the database lacks the migration {newest}; run: flask --app wsgi db upgrade"
+    for statement in ("UPDATE alembic_version SET version_num = '0003'", "DROP TABLE alembic_version"):
+        shop.execute(statement)
+        without_database(shop, why)
+    shop.close()
+
+
+def test_readyz_accepts_the_database_of_a_later_version(own_url: str, tmp_path: Path) -> None:
+    shop = Shop(own_url, tmp_path)
+    shop.execute("UPDATE alembic_version SET version_num = '9999'")
+    assert shop.shopper().client.get("/readyz").text == "ready\n"
+    shop.execute("UPDATE alembic_version SET version_num = 'other'")
+    assert shop.shopper().client.get("/readyz").status_code == 503
+    shop.close()
+
+
+def test_readyz_reports_a_read_only_database(
+    own_url: str, engine_name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if engine_name == "postgresql":
+        server = request.getfixturevalue("postgres")
+        name = own_url.rpartition("/")[2].partition("?")[0]
+        server.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        shop = Shop(own_url, tmp_path)
+    else:
+        shop = Shop(own_url.replace("sqlite:///", "sqlite:///file:") + "?mode=ro&uri=true", tmp_path)
+    without_database(shop, "the database is read-only")
+    shop.close()
+
+
+def test_readyz_has_a_deadline(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that hangs is not started again. When it has ended, the next request gets a new one."""
+    hanging, started = threading.Event(), []
+
+    def hang(connection: object) -> None:
+        started.append(connection)
+        hanging.wait(60)
+
+    monkeypatch.setattr(readiness, "SECONDS", 0.1)
+    monkeypatch.setattr(readiness, "DATABASE_REASONS", [hang])
+    for _ in range(3):
+        without_database(shop, "the database did not answer within 0.1 seconds")
+    assert len(started) == 1
+    hanging.set()
+    monkeypatch.setattr(readiness, "SECONDS", 60)
+    shop.shopper().client.get("/readyz")
+    assert shop.shopper().client.get("/readyz").text == "ready\n"
+    assert len(started) > 1
+
+
+def test_readyz_does_not_wait_for_a_silent_database(tmp_path: Path) -> None:
+    """The server accepts the connection and says nothing. Requests wait for it much longer than /readyz does."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg2://nobody@127.0.0.1:{silent.getsockname()[1]}/none"
+        shop = Shop(url, tmp_path)
+        without_database(shop, "the database did not answer within 2 seconds")
+        shop.close()

@@ -13,10 +13,14 @@ IN_FRONT_OF_VIEWS = {"current", "security", "limiter", "proxies", "errors", "loc
 MAY_IMPORT = {
     "money": set(),
     "watchdog": set(),
+    "counting": set(),
+    "draining": set(),
+    "server": {"draining", "errors", "security"},
     "engines": {"watchdog"},
     "database": {"engines", "watchdog"},
     "leases": {"database"},
     "timeouts": set(),
+    "revisions": set(),
     "instance": set(),
     "checks": {"money"},
     "settings": {"checks", "instance"},
@@ -34,7 +38,7 @@ MAY_IMPORT = {
     "orders": FOUNDATIONS,
     "charges": {"orders", "ledger", "gateways", "mail", "database", "engines", "leases", "money"},
     "shop": {"charges", "orders", "gateways"} | FOUNDATIONS | IN_FRONT_OF_VIEWS,
-    "health": {"charges", "gateways", "database", "timeouts"} | IN_FRONT_OF_VIEWS,
+    "health": {"charges", "gateways", "database", "timeouts", "counting", "draining", "revisions"} | IN_FRONT_OF_VIEWS,
     "webhooks": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,
     "cli": {"charges", "orders", "gateways", "mail", "ledger", "current"} | FOUNDATIONS,
     # The bank is a separate application. It uses the foundations, and shares the list of test cards with its client.

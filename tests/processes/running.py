@@ -15,7 +15,8 @@ from tests.factories import API_KEY, SECRET, SHOP_ID
 from tests.gateways.bank import ROOT, RunningBank, free_port, until
 from tests.page import Shopper
 
-COMMAND = (sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", "wsgi:app")
+COMMAND = (str(Path(sys.executable).with_name("gunicorn")), "-c", "gunicorn.conf.py", "wsgi:app")
+"""As in the Procfile. With `python -m gunicorn`, SIGUSR2 would not find Python's own package `http`."""
 
 
 @dataclass
