@@ -23,20 +23,19 @@ def _make_metrics_folder() -> None:
     atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == master else None)
 
 
-def _gateway_deadline_and_proxies() -> tuple[float, tuple[str, ...]]:
-    """Return the program's own settings that must agree with gunicorn's. Exit with one line if a setting is invalid."""
+def _read_settings() -> Any:
+    """Return the program's own settings, with which gunicorn's must agree. Exit with one line if one is invalid."""
     from app.settings import Settings, SettingsError
 
     try:
-        settings = Settings.from_environ()
+        return Settings.from_environ()
     except SettingsError as error:
         sys.exit(f"PayOnce can't start: {error}")
-    return settings.gateway_deadline, settings.trusted_proxies
 
 
 # Before the program is imported, because the metrics library reads the variable only once, at its import.
 _make_metrics_folder()
-_deadline, _proxies = _gateway_deadline_and_proxies()
+_settings = _read_settings()
 # Seconds for the claim and the record, which are one short transaction each, also if the database is slow.
 _TRANSACTIONS = 10
 
@@ -53,10 +52,11 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, max(2, os.cpu_count() 
 # a gateway is asked, so there can be more threads than connections. Measured by `make bench` (64 shoppers, a bank that
 # takes 300 ms): workers share the shoppers unevenly, so with 2 × 32 threads some shoppers waited for one worker while
 # threads of the other were idle. 2 × 64 served a third more, 2 × 96 not more than that. Idle threads cost very little.
-threads = int(os.environ.get("GUNICORN_THREADS") or 64)
+# A quarter of them never waits for the bank (see app/places.py), so pages are served also while the bank is silent.
+threads = _settings.gunicorn_threads
 
 # Seconds that a stopping worker has to finish its charges in flight, which means to ask and to record.
-graceful_timeout = math.ceil(_deadline) + _TRANSACTIONS
+graceful_timeout = math.ceil(_settings.gateway_deadline) + _TRANSACTIONS
 # Seconds without a heartbeat after which a worker is killed. The worker's main thread sends heartbeats while the other
 # threads wait for gateways, so this ends only a worker that hangs completely. A slow charge has its own deadline.
 timeout = graceful_timeout + 15
@@ -74,7 +74,7 @@ max_requests_jitter = 4_000
 preload_app = True
 
 # Only proxies in TRUSTED_PROXIES may set X-Forwarded-* headers. By default, gunicorn trusts every client on loopback.
-forwarded_allow_ips = ",".join(_proxies)
+forwarded_allow_ips = ",".join(_settings.trusted_proxies)
 
 # gunicorn's access log would contain complete addresses, also those that hold secrets. The program logs requests
 # itself, structured and redacted. The error log contains only starts, stops and crashes of workers.
