@@ -80,7 +80,8 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, max(2, os.cpu_count() 
 # a gateway is asked, so there can be more threads than connections. Measured by `make bench` (64 shoppers, a bank that
 # takes 300 ms): workers share the shoppers unevenly, so with 2 × 32 threads some shoppers waited for one worker while
 # threads of the other were idle. 2 × 64 served a third more, 2 × 96 not more than that. Idle threads cost very little.
-threads = int(os.environ.get("GUNICORN_THREADS") or 64)
+# A quarter of them never waits for the bank (see app/places.py), so pages are served also while the bank is silent.
+threads = _own.gunicorn_threads
 
 # Seconds that a stopping worker has to finish its charges in flight, which means to ask and to record.
 graceful_timeout = math.ceil(_own.gateway_deadline) + _TRANSACTIONS

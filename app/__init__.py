@@ -10,6 +10,7 @@ from app.gateways import registry
 from app.gateways.base import Gateways
 from app.health import metrics
 from app.health.views import blueprint as health_views
+from app.places import GatewayPlaces
 from app.settings import Settings
 from app.shop import basket, catalogue, checkout, pages, receipts
 from app.webhooks.views import blueprint as webhook_views
@@ -29,7 +30,7 @@ def create_app(settings: Settings | None = None, gateways: Gateways | None = Non
     app.config.update(SECRET_KEY=settings.secret_key, SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks))
     tokens = Tokens(settings.secret_key, settings.secret_key_fallbacks)
     counter = limiter.make_limiter(settings.limits_storage_url)
-    current.attach(app, current.Attached(settings, gateways, tokens, counter))
+    current.attach(app, current.Attached(settings, gateways, tokens, counter, GatewayPlaces(settings.gateway_places)))
     logs.init_app(app)
     database.init_app(app, settings.database_url)
     origins = [gateways.current.page_origin] if gateways.current.page_origin else []

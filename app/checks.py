@@ -43,6 +43,12 @@ def shop_id(value: str) -> str:
     return value
 
 
+def threads(value: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,2}", value):
+        raise ValueError("must be a number from 1 to 999")
+    return int(value)
+
+
 def seconds(value: str) -> float:
     seconds = float(value)
     if not 0 < seconds <= 86_400:

@@ -7,6 +7,7 @@ from limits.strategies import RateLimiter
 
 from app.charges.tokens import Tokens
 from app.gateways.base import Gateways
+from app.places import GatewayPlaces
 from app.settings import Settings
 
 NAME = "payonce"
@@ -20,6 +21,7 @@ class Attached:
     gateways: Gateways
     tokens: Tokens
     limiter: RateLimiter
+    places: GatewayPlaces
 
 
 def attach(app: Flask, attached: Attached) -> None:
@@ -45,6 +47,11 @@ def tokens() -> Tokens:
 def limiter() -> RateLimiter:
     """Return the counter behind every rate limit."""
     return _attached().limiter
+
+
+def places() -> GatewayPlaces:
+    """Return the places at the gateway of this process."""
+    return _attached().places
 
 
 def _attached() -> Attached:

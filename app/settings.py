@@ -49,6 +49,9 @@ class Settings:
     gateway_deadline: float = _setting(
         checks.seconds, "seconds in which a request may ask the gateway, retries included", 10.0
     )
+    gunicorn_threads: int = _setting(
+        checks.threads, "threads per worker; three quarters of them may wait for the gateway at the same time", 64
+    )
     action_window: float = _setting(
         checks.seconds, "seconds that a shopper has to confirm a payment at the bank", 3600.0
     )
@@ -110,6 +113,11 @@ class Settings:
     def has_lab(self) -> bool:
         """Return whether /lab is served. If LAB is not set, it is served only if no real money can move."""
         return self.payment_gateway == "sandbox" if self.lab is None else self.lab
+
+    @property
+    def gateway_places(self) -> int:
+        """Return how many requests of a worker may wait for a gateway: its threads less a quarter, at least one."""
+        return max(1, self.gunicorn_threads * 3 // 4)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":

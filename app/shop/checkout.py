@@ -9,7 +9,7 @@ from time import time
 from typing import Any
 
 import structlog
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
 
 from app import current
 from app.charges import arrivals, protocol, receipts
@@ -25,6 +25,7 @@ from app.limiter import TooManyDeclines, check_declines, count_decline
 from app.locale import locale
 from app.orders import basket, stock
 from app.orders.models import Order
+from app.places import NoPlace
 from app.security import buyer_id, known_buyer_id
 from app.shop import changes, texts
 from app.shop.basket import basket_page
@@ -71,13 +72,18 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
     try:
         purchase = _purchase(token, form)
         check_declines()
-        return _after(purchase, protocol.pay(purchase, _gateway(), current.settings().gateway_deadline))
+        with current.places().take():
+            charge = protocol.pay(purchase, _gateway(), current.settings().gateway_deadline)
+        return _after(purchase, charge)
     except TooManyDeclines:
         return _again(token, form, 429, texts.TOO_MANY_DECLINES)
     except NotPayable as refusal:
         return _again(token, form, 422, texts.not_payable(refusal, token.currency, locale()))
+    except NoPlace as full:
+        log.warning("payment_refused", reason=str(full))
+        return _later(_again(token, form, 503, texts.NO_PLACE), 60)
     except protocol.Busy:
-        return _again(token, form, 503, texts.BUSY)
+        return _later(_again(token, form, 503, texts.BUSY), 5)
     except OrderedBefore as before:
         return _again(token, form, 409, before=before)
     except (basket.OrderChanged, stock.SoldOut):
@@ -104,6 +110,14 @@ def _again(
     if order is None:
         return _changed(token, form)
     return _form_page(order, form, request.form["checkout_token"], status, problem=problem, before=before)
+
+
+def _later(page: Page, seconds: int) -> Page:
+    """Return the page, and if it refuses the form for the moment, say when to send it again."""
+    response = make_response(page)
+    if response.status_code == 503:
+        response.headers["Retry-After"] = str(seconds)
+    return response
 
 
 def _order_of(token: Token) -> Order | None:

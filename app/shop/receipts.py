@@ -9,9 +9,11 @@ from werkzeug.wrappers import Response
 from app import current
 from app.charges import receipts, recovery
 from app.charges.receipts import Receipt
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PROCESSING, REQUIRES_ACTION
 from app.database import Unreachable
 from app.errors import PAYMENTS_UNREADABLE, RECEIPT_UNREADABLE, refusal_page, unavailable
+from app.places import NoPlace
 from app.security import known_buyer_id
 from app.shop.forms import CancelForm
 from app.shop.pages import Page, to_receipt
@@ -65,7 +67,7 @@ def cancel(receipt_id: str) -> Page:
     charge = receipts.find_charge(receipt_id)
     if charge is None or charge.status is not REQUIRES_ACTION:
         return to_receipt(receipt_id)
-    if recovery.cancel_for_shopper(charge, current.gateways(), current.settings().gateway_deadline):
+    if _cancel(charge):
         return to_receipt(receipt_id)
     return _page(_find(receipt_id), 503, cancel_failed=True)
 
@@ -89,9 +91,22 @@ def _page(receipt: Receipt, status: int = 200, *, asked: bool = False, cancel_fa
 
 
 def _ask_about(receipt: Receipt) -> bool:
-    """Ask the gateway what became of a payment that waits for its buyer. Return False if it gave no answer."""
+    """Ask the gateway what became of a payment that waits for its buyer. False if it was not asked or silent."""
     charge = receipts.find_charge(receipt.id)
-    return charge is not None and recovery.look(charge, current.gateways())
+    try:
+        with current.places().take():
+            return charge is not None and recovery.look(charge, current.gateways())
+    except NoPlace:
+        return False
+
+
+def _cancel(charge: ChargeSnapshot) -> bool:
+    """Cancel a payment that waits for its buyer. Return False if it is not known whether that succeeded."""
+    try:
+        with current.places().take():
+            return recovery.cancel_for_shopper(charge, current.gateways(), current.settings().gateway_deadline)
+    except NoPlace:
+        return False
 
 
 def _refresh(receipt: Receipt) -> int | None:

@@ -29,6 +29,8 @@ TOO_MANY_DECLINES = "Too many cards were declined. Nothing was charged. Wait ten
 CLOSED = "The shop takes no payments at the moment. This try took no money. Please press Pay again later."
 BUSY = "The shop is busy. This try took no money. Please press Pay again: this form is charged once at most."
 
+NO_PLACE = "Too many payments wait for the bank. This try took no money. Please press Pay again in a minute."
+
 NOT_PAYABLE = {
     "too_little": "The least that can be paid here is {limit}. Nothing was charged. Put more into your basket.",
     "too_much": "The most that can be paid at once here is {limit}. Nothing was charged. Take something out of it.",

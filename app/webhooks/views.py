@@ -6,6 +6,7 @@ from flask import Blueprint, Response, abort, request
 from app import current
 from app.database import Unreachable
 from app.gateways.base import BadEvent, NotSent, Unknown
+from app.places import NoPlace
 from app.webhooks.receive import Later, receive
 
 blueprint = Blueprint("webhooks", __name__)
@@ -31,8 +32,9 @@ def receive_event(gateway_name: str) -> Response:
     except BadEvent as bad:
         return _plain(str(bad), 400)  # Neither stored nor logged, so that a flood costs only the check.
     try:
-        return _plain(receive(event, gateway, current.settings().gateway_deadline))
-    except (NotSent, Unknown, Unreachable, Later) as doubt:
+        with current.places().take():
+            return _plain(receive(event, gateway, current.settings().gateway_deadline))
+    except (NoPlace, NotSent, Unknown, Unreachable, Later) as doubt:
         log.warning("event_postponed", kind=event.kind, event_id=event.id, reason=str(doubt))
         return _plain("send it again later", 503)
 

@@ -56,7 +56,7 @@ def test_every_setting_is_in_the_readme_with_its_purpose(setting: Field[Any]) ->
 
 def test_the_readme_lists_no_unknown_setting() -> None:
     documented = set(re.findall(r"`([A-Z_]+)`", " ".join(documented_settings())))
-    known = {setting.name.upper() for setting in fields(Settings)} | {"PORT", "WEB_CONCURRENCY", "GUNICORN_THREADS"}
+    known = {setting.name.upper() for setting in fields(Settings)} | {"PORT", "WEB_CONCURRENCY"}
     assert documented <= known
 
 

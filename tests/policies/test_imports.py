@@ -6,9 +6,9 @@ import pytest
 
 from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of, tree
 
-FOUNDATIONS = {"database", "engines", "instance", "leases", "money", "settings", "timeouts"}
+FOUNDATIONS = {"database", "engines", "identifiers", "instance", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
-IN_FRONT_OF_VIEWS = {"current", "security", "limiter", "proxies", "errors", "locale", "logs", "assets"}
+IN_FRONT_OF_VIEWS = {"current", "places", "security", "limiter", "proxies", "errors", "locale", "logs", "assets"}
 
 MAY_IMPORT = {
     "money": set(),
@@ -21,14 +21,16 @@ MAY_IMPORT = {
     "leases": {"database"},
     "timeouts": set(),
     "revisions": set(),
+    "identifiers": set(),
     "instance": set(),
     "checks": {"money"},
     "settings": {"checks", "instance"},
     "logs": set(),
     "assets": set(),
-    "current": {"charges", "gateways", "settings"},
+    "current": {"charges", "gateways", "places", "settings"},
+    "places": set(),
     "proxies": set(),
-    "security": {"proxies"},
+    "security": {"identifiers", "proxies"},
     "limiter": {"current", "security", "settings"},
     "locale": {"money"},
     "errors": {"charges", "database"},
@@ -36,7 +38,7 @@ MAY_IMPORT = {
     "mail": {"database", "leases", "watchdog"},
     "gateways": FOUNDATIONS,
     "orders": FOUNDATIONS,
-    "charges": {"orders", "ledger", "gateways", "mail", "database", "engines", "leases", "money"},
+    "charges": {"orders", "ledger", "gateways", "mail", "database", "engines", "identifiers", "leases", "money"},
     "shop": {"charges", "orders", "gateways"} | FOUNDATIONS | IN_FRONT_OF_VIEWS,
     "health": {"charges", "gateways", "database", "timeouts", "counting", "draining", "revisions"} | IN_FRONT_OF_VIEWS,
     "webhooks": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,

@@ -50,6 +50,7 @@ INVALID = [
     ("SANDBOX_BANK_URL", "http://bank/path"), ("SHOP_NAME", "  "), ("SHOP_NAME", "a\nb"), ("SHOP_CURRENCY", "euro"),
     ("SANDBOX_API_KEY", "k" * 31), ("SANDBOX_API_KEY", "k" * 31 + " k"), ("SANDBOX_API_KEY", "ü" * 32),
     ("SHOP_ID", "my shop"), ("SHOP_ID", "s" * 65), ("SHOP_CURRENCY", "DEM"),
+    ("GUNICORN_THREADS", "0"), ("GUNICORN_THREADS", "many"),
     ("TRUSTED_PROXIES", "everybody"), ("TRUSTED_PROXIES", "10.0.0.0/33"),
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from app.ledger import book
 from app.webhooks import receive
 from tests.factories import MUG
 from tests.page import Shopper
+from tests.places import all_taken
 from tests.shops import Shop
 from tests.stripe.provider.server import Provider, deliver
 from tests.stripe.test_paying import form_of
@@ -121,6 +122,17 @@ def test_an_event_is_stored_only_after_the_provider_could_be_asked(
     provider.pay()
     for kind in ("not_received", "rate_limited", "failed", "garbage"):
         provider.fault("GET /v1/checkout/sessions/", kind)
+        assert deliver(hook, provider.event(COMPLETED)) == 503
+    assert (shop.charges(), events(shop)) == ({"requires_action": 1}, [])
+    assert deliver(hook, provider.event(COMPLETED)) == 200
+    assert paid_once(shop, provider)
+
+
+def test_an_event_that_gets_no_place_at_the_gateway_must_be_sent_again(
+    shop: Shop, provider: Provider, shopper: Shopper, hook: httpx.Client
+) -> None:
+    provider.pay()
+    with all_taken(shop):
         assert deliver(hook, provider.event(COMPLETED)) == 503
     assert (shop.charges(), events(shop)) == ({"requires_action": 1}, [])
     assert deliver(hook, provider.event(COMPLETED)) == 200
