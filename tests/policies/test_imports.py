@@ -8,7 +8,7 @@ from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of,
 
 FOUNDATIONS = {"database", "engines", "instance", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
-IN_FRONT_OF_VIEWS = {"current", "security", "limiter", "proxies", "errors", "locale", "logs", "assets"}
+IN_FRONT_OF_VIEWS = {"current", "security", "limiter", "tries", "proxies", "errors", "locale", "logs", "assets"}
 
 MAY_IMPORT = {
     "money": set(),
@@ -23,9 +23,10 @@ MAY_IMPORT = {
     "logs": set(),
     "assets": set(),
     "current": {"charges", "gateways", "settings"},
-    "proxies": set(),
+    "proxies": {"logs"},
     "security": {"proxies"},
-    "limiter": {"current", "security", "settings"},
+    "limiter": {"current", "settings"},
+    "tries": {"limiter", "logs", "security"},
     "locale": {"money"},
     "errors": {"charges", "database"},
     "ledger": {"database"},
