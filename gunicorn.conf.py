@@ -8,6 +8,8 @@ import sys
 import tempfile
 from typing import Any
 
+import structlog
+
 
 def _make_metrics_folder() -> None:
     """Create a new folder in which the workers share their counters, so that /metrics returns the sums of all."""
@@ -85,6 +87,17 @@ errorlog = "-"
 control_socket_disable = True
 # The workers' heartbeats are files. They are kept in memory, so that a slow disk does not look like a dead worker.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
+
+
+def when_ready(server: Any) -> None:
+    """Warn if each worker would count for itself, so that the limits are as many times as high."""
+    from app import current
+
+    with server.app.wsgi().app_context():
+        if server.cfg.workers > 1 and current.settings().limits_storage_url.startswith("memory"):
+            structlog.get_logger().warning(
+                "limits_per_worker", workers=server.cfg.workers, setting="LIMITS_STORAGE_URL"
+            )
 
 
 def pre_fork(server: Any, worker: Any) -> None:
