@@ -122,29 +122,11 @@ worker_tmp_dir = _SHARED_MEMORY
 
 
 def when_ready(server: Any) -> None:
-    """Let SIGTERM drain this host first (DRAIN_SECONDS), so that balancers notice before it stops."""
-    from app.server.stopping import drain_before_stopping
+    """Check what can be checked only before the workers start, and let SIGTERM drain this host first."""
+    from app.server import starting, stopping
 
-    drain_before_stopping(server, _own.drain_seconds)
-
-
-def when_ready(server: Any) -> None:
-    """Warn if the workers may take more connections than the database has. The log has one line about it."""
-    import structlog
-
-    from app import engines
-    from app.database import Unreachable, db, reading
-
-    with server.app.wsgi().app_context():
-        try:
-            with reading() as tx:
-                warning = engines.scarce(tx, server.cfg.workers)
-        except Unreachable:
-            return
-        finally:
-            db.engine.dispose()  # The workers are forked after this.
-    if warning:
-        structlog.get_logger().warning("database_connections_scarce", reason=warning)
+    starting.warn(server.app.wsgi(), server.cfg.workers)
+    stopping.drain_before_stopping(server, _own.drain_seconds)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -1,66 +1,97 @@
-"""Limits on card testing: how many declined cards one browser and one address may try."""
+"""Counters behind every limit: in this process, or in Redis for all workers and hosts.
+
+If the storage fails, everything is allowed: the shop must continue to sell.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from ipaddress import IPv6Address, ip_address
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from flask import g, request
-from limits import RateLimitItem, parse
+from limits import RateLimitItem
 from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
 from app import current
-from app.security import buyer_id
 from app.settings import SettingsError
 
-log = structlog.get_logger()
-
-DECLINES_PER_BUYER = parse("10 per 10 minutes")
-DECLINES_PER_ADDRESS = parse("100 per 10 minutes")
-"""Higher than the limit per buyer, because offices and mobile networks share one address. Card testing needs thousands
-of tries."""
+Result = TypeVar("Result")
 
 LIMITER_STORAGES = ("memory", "redis", "rediss", "redis+unix")
 REDIS_TIMEOUT = 0.5
 """Seconds in which Redis must accept a connection, and then respond. Longer waits would delay every checkout."""
 
+IPV6_NETWORK = 64
+"""Bits of an IPv6 address that stay the same: a household or server has a whole /64, one address per request."""
 
-class TooManyDeclines(Exception):
-    """Too many cards from this browser or address were declined, which is a sign of card testing."""
-
-
-def check_declines() -> None:
-    """Raise TooManyDeclines if a limit is reached. Only declines count, so shoppers who pay never reach one."""
-    if not all(_allows(current.limiter().test, rate, identifier) for rate, identifier in _decline_limits()):
-        raise TooManyDeclines
+log = structlog.get_logger()
 
 
-def count_decline() -> None:
-    """Count one declined card for this browser and for its address."""
-    for rate, identifier in _decline_limits():
-        _allows(current.limiter().hit, rate, identifier)
+class Window(NamedTuple):
+    """What was counted in the present window, and when the window began, in seconds since 1970."""
+
+    used: int
+    began: float
 
 
-def _allows(test_or_hit: Callable[..., bool], rate: RateLimitItem, identifier: str) -> bool:
-    """Return whether the limiter allows the request. If its storage fails, allow it: the shop must continue to sell.
+def network() -> str:
+    """Return the network that the client is counted by: its IPv4 address, or the /64 of its IPv6 address."""
+    try:
+        address = ip_address(str(request.remote_addr))
+    except ValueError:
+        return str(request.remote_addr)
+    if not isinstance(address, IPv6Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    others = 128 - IPV6_NETWORK
+    return str(IPv6Address(int(address) >> others << others))
+
+
+def window(rate: RateLimitItem, *name: str) -> Window:
+    """Return what was counted under this name."""
+
+    def read() -> Window:
+        reset_time, remaining = current.limiter().get_window_stats(rate, *name)
+        return Window(rate.amount - remaining, reset_time - rate.get_expiry())
+
+    return _unless_it_fails(read, Window(0, 0.0))
+
+
+def count(rate: RateLimitItem, *name: str, weight: int = 1) -> bool:
+    """Count `weight` under this name. Return False if that is more than the rate allows."""
+    return _unless_it_fails(lambda: current.limiter().hit(rate, *name, cost=weight), True)
+
+
+def take(rate: RateLimitItem, *name: str) -> bool:
+    """Count 1 if the rate allows it. Return whether it did. Of requests at once, no more pass than are allowed."""
+    allowed = count(rate, *name)
+    if not allowed:
+        give_back(rate, *name)
+    return allowed
+
+
+def give_back(rate: RateLimitItem, *name: str) -> None:
+    """Undo a `take`."""
+    count(rate, *name, weight=-1)
+
+
+def _unless_it_fails(use: Callable[[], Result], otherwise: Result) -> Result:
+    """Use the storage. If it fails, return `otherwise`.
 
     After a failure, the same request does not use the storage again. So a storage that does not respond delays a
     request by one time-out at most.
     """
     if g.get("limiter_failed"):
-        return True
+        return otherwise
     try:
-        return test_or_hit(rate, "declines", identifier)
+        return use()
     except StorageError as error:
         g.limiter_failed = True
         log.warning("limiter_failed", error=type(error.storage_error).__name__)
-        return True
-
-
-def _decline_limits() -> list[tuple[RateLimitItem, str]]:
-    """Return each limit with the browser or address whose declines it counts."""
-    return [(DECLINES_PER_BUYER, buyer_id().hex), (DECLINES_PER_ADDRESS, str(request.remote_addr))]
+        return otherwise
 
 
 def make_limiter(storage_url: str) -> RateLimiter:

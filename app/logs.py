@@ -4,6 +4,8 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from math import inf
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +15,23 @@ from flask import Flask, Response, g
 SECRET_NAMES = re.compile(r"card|cvc|token|secret|password|authorization|cookie", re.I)
 DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])")
 """A card number: twelve to nineteen digits, with or without separators, that are not part of an id."""
+
+
+class Seldom:
+    """Limits a line of the log to one a minute per process, so that a flood of requests is no flood of lines."""
+
+    SECONDS = 60.0
+
+    def __init__(self) -> None:
+        self._last = -inf
+
+    def __call__(self) -> bool:
+        """Return whether the line may be logged now."""
+        now = monotonic()
+        if now - self._last < self.SECONDS:
+            return False
+        self._last = now
+        return True
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -4,6 +4,12 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+import structlog
+
+from app.logs import Seldom
+
+log = structlog.get_logger()
+
 
 class TrustedProxies:
     """WSGI middleware: accept X-Forwarded-For and X-Forwarded-Proto only from trusted proxies."""
@@ -11,12 +17,16 @@ class TrustedProxies:
     def __init__(self, application: Callable[..., Iterable[bytes]], networks: Iterable[str]) -> None:
         self.application = application
         self.networks = [ip_network(network) for network in networks]
+        self._seldom = Seldom()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if self._trusts(environ.get("REMOTE_ADDR", "")):
             environ["REMOTE_ADDR"] = self._client(environ)
             if environ.get("HTTP_X_FORWARDED_PROTO") in {"http", "https"}:
                 environ["wsgi.url_scheme"] = environ["HTTP_X_FORWARDED_PROTO"]
+        elif "HTTP_X_FORWARDED_FOR" in environ and self._seldom():
+            # Without it, all shoppers behind this proxy would share its limits. It may also be a client that lies.
+            log.warning("proxy_not_trusted", peer=environ.get("REMOTE_ADDR"), setting="TRUSTED_PROXIES")
         return self.application(environ, start_response)
 
     def _client(self, environ: dict[str, Any]) -> str:

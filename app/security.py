@@ -1,6 +1,7 @@
 """The protection of every view: allowed hosts, cookies, CSRF, headers, and the size and type of bodies."""
 
 from collections.abc import Iterable
+from time import time
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -90,14 +91,19 @@ class Form(FlaskForm):
 
 
 def buyer_id() -> UUID:
-    """Return this browser's random id. If it has none, make one and set the cookie, which holds nothing else."""
+    """Return this browser's random id. If it has none, make one and set the cookie, with the time and nothing else."""
     try:
         return UUID(session["buyer"])
     except (KeyError, ValueError):
         new_id = uuid4()
-        session["buyer"] = new_id.hex
+        session["buyer"], session["since"] = new_id.hex, int(time())
         session.permanent = True
         return new_id
+
+
+def buyer_since() -> int:
+    """Return when this browser got its id, in seconds since 1970. Cookies of earlier versions do not say: 0."""
+    return int(session.get("since", 0))
 
 
 def known_buyer_id() -> UUID | None:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from app.charges import rows
 from app.charges.models import Charge, Refund
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import REQUIRES_ACTION, WITHOUT_MONEY, WITHOUT_REFUND, RefundStatus, Status
+from app.charges.states import REQUIRES_ACTION, SUCCEEDED, WITHOUT_MONEY, WITHOUT_REFUND, RefundStatus, Status
 from app.database import objects, reading
 from app.orders.models import OPEN, ChargeLine, Order
 
@@ -89,6 +89,14 @@ def live_charge_of_buyer(buyer_id: UUID) -> ChargeSnapshot | None:
     """Return the charge that holds the buyer's newest order: pending, or succeeded until a new order is begun."""
     with reading() as tx:
         return rows.live_of_buyer(tx, buyer_id)
+
+
+def has_paid(buyer_id: UUID) -> bool:
+    """Return whether this buyer has paid for an order."""
+    paid = select(Charge.id).join(Order, Order.id == Charge.order_id)
+    with reading() as tx:
+        theirs = paid.where(Order.buyer_id == buyer_id, Charge.status == SUCCEEDED).limit(1)
+        return tx.execute(theirs).first() is not None
 
 
 def _receipt(connection: Connection, charge: Charge, order: Order, has_refunds: bool, buyer_id: UUID | None) -> Receipt:

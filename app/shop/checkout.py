@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from flask import Blueprint, make_response, redirect, render_template, request, url_for
 
-from app import current
+from app import current, tries
 from app.charges import arrivals, protocol, receipts
 from app.charges.protocol import Purchase
 from app.charges.rows import ChargeSnapshot, RowLost
@@ -21,7 +21,6 @@ from app.charges.tokens import BadToken, Token, new_receipt_id
 from app.errors import refusal_page
 from app.gateways.base import Gateway, HostedGateway, HostedPayment, NotPayable, PaymentLine
 from app.gateways.sandbox.cards import CARDS, last_four
-from app.limiter import TooManyDeclines, check_declines, count_decline
 from app.locale import locale
 from app.orders import basket, stock
 from app.orders.models import Order
@@ -31,6 +30,7 @@ from app.shop import changes, texts
 from app.shop.basket import basket_page
 from app.shop.forms import CardCheckoutForm, CheckoutForm
 from app.shop.pages import Page, open_order, to_receipt
+from app.tries import TooManyTries
 
 blueprint = Blueprint("checkout", __name__)
 log = structlog.get_logger()
@@ -71,12 +71,11 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
         return _again(token, form, 400 if form.forged else 422, texts.STALE_FORM if form.forged else None)
     try:
         purchase = _purchase(token, form)
-        check_declines()
-        with current.places().take():
-            charge = protocol.pay(purchase, _gateway(), current.settings().gateway_deadline)
-        return _after(purchase, charge)
-    except TooManyDeclines:
-        return _again(token, form, 429, texts.TOO_MANY_DECLINES)
+        return _after(purchase, _counted(purchase))
+    except TooManyTries as refusal:
+        if charge := arrivals.record_repeat(token):
+            return to_receipt(charge.receipt_id)  # A copy of the form was faster.
+        return _again(token, form, 429, texts.NETWORK_BUSY if refusal.network else texts.TOO_MANY_TRIES)
     except NotPayable as refusal:
         return _again(token, form, 422, texts.not_payable(refusal, token.currency, locale()))
     except NoPlace as full:
@@ -92,13 +91,28 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
         return _unknown_order(token)
 
 
+def _counted(purchase: Purchase) -> ChargeSnapshot:
+    """Pay. If that was in vain, count it against card testing and against asking what others have ordered."""
+    with tries.admitted(lambda: receipts.has_paid(buyer_id())) as this_try:
+        try:
+            with current.places().take():
+                charge = protocol.pay(purchase, _gateway(), current.settings().gateway_deadline)
+        except OrderedBefore as before:
+            this_try.weight = tries.CONFLICT if before.buyer_id == buyer_id() else tries.FRUITLESS
+            raise
+        except (basket.OrderChanged, stock.SoldOut):
+            this_try.weight = tries.CONFLICT
+            raise
+        if charge.receipt_id == purchase.receipt_id and charge.status is DECLINED:
+            this_try.weight = tries.FRUITLESS
+        return charge
+
+
 def _after(purchase: Purchase, charge: ChargeSnapshot) -> Page:
     """Redirect to the receipt, or to the gateway's page if the gateway has just asked for the shopper."""
-    if charge.receipt_id == purchase.receipt_id:
-        if charge.status is DECLINED:
-            count_decline()
-        if charge.status is REQUIRES_ACTION and charge.action_url:
-            return redirect(charge.action_url, 303)
+    ours = charge.receipt_id == purchase.receipt_id
+    if ours and charge.status is REQUIRES_ACTION and charge.action_url:
+        return redirect(charge.action_url, 303)
     return to_receipt(charge.receipt_id)
 
 

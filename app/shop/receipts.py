@@ -6,7 +6,7 @@ import structlog
 from flask import Blueprint, abort, jsonify, make_response, render_template, request
 from werkzeug.wrappers import Response
 
-from app import current
+from app import current, tries
 from app.charges import receipts, recovery
 from app.charges.receipts import Receipt
 from app.charges.rows import ChargeSnapshot
@@ -68,6 +68,7 @@ def cancel(receipt_id: str) -> Page:
     if charge is None or charge.status is not REQUIRES_ACTION:
         return to_receipt(receipt_id)
     if _cancel(charge):
+        tries.count(tries.FRUITLESS)
         return to_receipt(receipt_id)
     return _page(_find(receipt_id), 503, cancel_failed=True)
 

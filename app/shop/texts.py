@@ -25,7 +25,13 @@ CHANGED_PRICE = "{name} costs {now} now, not {before}."
 CHANGED_STOCK = "Of {name}, only {left} are left."
 CHANGED_GONE = "{name} is sold out."
 CHANGED_OFF_SALE = "{name} is not sold any more."
-TOO_MANY_DECLINES = "Too many cards were declined. Nothing was charged. Wait ten minutes, then try again."
+TOO_MANY_TRIES = (
+    "Too many payments were tried here without success. This try took no money. Wait ten minutes, then press Pay again."
+)
+NETWORK_BUSY = (
+    "Many cards from your network were declined, so we slow it down. This try took no money. "
+    "Wait a minute, then press Pay again: this form is charged once at most."
+)
 CLOSED = "The shop takes no payments at the moment. This try took no money. Please press Pay again later."
 BUSY = "The shop is busy. This try took no money. Please press Pay again: this form is charged once at most."
 

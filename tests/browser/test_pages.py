@@ -35,7 +35,7 @@ PAGES = {
     "checkout, errors": (422, "Error: Checkout", "There is a problem"),
     "checkout, changed": (409, "Changed: Checkout", "Your order has changed. Nothing was charged."),
     "same order again": (409, "Order again? Checkout", "Nothing was charged now."),
-    "too many declines": (429, "Error: Checkout", "Too many cards were declined. Nothing was charged."),
+    "too many declines": (429, "Error: Checkout", "Too many payments were tried here without success."),
     "damaged token": (400, "We can't read this payment form", "This try took no money."),
     "declined": (200, "Declined: €24.00", "Your card was declined No money was taken."),
     "not enough funds": (200, "Declined: €24.00", "Your card was declined No money was taken."),

@@ -8,14 +8,25 @@ from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of,
 
 FOUNDATIONS = {"database", "engines", "identifiers", "instance", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
-IN_FRONT_OF_VIEWS = {"current", "places", "security", "limiter", "proxies", "errors", "locale", "logs", "assets"}
+IN_FRONT_OF_VIEWS = {
+    "current",
+    "places",
+    "security",
+    "limiter",
+    "tries",
+    "proxies",
+    "errors",
+    "locale",
+    "logs",
+    "assets",
+}
 
 MAY_IMPORT = {
     "money": set(),
     "watchdog": set(),
     "counting": set(),
     "draining": set(),
-    "server": {"draining", "errors", "security"},
+    "server": {"current", "database", "draining", "engines", "errors", "security"},
     "engines": {"watchdog"},
     "database": {"engines", "watchdog"},
     "leases": {"database"},
@@ -29,9 +40,10 @@ MAY_IMPORT = {
     "assets": set(),
     "current": {"charges", "gateways", "places", "settings"},
     "places": set(),
-    "proxies": set(),
+    "proxies": {"logs"},
     "security": {"identifiers", "proxies"},
-    "limiter": {"current", "security", "settings"},
+    "limiter": {"current", "settings"},
+    "tries": {"limiter", "logs", "security"},
     "locale": {"money"},
     "errors": {"charges", "database"},
     "ledger": {"database"},

@@ -1,5 +1,6 @@
 """An invalid setting stops the start with one line; a database that can't be reached does not stop it."""
 
+import json
 from pathlib import Path
 
 import httpx
@@ -42,6 +43,13 @@ def test_the_process_that_forks_the_workers_has_no_threads(deployment: Deploymen
     """A lock that another thread holds during a fork stays locked in the worker for ever."""
     assert deployment.shop.process
     assert len(list(Path(f"/proc/{deployment.shop.process.pid}/task").iterdir())) == 1
+
+
+def test_several_workers_that_count_by_themselves_are_warned_about(deployment: Deployment) -> None:
+    """The first shop has two workers, the second has one."""
+    warnings = [line for line in deployment.output().splitlines() if '"event": "limits_per_worker"' in line]
+    assert [json.loads(line)["workers"] for line in warnings] == [2]
+    assert warnings[0] in deployment.shop.log.read_text()
 
 
 def test_a_body_that_is_too_large_gets_a_413(deployment: Deployment, email: str) -> None:

@@ -1,11 +1,14 @@
 """The protection of every view, as a client sees it."""
 
+import json
 from collections.abc import Callable
+from time import monotonic
 
 import flask
 import httpx
 import pytest
 
+from app import logs
 from tests.factories import MUG, checkout_form, fill_basket, ready_to_pay
 from tests.shops import Shop
 
@@ -134,6 +137,25 @@ def test_a_client_cannot_forge_its_address(behind_tls: Shop) -> None:
                               (direct, "1.2.3.4"), (proxied, "<script>, 203.0.113.9")):  # fmt: skip
         client.get("/healthz", headers={"X-Forwarded-For": forwarded})
     assert seen == ["203.0.113.9", "203.0.113.9", "10.0.0.1", "198.51.100.7", "203.0.113.9"]
+
+
+def test_a_proxy_that_is_not_listed_is_warned_about_once_a_minute(
+    behind_tls: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise all shoppers behind it would be counted as one, and nobody would know."""
+    forwarded = {"X-Forwarded-For": "203.0.113.9"}
+
+    def warned() -> list[str]:
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+        return [line["peer"] for line in lines if line["event"] == "proxy_not_trusted"]
+
+    for peer in ("10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.3"):
+        behind_tls.shopper(address=peer).client.get("/", headers=forwarded)
+    behind_tls.shopper(address="10.0.0.4").client.get("/")
+    assert warned() == ["10.0.0.2"]
+    monkeypatch.setattr(logs, "monotonic", lambda: monotonic() + 61)
+    behind_tls.shopper(address="10.0.0.3").client.get("/", headers=forwarded)
+    assert warned() == ["10.0.0.3"]
 
 
 def test_a_foreign_host_is_refused(shop: Shop) -> None:
