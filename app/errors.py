@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from app.charges.protocol import ClaimUnknown
 from app.database import Unreachable
+from app.hosts import RefusalLog
 
 log = structlog.get_logger()
 
@@ -130,9 +131,11 @@ def _page(text: ErrorText, refresh: int | None = None) -> str:
 
 def init_app(app: Flask) -> None:
     """Register a page for every error that a request can end with."""
+    refusals = RefusalLog()
 
     @app.errorhandler(SecurityError)
     def _unknown_host(_error: SecurityError) -> Response:
+        refusals.write()
         # Plain text, because the links of a page would contain the host name that was just refused.
         return make_response(UNKNOWN_HOST, 400, {"Content-Type": "text/plain; charset=utf-8"})
 

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+MOST_HOPS = 20
+"""Addresses of X-Forwarded-For that are looked at, from the right. Nobody has more proxies of their own in a row."""
+
 
 class TrustedProxies:
     """WSGI middleware: accept X-Forwarded-For and X-Forwarded-Proto only from trusted proxies."""
@@ -21,8 +24,8 @@ class TrustedProxies:
 
     def _client(self, environ: dict[str, Any]) -> str:
         """Return the last address that is not a trusted proxy. A client can forge everything to the left of it."""
-        hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
-        for hop in reversed(hops):
+        hops = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", MOST_HOPS)[-MOST_HOPS:]
+        for hop in filter(None, map(str.strip, reversed(hops))):
             if not self._trusts(hop):
                 return str(hop)
         return str(environ["REMOTE_ADDR"])

@@ -8,7 +8,18 @@ from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of,
 
 FOUNDATIONS = {"database", "engines", "instance", "leases", "money", "settings", "timeouts"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
-IN_FRONT_OF_VIEWS = {"current", "security", "limiter", "proxies", "errors", "locale", "logs", "assets"}
+IN_FRONT_OF_VIEWS = {
+    "current",
+    "security",
+    "limiter",
+    "proxies",
+    "hosts",
+    "bodies",
+    "errors",
+    "locale",
+    "logs",
+    "assets",
+}
 
 MAY_IMPORT = {
     "money": set(),
@@ -24,10 +35,12 @@ MAY_IMPORT = {
     "assets": set(),
     "current": {"charges", "gateways", "settings"},
     "proxies": set(),
-    "security": {"proxies"},
+    "bodies": {"watchdog"},
+    "hosts": set(),
+    "security": set(),
     "limiter": {"current", "security", "settings"},
     "locale": {"money"},
-    "errors": {"charges", "database"},
+    "errors": {"charges", "database", "hosts"},
     "ledger": {"database"},
     "mail": {"database", "leases", "watchdog"},
     "gateways": FOUNDATIONS,
