@@ -4,13 +4,14 @@ from pathlib import Path
 
 from flask import Flask
 
-from app import assets, cli, current, database, errors, limiter, locale, logs, security
+from app import assets, bodies, cli, current, database, errors, hosts, limiter, locale, logs, security
 from app.charges.tokens import Tokens
 from app.gateways import registry
 from app.gateways.base import Gateways
 from app.health import metrics
 from app.health.views import blueprint as health_views
 from app.places import GatewayPlaces
+from app.proxies import TrustedProxies
 from app.settings import Settings
 from app.shop import basket, catalogue, checkout, pages, receipts
 from app.webhooks.views import blueprint as webhook_views
@@ -34,8 +35,12 @@ def create_app(settings: Settings | None = None, gateways: Gateways | None = Non
     logs.init_app(app)
     database.init_app(app, settings.database_url)
     origins = [gateways.current.page_origin] if gateways.current.page_origin else []
-    security.init_app(app, settings.shop_hosts, settings.trusted_proxies, origins)
+    security.init_app(app, origins)
+    hosts.init_app(app, settings.all_hosts)
     assets.init_app(app, ROOT / "static", security.FILE_HEADERS)
+    # The innermost first. What is outside of the static files' middleware works for them as well.
+    strict = security.StrictTransport(app.wsgi_app, settings.hsts_subdomains)
+    app.wsgi_app = bodies.Bodies(TrustedProxies(strict, settings.trusted_proxies))  # type: ignore[method-assign]
     errors.init_app(app)
     locale.init_app(app)
     metrics.init_app(app)

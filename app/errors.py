@@ -9,6 +9,8 @@ from werkzeug.wrappers import Response
 
 from app.charges.protocol import ClaimUnknown
 from app.database import Unreachable
+from app.hosts import log_refusal
+from app.logs import Seldom
 
 log = structlog.get_logger()
 
@@ -131,8 +133,12 @@ def _page(text: ErrorText, refresh: int | None = None) -> str:
 def init_app(app: Flask) -> None:
     """Register a page for every error that a request can end with."""
 
+    may_log_host = Seldom()  # Scanners try many names.
+
     @app.errorhandler(SecurityError)
     def _unknown_host(_error: SecurityError) -> Response:
+        if may_log_host():
+            log_refusal()
         # Plain text, because the links of a page would contain the host name that was just refused.
         return make_response(UNKNOWN_HOST, 400, {"Content-Type": "text/plain; charset=utf-8"})
 

@@ -5,10 +5,19 @@ from datetime import UTC, datetime, timedelta
 from babel import Locale, UnknownLocaleError
 from babel.dates import format_datetime, format_timedelta
 from flask import Flask, Response, g, has_request_context, request
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
 
 from app.money import format_money
 
 LANGUAGE = "en"
+
+MOST_LANGUAGES = 10
+"""Languages of Accept-Language that are looked at. Browsers send fewer; each one that is unknown costs several looks
+for files."""
+
+LONGEST_TAG = 35
+"""Characters of a language tag that can name a locale."""
 
 
 def locale() -> str:
@@ -16,11 +25,15 @@ def locale() -> str:
     if not has_request_context():
         return LANGUAGE
     if "locale" not in g:
-        g.locale = next(filter(None, map(_known, request.accept_languages.values())), LANGUAGE)
+        wanted = ",".join(request.headers.get("Accept-Language", "").split(",", MOST_LANGUAGES)[:MOST_LANGUAGES])
+        languages = parse_accept_header(wanted, LanguageAccept)
+        g.locale = next(filter(None, map(_known, languages.values())), LANGUAGE)
     return str(g.locale)
 
 
 def _known(tag: str) -> str | None:
+    if len(tag) > LONGEST_TAG:
+        return None
     try:
         return str(Locale.parse(tag, sep="-"))
     except (UnknownLocaleError, ValueError, TypeError):

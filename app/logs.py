@@ -10,11 +10,16 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from flask import Flask, Response, g
+from flask import Flask, Response, g, request
 
 SECRET_NAMES = re.compile(r"card|cvc|token|secret|password|authorization|cookie", re.I)
 DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])")
 """A card number: twelve to nineteen digits, with or without separators, that are not part of an id."""
+
+EMAIL = re.compile(r"[^\s\"'<>(),;:/=]+@[^\s\"'<>(),;:/=]+")
+"""An e-mail address, or the password and the host of a URL. Texts of libraries' exceptions may contain them."""
+
+log = structlog.get_logger()
 
 
 class Seldom:
@@ -35,12 +40,12 @@ class Seldom:
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace card numbers, and values whose name suggests a card or a secret, by "[redacted]"."""
+    """Replace card numbers, e-mail addresses, and values whose name suggests a card or a secret, by "[redacted]"."""
     for name, value in event.items():
         if SECRET_NAMES.search(name):
             event[name] = "[redacted]"
         elif isinstance(value, str):
-            event[name] = DIGITS.sub("[redacted]", value)
+            event[name] = EMAIL.sub("[redacted]", DIGITS.sub("[redacted]", value))
     return event
 
 
@@ -60,6 +65,9 @@ def init_app(app: Flask) -> None:
         cache_logger_on_first_use=True,
     )
 
+    # Flask's own would print the traceback as it is, over many lines.
+    app.log_exception = _log_exception  # type: ignore[method-assign]
+
     @app.before_request
     def _start_request() -> None:
         g.request_id = uuid4().hex
@@ -70,3 +78,8 @@ def init_app(app: Flask) -> None:
     def _send_request_id(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.get("request_id", "")
         return response
+
+
+def _log_exception(exc_info: Any) -> None:
+    """Log an exception that no view expected, with its traceback, as one redacted line."""
+    log.error("request_failed", method=request.method, endpoint=request.endpoint, exc_info=exc_info)

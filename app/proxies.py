@@ -9,6 +9,8 @@ import structlog
 from app.logs import Seldom
 
 log = structlog.get_logger()
+MOST_HOPS = 20
+"""Addresses of X-Forwarded-For that are looked at, from the right. Nobody has more proxies of their own in a row."""
 
 
 class TrustedProxies:
@@ -31,8 +33,8 @@ class TrustedProxies:
 
     def _client(self, environ: dict[str, Any]) -> str:
         """Return the last address that is not a trusted proxy. A client can forge everything to the left of it."""
-        hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
-        for hop in reversed(hops):
+        hops = environ.get("HTTP_X_FORWARDED_FOR", "").rsplit(",", MOST_HOPS)[-MOST_HOPS:]
+        for hop in filter(None, map(str.strip, reversed(hops))):
             if not self._trusts(hop):
                 return str(hop)
         return str(environ["REMOTE_ADDR"])

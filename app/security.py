@@ -1,6 +1,6 @@
 """The protection of every view: allowed hosts, cookies, CSRF, headers, and the size and type of bodies."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,24 +9,20 @@ from flask import Flask, Response, abort, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf, validate_csrf
+from werkzeug.datastructures import CombinedMultiDict
 from wtforms.csrf.core import CSRF, CSRFTokenField
-
-from app.proxies import TrustedProxies
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request body. Longer ones get a 413."""
 
-DRAIN_LIMIT = 2 * 1024 * 1024
-"""Bytes of an oversized body that are read and dropped. If the connection were closed while the client is still
-sending, it might never read the 413."""
+MOST_FIELDS = 200
+"""Fields of a form. One with more gets a 413 before they are parsed."""
 
-FORM_TYPES = {"application/x-www-form-urlencoded", "multipart/form-data"}
+URLENCODED = "application/x-www-form-urlencoded"
+FORM_TYPES = {URLENCODED, "multipart/form-data"}
 
 WEBHOOKS = "/webhooks/"
 """Requests under this path are signed events, not forms."""
-
-LOOPBACK = ("127.0.0.1", "localhost")
-"""Host names that are always allowed, for health checks from the same machine."""
 
 PRIVATE_PATHS = ("/basket", "/checkout", "/receipts", "/merchant")
 """Pages under these paths are about one person, so browsers and proxies must not store them."""
@@ -38,6 +34,23 @@ FILE_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Headers of static files. WhiteNoise serves them without calling Flask, so they do not get the headers of pages."""
+
+
+class StrictTransport:
+    """WSGI middleware: over TLS, tell browsers in every response that the shop is served over TLS only, for a year."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]], subdomains: bool) -> None:
+        self.application = application
+        self.header = ("Strict-Transport-Security", "max-age=31536000" + ("; includeSubDomains" if subdomains else ""))
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["wsgi.url_scheme"] != "https":
+            return self.application(environ, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            return start_response(status, [*headers, self.header], *more)
+
+        return self.application(environ, start)
 
 
 class Cookies(SecureCookieSessionInterface):
@@ -79,10 +92,15 @@ def check_csrf(token: str | None) -> None:
 
 
 class Form(FlaskForm):
-    """The base of every form: its CSRF token stays valid when secrets are rotated."""
+    """The base of every form: its CSRF token stays valid when secrets are rotated, and it reads no uploaded files."""
 
     class Meta(FlaskForm.Meta):
         csrf_class = AnySecretCSRF
+
+        def wrap_formdata(self, form: FlaskForm, formdata: Any) -> Any:
+            """Return the request's fields. Flask-WTF puts files among them, which are no texts."""
+            found = super().wrap_formdata(form, formdata)
+            return request.form if isinstance(found, CombinedMultiDict) else found
 
     @property
     def forged(self) -> bool:
@@ -129,15 +147,14 @@ def _is_form() -> bool:
     return empty or request.mimetype in FORM_TYPES
 
 
-def init_app(app: Flask, hosts: Iterable[str], proxies: Iterable[str], form_targets: Iterable[str]) -> None:
+def init_app(app: Flask, form_targets: Iterable[str]) -> None:
     """Add all of this module's protection to the app. `form_targets` is as in `content_security_policy`."""
     app.session_interface = Cookies()
     app.config.update(
-        MAX_CONTENT_LENGTH=BODY_LIMIT, SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_HTTPONLY=True,
-        SESSION_REFRESH_EACH_REQUEST=False, PERMANENT_SESSION_LIFETIME=365 * 86_400,
-        WTF_CSRF_TIME_LIMIT=None, TRUSTED_HOSTS=[*hosts, *LOOPBACK],
+        MAX_CONTENT_LENGTH=BODY_LIMIT, MAX_FORM_PARTS=MOST_FIELDS,
+        SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_HTTPONLY=True, SESSION_REFRESH_EACH_REQUEST=False,
+        PERMANENT_SESSION_LIFETIME=365 * 86_400, WTF_CSRF_TIME_LIMIT=None,
     )  # fmt: skip
-    app.wsgi_app = TrustedProxies(app.wsgi_app, proxies)  # type: ignore[method-assign]
     policy = content_security_policy(form_targets)
 
     @app.before_request
@@ -145,15 +162,11 @@ def init_app(app: Flask, hosts: Iterable[str], proxies: Iterable[str], form_targ
         if "\x00" in request.path:
             abort(404)  # PostgreSQL accepts no NUL character in a text.
         checked = request.routing_exception is None and not request.path.startswith(WEBHOOKS)
-        if checked and request.method == "POST" and not _is_form():
-            abort(415)
-
-    @app.after_request
-    def _drain(response: Response) -> Response:
-        left = DRAIN_LIMIT if response.status_code == 413 else 0
-        while left > 0 and (part := request.environ["wsgi.input"].read(min(left, BODY_LIMIT))):
-            left -= len(part)
-        return response
+        if checked and request.method == "POST":
+            if not _is_form():
+                abort(415)
+            if request.mimetype == URLENCODED and request.get_data().count(b"&") >= MOST_FIELDS:
+                abort(413)
 
     @app.after_request
     def _headers(response: Response) -> Response:
@@ -161,8 +174,6 @@ def init_app(app: Flask, hosts: Iterable[str], proxies: Iterable[str], form_targ
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "same-origin"
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-        if request.is_secure:
-            response.headers["Strict-Transport-Security"] = "max-age=31536000"
         if request.path.startswith(PRIVATE_PATHS):
             response.headers["Cache-Control"] = "no-store"
         return response

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from app import checks, instance
 
@@ -79,6 +80,13 @@ class Settings:
     shop_hosts: tuple[str, ...] = _setting(
         checks.hosts, "host names under which the shop can be requested, comma separated", ("127.0.0.1", "localhost")
     )
+    shop_url: str = _setting(
+        checks.origin, "the shop's address, such as https://shop.example, for links in e-mails and for the way back "
+        "from the gateway; empty: the address of the request", "",
+    )  # fmt: skip
+    hsts_subdomains: bool = _setting(
+        checks.switch, "on or off: on tells browsers to use TLS for all subdomains of the shop's host as well", False
+    )
     trusted_proxies: tuple[str, ...] = _setting(
         checks.networks, "addresses or networks of proxies whose X-Forwarded-* headers are trusted, comma separated", ()
     )
@@ -118,6 +126,11 @@ class Settings:
     def gateway_places(self) -> int:
         """Return how many requests of a worker may wait for a gateway: its threads less a quarter, at least one."""
         return max(1, self.gunicorn_threads * 3 // 4)
+
+    @property
+    def all_hosts(self) -> tuple[str, ...]:
+        """Return SHOP_HOSTS and the host of SHOP_URL."""
+        return (*self.shop_hosts, *filter(None, [urlsplit(self.shop_url).hostname]))
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":

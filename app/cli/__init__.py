@@ -25,6 +25,7 @@ from app.cli.reconcile import reconcile_command
 from app.database import Unreachable, db
 from app.gateways.base import Gateway, NotSent, Unknown
 from app.mail import outbox, sending
+from app.mail.pace import Pace
 from app.orders import seed
 
 
@@ -48,8 +49,9 @@ def recover_command(watch: bool) -> None:
         signal.signal(number, lambda *_: stop.set())
 
     send = sending.sender(
-        _receipt_email, settings.shop_name, settings.mail_from, settings.smtp_url, Path(settings.mail_folder)
-    )
+        _receipt_email, Pace(current.limiter()),
+        settings.shop_name, settings.mail_from, settings.smtp_url, Path(settings.mail_folder),
+    )  # fmt: skip
 
     seconds, window = settings.gateway_deadline, settings.action_window
     passes: dict[str, Callable[[], int]] = {

@@ -52,6 +52,14 @@ class Undeliverable(ValueError):
     """The e-mail can never be sent as things are, so it is not tried again."""
 
 
+class Postponed(Exception):
+    """The e-mail must not be sent yet, but in some seconds. This does not count as a try."""
+
+    def __init__(self, seconds: float, reason: str) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+
+
 class LeasedEmail(NamedTuple):
     """An e-mail under our lease. `tries` includes this one."""
 
@@ -69,7 +77,7 @@ def owe(connection: Connection, charge_id: int) -> None:
 def run(send: Callable[[LeasedEmail], None], stopped: Callable[[], bool] = lambda: False) -> int:
     """Make one pass: try to send the e-mails that are due, at most MOST. Return the number of e-mails tried.
 
-    `send` raises if it fails; any exception counts as a failed try, and Undeliverable as the last one.
+    `send` raises if it fails; any exception but Postponed counts as a failed try, and Undeliverable as the last one.
     """
     tried = 0
     while tried < MOST and not stopped() and (email := _lease()):
@@ -88,9 +96,13 @@ def _lease() -> LeasedEmail | None:
 def _send(email: LeasedEmail, send: Callable[[LeasedEmail], None]) -> None:
     try:
         send(email)
+    except Postponed as pause:
+        log.info("email_postponed", email_id=email.id, reason=str(pause))
+        after = {"send_at": from_now(pause.seconds), "tries": email.tries - 1}
+        _update(email, emails.c.tries == email.tries, emails.c.sent_at.is_(None), note=str(pause), **after)
     except Exception as error:
         # smtplib raises OSError; any other exception is a bug of ours. Neither may stop the other e-mails.
-        note = f"{type(error).__name__}: {error}"[:200]
+        note = _printable(f"{type(error).__name__}: {error}")[:200]
         gave_up = email.tries >= TRIES or isinstance(error, Undeliverable)
         log.warning("email_abandoned" if gave_up else "email_postponed", email_id=email.id, reason=type(error).__name__)
         after = {"gave_up_at": from_now(0)} if gave_up else {"send_at": from_now(back_off(email.tries, LONGEST))}
@@ -99,6 +111,11 @@ def _send(email: LeasedEmail, send: Callable[[LeasedEmail], None]) -> None:
     else:
         log.info("email_sent", email_id=email.id)
         _update(email, sent_at=from_now(0), note=None, gave_up_at=None)
+
+
+def _printable(text: str) -> str:
+    """Return the text without what the database would refuse: NUL characters and halves of surrogate pairs."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _update(email: LeasedEmail, *still: ColumnElement[bool], **values: object) -> None:

@@ -13,6 +13,7 @@ import idna
 
 from app.mail import smtp
 from app.mail.outbox import SENDING_SECONDS, LeasedEmail, Undeliverable
+from app.mail.pace import Pace
 
 
 class Content(NamedTuple):
@@ -24,21 +25,25 @@ class Content(NamedTuple):
 
 
 def sender(
-    write: Callable[[int], Content], shop: str, address: str, smtp_url: str, folder: Path
+    write: Callable[[int], Content], pace: Pace, shop: str, address: str, smtp_url: str, folder: Path
 ) -> Callable[[LeasedEmail], None]:
     """Return a function that sends one e-mail.
 
-    `write` returns the content for a charge id, as it is true now. `shop` and `address` are the name and address in
-    the header From. The returned function raises an exception if the e-mail was not sent within SENDING_SECONDS.
+    `write` returns the content for a charge id, as it is true now. `pace` limits the e-mails to one person. `shop` and
+    `address` are the name and address in the header From. The returned function raises an exception if the e-mail was
+    not sent within SENDING_SECONDS.
     """
 
     def send(email: LeasedEmail) -> None:
         end = monotonic() + SENDING_SECONDS
-        message = compose(write(email.charge_id), shop, address, email)
+        content = write(email.charge_id)
+        pace.check(content.to)
+        message = compose(content, shop, address, email)
         if smtp_url:
             smtp.send(message, smtp_url, end - monotonic())
         else:
             into_folder(message, folder, f"{email.message_id}.eml")
+        pace.count(content.to)
 
     return send
 

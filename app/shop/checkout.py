@@ -193,7 +193,8 @@ def new_token(order: Order) -> str:
 
 def _purchase(token: Token, form: CheckoutForm) -> Purchase:
     receipt_id, card = new_receipt_id(), form.card
-    receipt_url = url_for("receipts.show", receipt_id=receipt_id, _external=True)
+    base = current.settings().shop_url or request.host_url.rstrip("/")
+    receipt_url = base + url_for("receipts.show", receipt_id=receipt_id)
     email = str(form.email.data)
     return Purchase(
         token=token, receipt_id=receipt_id, email=email, name=str(form.name.data), card=card,

@@ -1,11 +1,13 @@
 """The shopper's forms: their fields, how each is checked, and the text that is shown if it is wrong."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import category
 
 from wtforms import BooleanField, EmailField, HiddenField, IntegerField, StringField
-from wtforms.validators import DataRequired, Email, InputRequired, Length, NumberRange, StopValidation, ValidationError
+from wtforms.validators import DataRequired, Email, InputRequired, NumberRange, StopValidation, ValidationError
 
 from app.gateways.base import Card
 from app.gateways.sandbox.cards import find_card, is_card_number, normalise
@@ -15,8 +17,50 @@ from app.shop import texts
 
 
 def _strip(value: str | None) -> str | None:
-    """Remove the space around a text, and NUL characters, which PostgreSQL can't store."""
+    """Remove the space around a text."""
+    return value.strip() if value else value
+
+
+def _slug(value: str | None) -> str | None:
+    """Remove the space around a slug, and NUL characters, which PostgreSQL does not accept in a query."""
     return value.replace("\x00", "").strip() if value else value
+
+
+CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+JOINERS = "\u200c\u200d"
+
+
+def _at_most(length: int, message: str) -> Callable[[Any, Any], None]:
+    """Return a validator that refuses a longer text. Unlike WTForms' own, it then ends all other checks of the text."""
+
+    def refuse(_form: Any, field: Any) -> None:
+        if len(field.data or "") > length:
+            raise StopValidation(message)
+
+    return refuse
+
+
+def _one_line(message: str) -> Callable[[Any, Any], None]:
+    """Return a validator that refuses control characters and invisible ones, such as those that turn a text around.
+
+    The joiners of Persian and Indian scripts are allowed.
+    """
+
+    def refuse(_form: Any, field: Any) -> None:
+        if any(category(each) in CONTROL and each not in JOINERS for each in field.data or ""):
+            raise StopValidation(message)
+
+    return refuse
+
+
+WEB_ADDRESS = re.compile(r"://|\w[.\u3002\uff0e\uff61][^\W\d_]{2}")
+"""A scheme, or two words with only a full stop between them, which mail programs show as a link."""
+
+
+def _no_web_address(_form: Any, field: Any) -> None:
+    """Refuse a web address as a name: the receipt e-mail would carry it to any stranger whose address was entered."""
+    if WEB_ADDRESS.search(field.data or ""):
+        raise ValidationError(texts.NAME_ADDRESS)
 
 
 class QuantityField(IntegerField):
@@ -32,7 +76,9 @@ class QuantityField(IntegerField):
 class BasketForm(Form):
     """The quantity of one product in the basket. 0 removes it."""
 
-    product = HiddenField(filters=[_strip], validators=[InputRequired(texts.NOT_ON_SALE), Length(max=80)])
+    product = HiddenField(
+        filters=[_slug], validators=[InputRequired(texts.NOT_ON_SALE), _at_most(80, texts.NOT_ON_SALE)]
+    )
     quantity = QuantityField(
         "Quantity",
         validators=[
@@ -58,12 +104,13 @@ class CheckoutForm(Form):
     checkout_token = HiddenField()
     email = EmailField(
         "E-mail address", filters=[_strip],
-        validators=[InputRequired(texts.EMAIL), Length(max=254, message=texts.EMAIL), Email(texts.EMAIL),
-                    _no_encoded_word],
+        validators=[InputRequired(texts.EMAIL), _at_most(254, texts.EMAIL), _one_line(texts.EMAIL),
+                    Email(texts.EMAIL), _no_encoded_word],
     )  # fmt: skip
     name = StringField(
         "Full name", filters=[_strip],
-        validators=[DataRequired(texts.NAME), Length(max=100, message=texts.NAME_LENGTH)],
+        validators=[DataRequired(texts.NAME), _at_most(100, texts.NAME_LENGTH), _one_line(texts.NAME),
+                    _no_web_address],
     )  # fmt: skip
     order_again = BooleanField("Yes, order this again")
 

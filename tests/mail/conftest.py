@@ -7,13 +7,20 @@ from typing import Any
 import pytest
 
 from app.cli import _receipt_email
+from app.limiter import make_limiter
 from app.mail import outbox, sending
+from app.mail.pace import Pace
 from tests.factories import fields, ready_to_pay
 from tests.mail.smtp_server import SmtpServer
 from tests.page import Page
 from tests.shops import Shop
 
 Send = Callable[[outbox.LeasedEmail], None]
+
+
+def new_pace() -> Pace:
+    """Return the limits of a worker that has sent nothing yet."""
+    return Pace(make_limiter("memory://"))
 
 
 @pytest.fixture
@@ -26,7 +33,9 @@ def smtp_server() -> Iterator[SmtpServer]:
 @pytest.fixture
 def send(smtp_server: SmtpServer) -> Send:
     """Return a function that sends an e-mail by SMTP, as recovery does."""
-    return sending.sender(_receipt_email, "Test shop", "receipts@shop.invalid", smtp_server.url, Path("/nowhere"))
+    return sending.sender(
+        _receipt_email, new_pace(), "Test shop", "receipts@shop.invalid", smtp_server.url, Path("/nowhere")
+    )
 
 
 @pytest.fixture

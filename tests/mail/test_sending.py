@@ -13,7 +13,7 @@ from app.charges import refunds
 from app.mail.outbox import LeasedEmail
 from app.mail.sending import Content, compose, into_folder, sender
 from tests.factories import ready_to_pay
-from tests.mail.conftest import pay
+from tests.mail.conftest import new_pace, pay
 from tests.mail.smtp_server import SmtpServer
 from tests.page import Page
 from tests.shop.test_receipts import charge_of, promise_refund
@@ -74,7 +74,7 @@ def refund(shop: Shop, receipt: Page, amounts: list[int]) -> None:
 
 def test_a_file_is_private_and_complete(tmp_path: Path) -> None:
     folder = tmp_path / "outbox"
-    sender(lambda _: content(), "Test shop", "receipts@shop.invalid", "", folder)(OWED)
+    sender(lambda _: content(), new_pace(), "Test shop", "receipts@shop.invalid", "", folder)(OWED)
     [file] = folder.iterdir()
     assert file.name == f"{OWED.message_id}.eml"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -99,7 +99,7 @@ def test_a_file_is_never_readable_by_others_while_it_is_written(
 
 
 def test_sending_an_email_again_writes_the_same_file(tmp_path: Path) -> None:
-    send = sender(lambda _: content(), "Test shop", "receipts@shop.invalid", "", tmp_path)
+    send = sender(lambda _: content(), new_pace(), "Test shop", "receipts@shop.invalid", "", tmp_path)
     send(OWED)
     send(OWED)
     assert len(list(tmp_path.iterdir())) == 1
@@ -117,10 +117,10 @@ def test_a_line_break_never_adds_a_header(line_break: str, field: str) -> None:
     assert message_from_bytes(bytes(message), policy=default)["Bcc"] is None
 
 
-def test_a_shopper_cannot_add_headers_by_name_or_address(
-    shop: Shop, deliver: Callable[..., int], smtp_server: SmtpServer
-) -> None:
-    pay(shop, name="Ada\r\nBcc: eve@example.org")
+def test_a_stored_name_cannot_add_headers(shop: Shop, deliver: Callable[..., int], smtp_server: SmtpServer) -> None:
+    """The form refuses such a name. Rows of earlier versions may hold one."""
+    pay(shop)
+    shop.execute("UPDATE charge SET name = :name", name="Ada\r\nBcc: eve@example.org")
     deliver()
     [(to, email)] = smtp_server.delivered
     assert (to, email["Bcc"]) == (["<ada@example.org>"], None)

@@ -11,7 +11,7 @@ import pytest
 from app.cli import _receipt_email
 from app.mail import sending, smtp
 from tests.gateways.bank import until
-from tests.mail.conftest import Send, make_due, pay
+from tests.mail.conftest import Send, make_due, new_pace, pay
 from tests.mail.smtp_server import SmtpServer
 from tests.shops import Shop
 from tests.silence import AFTER, BEFORE, KINDS, Line, at, line
@@ -42,7 +42,7 @@ def proxy(smtp_server: SmtpServer, request: pytest.FixtureRequest) -> Iterator[L
 def send(proxy: Line) -> Send:
     """Return a function that sends an e-mail through the line."""
     url = f"smtp://{proxy.host}:{proxy.port}"
-    return sending.sender(_receipt_email, "Test shop", "receipts@shop.invalid", url, Path("/nowhere"))
+    return sending.sender(_receipt_email, new_pace(), "Test shop", "receipts@shop.invalid", url, Path("/nowhere"))
 
 
 @pytest.fixture

@@ -12,8 +12,13 @@ REAL_CARD = "4012 8888 8888 1881"
 INVALID = [
     ("email", [None, "", " ", "ada", "ada@", "@example.org", "ada@example", "a b@example.org", "a@b@example.org",
                "x" * 250 + "@example.org", "ada@example.org\nBcc: x@example.org",
-               "=?utf-8?q?ada?=@example.org"], texts.EMAIL),
-    ("name", [None, "", "   ", "\x00"], texts.NAME),
+               "=?utf-8?q?ada?=@example.org", "ada@=?utf-8?q?example?=.org", "ada\r@example.org", "ad\x00a@example.org",
+               "ada\x07@example.org", "ada\x7f@example.org", "ad\u202ea@example.org", "ad\u200ba@example.org"],
+     texts.EMAIL),
+    ("name", [None, "", "   ", "\x00", "Ada\r\nBcc: x@example.org", "Ad\x00a", "Ada\x1b[31m", "Ada \u202enalyL",
+              "Ada\x85Lane", "Ada\u2028Lane"], texts.NAME),
+    ("name", ["http://example.org", "Win on example.org", "WWW.EXAMPLE.ORG now", "例え.jp", "a@example.org",
+              "see HTTPS://1.2.3.4", "example。com"], texts.NAME_ADDRESS),
     ("name", ["x" * 101], texts.NAME_LENGTH),
     ("card_number", [None, "", "abc", "4242", "4242 4242 4242 4241", "4" * 16, "42" * 11, "\x00", "４２４２"],
      texts.CARD_NUMBER),
@@ -54,6 +59,12 @@ def test_an_invalid_field_is_named_and_the_form_stays_valid(
     assert shop.charges() == {}
     form.fields |= fields()
     assert form.submit().heading == "Paid: €24.00", "the same form is still valid"
+
+
+@pytest.mark.parametrize("name", ["J. R. R. Tolkien", "J.R.R. Tolkien", "Ravi s/o Kumar", "O’Brien, Anne-Marie",
+                                  "佐藤 花子", "مری\u200cم", "Dr. h. c. Åsa Grün"])  # fmt: skip
+def test_names_of_people_are_accepted(shop: Shop, name: str) -> None:
+    assert name in ready_to_pay(shop.shopper(), name=name).submit().text
 
 
 def test_all_invalid_fields_are_named_at_once(shop: Shop) -> None:

@@ -1,6 +1,8 @@
 """Bad requests: an unknown address, a wrong method, a body that is no form or is too large."""
 
-from tests.factories import ready_to_pay
+from typing import Any
+
+from tests.factories import MUG, ready_to_pay
 from tests.shops import Shop
 
 
@@ -44,6 +46,27 @@ def test_a_multipart_form_is_accepted(shop: Shop) -> None:
     response = form.page.shopper.client.post("/checkout", files=parts)
     assert response.status_code == 303
     assert len(shop.statement()) == 1
+
+
+def test_a_file_in_place_of_a_field_is_a_missing_field(shop: Shop) -> None:
+    form = ready_to_pay(shop.shopper())
+    client = form.page.shopper.client
+    for name in form.fields:
+        parts: dict[str, Any] = {each: (None, value) for each, value in form.fields.items()}
+        response = client.post("/checkout", files=parts | {name: ("a.txt", form.fields[name])})
+        assert response.status_code in (400, 422), name
+    changed = {"csrf_token": (None, form.fields["csrf_token"]), "product": ("a.txt", MUG), "quantity": (None, "0")}
+    assert client.post("/basket", files=changed).status_code in (400, 404, 422)
+    assert shop.charges() == {}
+    assert form.submit().heading == "Paid: €24.00"
+
+
+def test_a_form_with_too_many_fields_is_a_413(shop: Shop) -> None:
+    client = shop.shopper().client
+    for path in ("/checkout", "/basket"):
+        assert client.post(path, data={f"f{n}": "" for n in range(201)}).status_code == 413
+        assert client.post(path, files={f"f{n}": (None, "") for n in range(201)}).status_code == 413
+        assert client.post(path, data={f"f{n}": "" for n in range(200)}).status_code in (400, 404, 422)
 
 
 def test_a_body_that_is_too_large_is_a_413(shop: Shop) -> None:

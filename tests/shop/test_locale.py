@@ -57,3 +57,10 @@ def test_an_unknown_language_falls_back_to_english(shop: Shop) -> None:
 def test_the_first_known_language_is_used(shop: Shop) -> None:
     page = shop.shopper().open("/products/morning-mug", headers={"Accept-Language": "tlh, en;q=0.3, de;q=0.8"})
     assert "24,00\xa0€" in page.response.text
+
+
+def test_the_first_ten_languages_count(shop: Shop) -> None:
+    for unknown, price in ((9, "24,00\xa0€"), (10, "€24.00"), (2000, "€24.00")):
+        accept = "xx," * unknown + "de"
+        page = shop.shopper().open("/products/morning-mug", headers={"Accept-Language": accept})
+        assert price in page.response.text, unknown

@@ -59,6 +59,22 @@ def test_an_exception_shows_our_own_error_page(shop: Shop) -> None:
     assert "ZeroDivisionError" not in page.response.text
 
 
+def test_a_traceback_is_one_redacted_line_of_json(shop: Shop, capfd: pytest.CaptureFixture[str]) -> None:
+    """The text of an exception may contain what a shopper has entered."""
+
+    def fail() -> None:
+        raise ValueError("row (ada@example.org, 4012 8888 8888 1881) at postgresql://shop:hunter2@db/shop")
+
+    shop.app.view_functions["catalogue.index"] = fail
+    assert shop.shopper().open("/").status == 500
+    [line] = capfd.readouterr().err.splitlines()
+    logged = json.loads(line)
+    assert (logged["event"], logged["level"], logged["endpoint"]) == ("request_failed", "error", "catalogue.index")
+    assert "in fail" in logged["exception"] and "ValueError" in logged["exception"]
+    for private in ("ada@", "4012", "1881", "hunter2"):
+        assert private not in line.partition("ValueError: ")[2]
+
+
 def test_static_files_have_headers_of_their_own(shop: Shop) -> None:
     shopper = shop.shopper()
     styles = shopper.open("/").root.first("link", rel="stylesheet")
@@ -112,6 +128,19 @@ def test_the_cookie_behind_tls(behind_tls: Shop) -> None:
     assert response.headers["Strict-Transport-Security"].startswith("max-age=")
 
 
+@pytest.mark.parametrize(("subdomains", "header"), [(False, "max-age=31536000"),
+                                                    (True, "max-age=31536000; includeSubDomains")])  # fmt: skip
+def test_every_response_over_tls_asks_for_tls(make_shop: Callable[..., Shop], subdomains: bool, header: str) -> None:
+    shop = make_shop(trusted_proxies=("10.0.0.1/32",), hsts_subdomains=subdomains)
+    client = shop.shopper(address="10.0.0.1").client
+    client.headers["X-Forwarded-Proto"] = "https"
+    styles = shop.shopper().open("/").root.first("link", rel="stylesheet")
+    assert styles is not None
+    for path in ("/", "/nothing", "/healthz", styles.attrs["href"], "/static/nothing.css"):
+        assert client.get(path).headers.get_list("Strict-Transport-Security") == [header], path
+    assert client.get("/", headers={"Host": "evil.example"}).headers["Strict-Transport-Security"] == header
+
+
 def test_only_a_trusted_proxy_can_say_that_a_request_used_tls(behind_tls: Shop) -> None:
     response = behind_tls.shopper(address="10.0.0.2").client.get("/", headers={"X-Forwarded-Proto": "https"})
     assert "Strict-Transport-Security" not in response.headers
@@ -156,21 +185,6 @@ def test_a_proxy_that_is_not_listed_is_warned_about_once_a_minute(
     monkeypatch.setattr(logs, "monotonic", lambda: monotonic() + 61)
     behind_tls.shopper(address="10.0.0.3").client.get("/", headers=forwarded)
     assert warned() == ["10.0.0.3"]
-
-
-def test_a_foreign_host_is_refused(shop: Shop) -> None:
-    client = shop.shopper().client
-    for host in ("evil.example", "127.0.0.1.evil.example", "evil.example:8000", "127.0.0.1@evil.example"):
-        for method, path in (("GET", "/"), ("GET", "/nothing"), ("POST", "/checkout")):
-            response = client.request(method, path, headers={"Host": host})
-            assert response.status_code == 400
-            assert host not in response.text
-            assert policy(response)["default-src"] == "'none'"
-
-
-def test_our_own_hosts_are_accepted_with_any_port(shop: Shop) -> None:
-    for host in ("127.0.0.1:8000", "localhost", "localhost:9999"):
-        assert shop.shopper().client.get("/", headers={"Host": host}).status_code == 200
 
 
 def test_no_redirect_leads_to_another_site(shop: Shop) -> None:
