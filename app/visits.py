@@ -52,7 +52,7 @@ def arrived(charge: ChargeSnapshot, key: UUID, *, claimed: bool = False) -> None
     answer = str(charge.status) if claimed else "repeat" if same_form else "other_form"
     family = browser_family(request.headers.get("User-Agent", ""))
     network = shortened(request.remote_addr or "")
-    g.arrivals.append(Arrival(charge.key, datetime.now(UTC), logs.request_id(), family, network, answer))
+    g.arrivals.append(Arrival(charge.key, g.arrived_at, logs.request_id(), family, network, answer))
 
 
 def browser_family(user_agent: str) -> str:
@@ -118,7 +118,7 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def _collect() -> None:
-        g.arrivals, g.visit = [], ExitStack()
+        g.arrived_at, g.arrivals, g.visit = datetime.now(UTC), [], ExitStack()
         g.questions = g.visit.enter_context(collected())
 
     @app.after_request

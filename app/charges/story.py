@@ -134,11 +134,11 @@ def _emails(session: Session, charge: Charge) -> Iterator[Moment]:
     for each in session.scalars(select(OutboxEmail).where(OutboxEmail.charge_id == charge.id)):
         error = each.note and each.note.partition(":")[0]  # The rest may hold the e-mail address.
         if each.sent_at:
-            yield Moment(each.sent_at, "e-mail sent", f"{each.tries} tries")
+            yield Moment(each.sent_at, "e-mail sent", f"tries: {each.tries}")
         elif each.gave_up_at:
-            yield Moment(each.gave_up_at, "e-mail given up", _words(f"{each.tries} tries", error))
+            yield Moment(each.gave_up_at, "e-mail given up", _words(f"tries: {each.tries}", error))
         else:
-            yield Moment(each.send_at, "e-mail due", _words(f"{each.tries} tries", error))
+            yield Moment(each.send_at, "e-mail due", _words(f"tries: {each.tries}", error))
 
 
 PARTS: tuple[Callable[[Session, Charge], Iterator[Moment]], ...] = (

@@ -107,7 +107,7 @@ def test_the_story_puts_everything_on_one_timeline(shop: Shop) -> None:
     moments = [line.split("Z  ")[1].partition("  ")[0].strip() for line in text.splitlines()[1:]]
     once = [moment for moment, _ in groupby(moments)]
     assert once == [
-        "claimed", "ask charge", "form arrived", "ask lookup", "succeeded", "e-mail due",
+        "form arrived", "claimed", "ask charge", "ask lookup", "succeeded", "e-mail due",
         "refund claimed", "ask refund", "refund succeeded",
     ]  # fmt: skip
     assert receipt_id not in text
