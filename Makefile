@@ -21,6 +21,7 @@ test: .venv/ready ## run every test, on SQLite, PostgreSQL and in a browser
 	@$(BIN)/python -m setup.redis >/dev/null
 	@$(BIN)/python -m setup.iproute2 >/dev/null
 	@$(BIN)/python -m setup.failover >/dev/null
+	@$(BIN)/python -m setup.promtool >/dev/null
 	@$(BIN)/python -m setup.chromium >/dev/null
 	@echo "Testing on SQLite, PostgreSQL and in Chromium ..."
 	@exec $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup $(ARGS)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 import click
 from flask import Flask
 
-from app import create_app, current, timeouts
+from app import create_app, current, timeouts, visits
 from app.database import Unreachable, db, reading
 from app.orders import currency
 from app.settings import SettingsError
@@ -50,6 +50,7 @@ try:
         if click.get_current_context(silent=True) is None:
             currency.refuse_other(current.settings().shop_currency)
             refuse_without_timeouts()
+            visits.write_in_background(app)
             db.engine.dispose()  # A server forks after this, and forked processes must not share connections.
 except SettingsError as error:
     sys.exit(f"PayOnce can't start: {error}")

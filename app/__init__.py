@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from app import assets, bodies, cli, current, database, errors, hosts, limiter, locale, logs, security
+from app import assets, bodies, cli, current, database, errors, hosts, limiter, locale, logs, security, visits
 from app.charges.tokens import Tokens
 from app.gateways import registry
 from app.gateways.base import Gateways
@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None, gateways: Gateways | None = Non
     errors.init_app(app)
     locale.init_app(app)
     metrics.init_app(app)
+    visits.init_app(app)
     cli.init_app(app)
     app.context_processor(
         lambda: {"shop_name": settings.shop_name, "demonstration": settings.payment_gateway == "sandbox"}

@@ -37,6 +37,9 @@ def api_key(value: str) -> str:
     return value
 
 
+token = api_key
+
+
 def shop_id(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
         raise ValueError("must have at most 64 letters, digits and . _ -")

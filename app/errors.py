@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import structlog
-from flask import Flask, make_response, render_template, request
+from flask import Flask, make_response, render_template
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response
 
+from app import logs
 from app.charges.protocol import ClaimUnknown
 from app.database import Unreachable
 from app.hosts import log_refusal
@@ -116,6 +117,7 @@ UNKNOWN_HOST = f"This shop does not answer to that host name. {NOT_CHARGED}\n"
 def refusal_page(kind: str, status: int, reference: str = "") -> tuple[str, int]:
     """Return the page for a form that was refused. `reference` is what the shopper can quote."""
     text = REFUSALS[kind]
+    logs.note_refusal(kind)
     return _page(text._replace(message=[line.format(reference=reference) for line in text.message])), status
 
 
@@ -124,6 +126,12 @@ def unavailable(text: ErrorText, refresh: int | None = None) -> Response:
     response = make_response(_page(text, refresh), 503)
     response.headers["Retry-After"] = "5"
     return response
+
+
+def log_unreachable(error: Unreachable) -> None:
+    """Log that the database did not let this request do its work."""
+    logs.note_refusal("database_unreachable")
+    log.error("database_unreachable", error=str(error))
 
 
 def _page(text: ErrorText, refresh: int | None = None) -> str:
@@ -158,5 +166,5 @@ def init_app(app: Flask) -> None:
 
     @app.errorhandler(Unreachable)
     def _database_unreachable(error: Unreachable) -> Response:
-        log.error("database_unreachable", error=str(error), path=request.path)
+        log_unreachable(error)
         return unavailable(BY_STATUS[503])

@@ -1,16 +1,25 @@
-"""Structured logs: one JSON object per line, with the request id and without card numbers, tokens and secrets."""
+"""Structured logs: one JSON object per line, with the request id and without card numbers, tokens and secrets.
+
+Levels: `error` means that a person must look at it, `warning` that an outcome is not known yet or that something
+works less well than it should, and `info` what this process did.
+"""
 
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from math import inf
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 from uuid import uuid4
 
 import structlog
 from flask import Flask, Response, g, request
+
+from app.charges.tokens import reference
+
+log = structlog.get_logger()
 
 SECRET_NAMES = re.compile(r"card|cvc|token|secret|password|authorization|cookie", re.I)
 DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])")
@@ -18,8 +27,6 @@ DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])")
 
 EMAIL = re.compile(r"[^\s\"'<>(),;:/=]+@[^\s\"'<>(),;:/=]+")
 """An e-mail address, or the password and the host of a URL. Texts of libraries' exceptions may contain them."""
-
-log = structlog.get_logger()
 
 
 class Seldom:
@@ -44,13 +51,15 @@ def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mu
     for name, value in event.items():
         if SECRET_NAMES.search(name):
             event[name] = "[redacted]"
+        elif name == "receipt":
+            event[name] = reference(str(value))  # The whole id is the secret address of the receipt.
         elif isinstance(value, str):
             event[name] = EMAIL.sub("[redacted]", DIGITS.sub("[redacted]", value))
     return event
 
 
 def init_app(app: Flask) -> None:
-    """Set up structlog. Give every request an id, which is also sent in the header X-Request-Id."""
+    """Set up structlog. Give every request an id, which is also sent in the header X-Request-Id, and log its end."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -70,16 +79,47 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def _start_request() -> None:
-        g.request_id = uuid4().hex
+        g.request_id, g.started = uuid4().hex, perf_counter()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
     @app.after_request
-    def _send_request_id(response: Response) -> Response:
+    def _finish_request(response: Response) -> Response:
         response.headers["X-Request-Id"] = g.get("request_id", "")
+        _log_request(response.status_code)
         return response
 
 
 def _log_exception(exc_info: Any) -> None:
     """Log an exception that no view expected, with its traceback, as one redacted line."""
     log.error("request_failed", method=request.method, endpoint=request.endpoint, exc_info=exc_info)
+
+
+def request_id() -> str | None:
+    """Return the id of this request, or of the request that claimed the charge which recovery works on."""
+    found = structlog.contextvars.get_contextvars().get("request_id")
+    return str(found) if found else None
+
+
+def note_refusal(reason: str) -> None:
+    """Note why this request was refused, for its line in the log and for /metrics."""
+    g.refusal = reason
+
+
+@contextmanager
+def noted_refusals() -> Iterator[None]:
+    """Note the type of each exception that leaves the block, such as "order_changed", as the reason of the refusal."""
+    try:
+        yield
+    except Exception as refusal:
+        note_refusal(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(refusal).__name__).lower())
+        raise
+
+
+def _log_request(status: int) -> None:
+    """Log the end of the request: its rule, not its path, because the path of a receipt is secret."""
+    write = log.info if status < 500 else log.warning if status == 503 else log.error
+    known = {name: value for name in ("refusal", "receipt") if (value := g.get(name))}
+    milliseconds = round((perf_counter() - g.get("started", perf_counter())) * 1000, 1)
+    rule = request.url_rule.rule if request.url_rule else None
+    write("request_finished", method=request.method, route=rule, status=status, duration_ms=milliseconds, **known)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
+from app import measures
+
 
 class NoPlace(Exception):
     """Every place is taken. The gateway was not asked."""
@@ -29,9 +31,13 @@ class GatewayPlaces:
         with self._lock:
             if self.waiting >= self.limit:
                 raise NoPlace
-            self.waiting += 1
+            self._add(1)
         try:
             yield
         finally:
             with self._lock:
-                self.waiting -= 1
+                self._add(-1)
+
+    def _add(self, number: int) -> None:
+        self.waiting += number
+        measures.gateway_places(self.waiting, self.limit)

@@ -110,6 +110,12 @@ class Settings:
     drain_seconds: float = _setting(
         checks.pause, "seconds between SIGTERM, when /readyz begins to return 503, and the stop; for balancers", 0.0
     )
+    metrics_token: str = _setting(
+        checks.token,
+        "opens /metrics to other machines, as a bearer token; without it, only to this one",
+        "",
+        shown=False,
+    )
     closed: bool = _setting(
         checks.switch, "on or off: on refuses new payments, for example while a restored database is reconciled", False
     )

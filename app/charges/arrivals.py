@@ -2,6 +2,7 @@
 
 import structlog
 
+from app import measures
 from app.charges import rows
 from app.charges.models import ARRIVALS_COUNTED
 from app.charges.rows import ChargeSnapshot
@@ -26,6 +27,7 @@ def record_repeat(token: Token) -> ChargeSnapshot | None:
 def count(token: Token, charge: ChargeSnapshot) -> None:
     """Count one more arrival, up to a small number, so that a flood causes no writes. Never fails the request."""
     same_form = token.key == charge.key
+    measures.DUPLICATES.labels("same_form" if same_form else "other_form").inc()
     if (charge.arrivals if same_form else charge.other_arrivals) >= ARRIVALS_COUNTED:
         return
     try:

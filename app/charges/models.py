@@ -9,6 +9,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    Double,
     Enum,
     ForeignKey,
     Index,
@@ -95,6 +96,9 @@ class Charge(Base):
     """How often the form of this charge arrived."""
     other_arrivals: Mapped[int] = mapped_column(SmallInteger, default=0)
     """How often another form for the same order arrived."""
+
+    request_id: Mapped[str | None] = mapped_column(String(36))
+    """The id in the logs of the request that claimed. Recovery's log lines about the charge bear it too."""
 
     gateway: Mapped[str] = mapped_column(String(20))
     account: Mapped[str] = mapped_column(String(100))
@@ -209,3 +213,68 @@ class SameOrderCharge(Base):
 
     fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
     charge_id: Mapped[int] = mapped_column(ForeignKey("charge.id"), primary_key=True)
+
+
+class ArrivalRow(Base):
+    """One form that arrived for a charge. It names the charge by its key, so that writing it needs no lock."""
+
+    __tablename__ = "arrival"
+    __table_args__ = (Index("ix_arrival_charge_key", "charge_key"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    charge_key: Mapped[UUID] = mapped_column(Uuid)
+    arrived_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """By the clock of the host."""
+    request_id: Mapped[str | None] = mapped_column(String(36))
+    browser: Mapped[str] = mapped_column(String(20))
+    """The family, such as "Firefox". The whole header would identify people."""
+    network: Mapped[str] = mapped_column(String(45))
+    """The shortened address: /24 of IPv4, /48 of IPv6."""
+    answer: Mapped[str] = mapped_column(String(20))
+    """What the sender was told: the charge's status, or "repeat" or "other_form"."""
+
+
+class QuestionRow(Base):
+    """One question to a gateway and how it was answered (see gateways/questions.py). Times by the host's clock."""
+
+    __tablename__ = "question"
+    __table_args__ = (Index("ix_question_charge_key", "charge_key", "id"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    charge_key: Mapped[UUID] = mapped_column(Uuid)
+    refund_key: Mapped[UUID | None] = mapped_column(Uuid)
+    kind: Mapped[str] = mapped_column(String(20))
+    asked_by: Mapped[str] = mapped_column(String(10))
+    """request, recovery or command"""
+    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seconds: Mapped[float] = mapped_column(Double)
+    result: Mapped[str] = mapped_column(String(20))
+    provider_request_id: Mapped[str | None] = mapped_column(String(100))
+    note: Mapped[str | None] = mapped_column(String(200))
+
+
+class AuditRun(Base):
+    """The last audit: one row. The numbers are those of its report."""
+
+    __tablename__ = "audit_run"
+    __table_args__ = (CheckConstraint("id = 1", name="only_one"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    ended_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seconds: Mapped[float] = mapped_column(Double)
+    broken: Mapped[int] = mapped_column(Integer)
+    """Invariants that did not hold."""
+
+
+class RecoveryCount(Base):
+    """What all recovery workers have done since the installation, because nobody scrapes them.
+
+    `result` is "processed", or an outcome that was recorded.
+    """
+
+    __tablename__ = "recovery_count"
+
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    result: Mapped[str] = mapped_column(String(20), primary_key=True)
+    total: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[datetime] = mapped_column(UtcDateTime)

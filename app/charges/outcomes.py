@@ -5,6 +5,7 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy.engine import Connection
 
+from app import measures
 from app.charges import strays
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, REQUIRES_ACTION, SUCCEEDED, WITHOUT_MONEY, Status
@@ -28,6 +29,7 @@ class Recorded(NamedTuple):
         """Log what this process wrote; nothing if another process had written it."""
         if self.event:
             charge = self.charge
+            measures.OUTCOMES.labels("charges", self.event.removeprefix("charge_")).inc()
             write = log.error if self.event == "charge_stray" else log.info
             write(self.event, receipt=charge.receipt_id, amount=charge.amount, currency=charge.currency)
 

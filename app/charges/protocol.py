@@ -32,6 +32,7 @@ from typing import Any
 import structlog
 from sqlalchemy.engine import Connection
 
+from app import measures
 from app.charges import arrivals, outcomes, rows, same_order
 from app.charges.outcomes import Recorded
 from app.charges.rows import ChargeSnapshot
@@ -75,6 +76,8 @@ class Purchase:
     receipt_url: str
     gateway_request: Mapping[str, Any] | None = None
     """The exact request, if the gateway needs it stored so that it can be repeated."""
+    request_id: str | None = None
+    """The id of the HTTP request in the logs."""
 
 
 def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
@@ -115,6 +118,7 @@ def _ask_and_record(charge: ChargeSnapshot, purchase: Purchase, gateway: Gateway
     return record(charge, answer)
 
 
+@measures.timed(measures.CLAIM_SECONDS)
 def claim(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
     """Return the charge with this token's key, or the live charge of its order. It is ours if it has our receipt id.
 
@@ -149,6 +153,7 @@ def _claim_or_find(
         amount=token.amount, currency=token.currency,
         email=purchase.email, name=purchase.name, last4=purchase.last4, receipt_url=purchase.receipt_url,
         gateway=gateway.name, account=gateway.account, gateway_request=purchase.gateway_request,
+        request_id=purchase.request_id,
     )  # fmt: skip
     if charge is None:
         rival = rows.find(connection, token, lock=True)
@@ -189,6 +194,7 @@ def ask(gateway: Gateway, payment: Payment, card: Card | None, deadline: Deadlin
             raise doubt
 
 
+@measures.timed(measures.RECORD_SECONDS)
 def record(charge: ChargeSnapshot, answer: Answer) -> ChargeSnapshot:
     """Write a definite answer and everything that follows from it. Return the charge as it is afterwards.
 
@@ -221,5 +227,6 @@ def record_doubt(charge: ChargeSnapshot, reason: str) -> ChargeSnapshot:
     with transaction() as connection:
         if not rows.move(connection, charge, IN_DOUBT, note=reason[:200], ask_in=outcomes.ASK_AFTER[IN_DOUBT]):
             return rows.read_again(connection, charge)
+    measures.OUTCOMES.labels("charges", IN_DOUBT).inc()
     log.warning("charge_in_doubt", receipt=charge.receipt_id, reason=reason)
     return charge._replace(status=IN_DOUBT)

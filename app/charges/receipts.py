@@ -12,6 +12,7 @@ from app.charges import rows
 from app.charges.models import Charge, Refund
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import REQUIRES_ACTION, SUCCEEDED, WITHOUT_MONEY, WITHOUT_REFUND, RefundStatus, Status
+from app.charges.tokens import reference
 from app.database import objects, reading
 from app.orders.models import OPEN, ChargeLine, Order
 
@@ -53,8 +54,8 @@ class Receipt:
 
     @property
     def reference(self) -> str:
-        """Eight random characters of the id, which a person can say on the telephone."""
-        return (self.id[:8] if "-" in self.id else self.id[-8:]).upper()
+        """The part of the id that a person can say on the telephone."""
+        return reference(self.id)
 
 
 def read(receipt_id: str, buyer_id: UUID | None) -> Receipt | None:

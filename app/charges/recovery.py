@@ -6,6 +6,7 @@ same key.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from threading import Event, Thread
 from typing import NamedTuple
@@ -13,8 +14,9 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import bindparam, update
 from sqlalchemy.engine import Connection
+from structlog.contextvars import bound_contextvars
 
-from app.charges import protocol, refund_rows, refunds, rows
+from app.charges import evidence, protocol, refund_rows, refunds, rows
 from app.charges.models import Charge, Refund
 from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
@@ -101,19 +103,30 @@ def run_refunds(gateways: Gateways, seconds: float, stopped: Callable[[], bool] 
 
 def _each(one: Callable[[], bool], stopped: Callable[[], bool]) -> int:
     done = 0
-    while done < MOST and not stopped() and one():
+    while done < MOST and not stopped() and _one(one):
         done += 1
     return done
+
+
+def _one(one: Callable[[], bool]) -> bool:
+    with evidence.kept("recovery"):
+        return one()
 
 
 def _recover_charge(gateways: Gateways, seconds: float, window: float) -> bool:
     due = confirmed(lambda tx: lease(tx, seconds, window))
     if due is None:
         return False
+    with _working_on(due.charge):
+        _settle_due_charge(due, gateways, seconds)
+    return True
+
+
+def _settle_due_charge(due: Due, gateways: Gateways, seconds: float) -> None:
     gateway = gateways.of(due.charge.gateway, due.charge.account)
     if gateway is None:
         postpone(due, NOT_CONFIGURED, attention=NOT_CONFIGURED)
-        return True
+        return
     try:
         settle(due, gateway, seconds)
     except Unreachable:
@@ -123,7 +136,11 @@ def _recover_charge(gateways: Gateways, seconds: float, window: float) -> bool:
         reason = f"our own code failed: {type(error).__name__}"
         log.error("charge_recovery_failed", receipt=due.charge.receipt_id, reason=reason, exc_info=due.times_asked == 1)
         postpone(due, reason, attention=reason)
-    return True
+
+
+def _working_on(charge: ChargeSnapshot) -> AbstractContextManager[None]:
+    """Let log lines, and questions to the gateway, bear the id of the request that claimed the charge."""
+    return bound_contextvars(request_id=charge.request_id, receipt=charge.receipt_id)
 
 
 def lease(connection: Connection, seconds: float, window: float) -> Due | None:
@@ -227,11 +244,16 @@ def _recover_refund(gateways: Gateways, seconds: float) -> bool:
     leased = confirmed(lambda tx: _lease_refund(tx, seconds))
     if leased is None:
         return False
-    refund, charge = leased
+    with _working_on(leased[1]):
+        _settle_due_refund(*leased, gateways, seconds)
+    return True
+
+
+def _settle_due_refund(refund: RefundSnapshot, charge: ChargeSnapshot, gateways: Gateways, seconds: float) -> None:
     gateway = gateways.of(charge.gateway, charge.account)
     if gateway is None:
         refunds.record_doubt(refund, Unknown(NOT_CONFIGURED), alarm=True)
-        return True
+        return
     try:
         refunds.settle(refund, charge, gateway, seconds)
     except Unreachable:
@@ -240,7 +262,6 @@ def _recover_refund(gateways: Gateways, seconds: float) -> bool:
         reason = f"our own code failed: {type(error).__name__}"
         log.error("refund_recovery_failed", refund_id=refund.id, reason=reason, exc_info=refund.times_asked == 1)
         refunds.record_doubt(refund, Unknown(reason), alarm=True)
-    return True
 
 
 def _lease_refund(connection: Connection, seconds: float) -> tuple[RefundSnapshot, ChargeSnapshot] | None:

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
+from app import measures
 from app.charges import refund_rows, strays
 from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import RECOVERY_MARGIN, ChargeSnapshot
@@ -180,6 +181,7 @@ def follow(
 
 def log_ended(refund: RefundSnapshot, charge: ChargeSnapshot, status: RefundStatus, reason: str | None) -> None:
     """Log how a refund ended; as an error if a person must look at it."""
+    measures.OUTCOMES.labels("refunds", status).inc()
     alarming = status is RefundStatus.FAILED or (refund.stray and status in WITHOUT_REFUND)
     write = log.error if alarming else log.info
     write(
@@ -201,6 +203,7 @@ def record_doubt(refund: RefundSnapshot, doubt: NotSent | Unknown, *, alarm: boo
             attention=note if alarm else None, message=said.message, request_id=said.request_id,
         ):  # fmt: skip
             return refund_rows.get(connection, refund.key).status
+    measures.OUTCOMES.labels("refunds", RefundStatus.IN_DOUBT).inc()
     log.warning("refund_in_doubt", refund_id=refund.id, reason=note)
     return RefundStatus.IN_DOUBT
 

@@ -51,6 +51,7 @@ class ChargeSnapshot(NamedTuple):
     receipt_url: str
     arrivals: int
     other_arrivals: int
+    request_id: str | None = None
 
     @property
     def payment(self) -> Payment:
@@ -74,6 +75,7 @@ orders = table(Order)
 CLAIMED = (
     "key", "receipt_id", "status", "amount", "currency",
     "email", "name", "last4", "receipt_url", "gateway", "account", "gateway_request",
+    "request_id",
 )  # fmt: skip
 
 THE_ORDER = (orders.c.random_id == bindparam("order_random_id"), orders.c.buyer_id == bindparam("buyer_id"))
@@ -163,7 +165,7 @@ def insert(connection: Connection, unattended: float, **columns: object) -> Char
     None as well if the order does not exist or is not this buyer's. `unattended` is the number of seconds after which
     recovery may take the charge over.
     """
-    row = CLAIM.execute(connection, {"unattended": unattended, **columns}).first()
+    row = CLAIM.execute(connection, {"unattended": unattended, "request_id": None, **columns}).first()
     return snapshot(row) if row else None
 
 

@@ -60,6 +60,11 @@ def new_receipt_id() -> str:
     return b32hexencode(_milliseconds() + secrets.token_bytes(16)).decode().rstrip("=").lower()
 
 
+def reference(receipt_id: str) -> str:
+    """Return eight random characters of a receipt id. A person can say them on the telephone, and logs show them."""
+    return (receipt_id[:8] if "-" in receipt_id else receipt_id[-8:]).upper()
+
+
 def _milliseconds() -> bytes:
     return int(time() * 1000).to_bytes(6, "big")
 

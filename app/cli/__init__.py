@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import chain
 from pathlib import Path
 from threading import Event
+from time import monotonic
 from typing import NoReturn
 from uuid import UUID
 
@@ -16,12 +17,13 @@ from flask import Flask, current_app
 from flask_migrate import Migrate
 
 from app import current, money
-from app.charges import audit, receipts, recovery, refund_rows, refunds, report, same_order
+from app.charges import audit, progress, receipts, recovery, refund_rows, refunds, report, same_order
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import REFUND_PENDING, RefundStatus
 from app.charges.tokens import new_key
 from app.cli.command import ComparingCommand, ShopCommand
 from app.cli.reconcile import reconcile_command
+from app.cli.story import story_command
 from app.database import Unreachable, db
 from app.gateways.base import Gateway, NotSent, Unknown
 from app.mail import outbox, sending
@@ -60,13 +62,27 @@ def recover_command(watch: bool) -> None:
         "emails": lambda: outbox.run(send, stop.is_set),
         "pruning": same_order.prune,
     }
+    noted = {name: _noted(name, one_pass) for name, one_pass in passes.items()}
     if watch:
-        recovery.watch({name: _in_context(one_pass) for name, one_pass in passes.items()}, stop)
+        recovery.watch({name: _in_context(one_pass) for name, one_pass in noted.items()}, stop)
         return
     try:
-        click.echo(f"Processed {sum(passes[name]() for name in ('charges', 'refunds', 'emails'))} items.")
+        done = sum(noted[name]() for name in ("charges", "refunds", "emails"))
+        click.echo(f"Processed {done} items. {progress.in_words(progress.left())}")
     except Unreachable as error:
         raise click.ClickException(f"the database can't be reached: {error}") from None
+
+
+def _noted(name: str, one_pass: Callable[[], int]) -> Callable[[], int]:
+    """Return the pass so that what it does is stored and logged."""
+    progressed = progress.Progress(name)
+
+    def run() -> int:
+        done = one_pass()
+        progressed.passed(done)
+        return done
+
+    return run
 
 
 def _in_context(one_pass: Callable[[], int]) -> Callable[[], int]:
@@ -102,10 +118,12 @@ def audit_command(as_json: bool) -> None:
     try:
         asked, absent = audit.asked_and_absent(gateways)
         entries = chain.from_iterable(gateway.statement() for gateway in asked)
+        started = monotonic()
         found = audit.audit(entries, overdue, settings.shop_id, absent)
     except (NotSent, Unknown, Unreachable) as error:
         click.echo(f"Error: nothing was checked: {error}", err=True)
         raise SystemExit(2) from None
+    progress.note_audit(monotonic() - started, len(found.broken))
     click.echo(json.dumps(report.as_json(found)) if as_json else report.as_text(found))
     raise SystemExit(1 if found.broken else 0)
 
@@ -196,5 +214,7 @@ def _interruptible() -> Iterator[None]:
 def init_app(app: Flask) -> None:
     """Add the commands to the app."""
     Migrate(app, db, directory="app/migrations", render_as_batch=True)
-    for command in (seed_command, audit_command, recover_command, refund_command, reconcile_command):
+    for command in (
+        seed_command, audit_command, recover_command, refund_command, reconcile_command, story_command,
+    ):  # fmt: skip
         app.cli.add_command(command)

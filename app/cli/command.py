@@ -6,6 +6,7 @@ import click
 from sqlalchemy.exc import ProgrammingError
 
 from app import current
+from app.charges import evidence
 from app.database import Unreachable
 from app.orders import currency
 from app.settings import SettingsError
@@ -22,7 +23,8 @@ class ShopCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             currency.refuse_other(current.settings().shop_currency)
-            return super().invoke(ctx)
+            with evidence.kept("command"):
+                return super().invoke(ctx)
         except SettingsError as error:
             raise click.ClickException(str(error)) from None
         except Unreachable as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpcore
 import httpx
+import structlog
 
 from app.gateways.base import NotSent, Unknown
 
@@ -33,13 +34,22 @@ class Clients:
         """Return this process's client."""
         client = self._clients.get(os.getpid())
         if client is None:
-            client = httpx.Client(transport=self._transport or DeadlineTransport(), trust_env=False, **self._options)
+            client = httpx.Client(
+                transport=self._transport or DeadlineTransport(), trust_env=False,
+                event_hooks={"request": [_name_request]}, **self._options,
+            )  # fmt: skip
         return self._clients.setdefault(os.getpid(), client)
 
     def close(self) -> None:
         """Close this process's idle connections. The next question opens new ones."""
         if client := self._clients.pop(os.getpid(), None):
             client.close()
+
+
+def _name_request(request: httpx.Request) -> None:
+    """Pass on the id that our log lines bear, so that the gateway's log can be searched for it."""
+    if request_id := structlog.contextvars.get_contextvars().get("request_id"):
+        request.headers["X-Request-Id"] = str(request_id)
 
 
 @contextmanager

@@ -1,63 +1,107 @@
-"""Metrics for Prometheus: responses by endpoint and status, open charges by state and age, and alarms."""
+"""Metrics for Prometheus: what the workers count (app/measures.py), and what is read from the database at each scrape.
+
+Recovery is a process of its own that nobody scrapes, so what it does is counted in the database.
+"""
 
 from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
 
-from flask import Flask, Response, request
-from prometheus_client import Counter
-from prometheus_client.core import GaugeMetricFamily
+from flask import Flask, Response, g, request
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
-from app import counting
-from app.charges import attention
-from app.charges.models import Charge
-from app.charges.states import PENDING
-from app.database import Unreachable, from_now, reading
-
-counting.install()
-RESPONSES = Counter("payonce_answers", "Responses by endpoint and status.", ["endpoint", "status"])
+from app import measures
+from app.charges import attention, progress
+from app.database import Unreachable, db
 
 
-class OpenCharges(Collector):
-    """The number and age of open charges, read at each scrape. A partial index contains only these charges."""
+class Stored(Collector):
+    """What the database knows. If it can't be reached, only that is shown: a missing figure beats a wrong one."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        counts = GaugeMetricFamily("payonce_open_charges", "Charges that have not ended yet.", labels=["status"])
-        oldest = GaugeMetricFamily(
-            "payonce_open_charge_age_seconds", "Age of the oldest open charge.", labels=["status"]
-        )
-        alarms = GaugeMetricFamily(
-            "payonce_attention", "What a person must look at; the audit says why.", labels=["kind", "status"]
-        )
+    def collect(self) -> Iterator[Metric]:
+        """Read everything. Partial indexes contain only the rows that are counted."""
+        reached = GaugeMetricFamily("payonce_database_reachable", "1 if the database answered this scrape, else 0.")
         try:
-            for status, count, age in _open_charges():
-                counts.add_metric([status], count)
-                oldest.add_metric([status], age)
-            for kind, status, count in attention.numbers():
-                alarms.add_metric([kind, status], count)
+            found = [*_open_items(), _attention(), *_recovery(), *_audit()]
         except Unreachable:
-            return  # A missing figure is better than a wrong one. /readyz gives the reason.
-        yield counts
-        yield oldest
-        yield alarms
+            found = []
+        reached.add_metric([], 1 if found else 0)
+        yield reached
+        yield from found
 
 
-def _open_charges() -> list[tuple[str, int, float]]:
-    """Return (status, number of charges, seconds since the oldest was created)."""
-    query = (
-        select(Charge.status, func.count(), func.min(Charge.created_at))
-        .where(Charge.status.in_(sorted(PENDING)))
-        .group_by(Charge.status)
+def _open_items() -> list[Metric]:
+    labels = ["kind", "status"]
+    numbers = GaugeMetricFamily("payonce_open_items", "Charges, refunds and e-mails that are open.", labels=labels)
+    ages = GaugeMetricFamily("payonce_open_item_age_seconds", "Age of the oldest open one.", labels=labels)
+    for kind, status, number, age in progress.left():
+        numbers.add_metric([kind, status], number)
+        ages.add_metric([kind, status], age)
+    return [numbers, ages]
+
+
+def _attention() -> Metric:
+    alarms = GaugeMetricFamily(
+        "payonce_attention", "What a person must look at; the audit says why.", labels=["kind", "status"]
     )
-    with reading() as tx:
-        now = tx.execute(select(from_now(0))).scalar_one()
-        return [(status, count, (now - since).total_seconds()) for status, count, since in tx.execute(query)]
+    for kind, status, number in attention.numbers():
+        alarms.add_metric([kind, status], number)
+    return alarms
+
+
+def _recovery() -> list[Metric]:
+    total = CounterMetricFamily(
+        "payonce_recovery_items", "What all recovery workers have done, by kind and result.", labels=["kind", "result"]
+    )
+    age = GaugeMetricFamily(
+        "payonce_recovery_pass_age_seconds", "Time since a recovery worker last noted a pass.", labels=["kind"]
+    )
+    for kind, result, number, seconds in progress.done():
+        total.add_metric([kind, result], number)
+        if result == "processed":
+            age.add_metric([kind], seconds)
+    return [total, age]
+
+
+def _audit() -> list[Metric]:
+    last = progress.last_audit()
+    if last is None:
+        return []
+    broken = GaugeMetricFamily("payonce_audit_broken_invariants", "Invariants that the last audit found broken.")
+    age = GaugeMetricFamily("payonce_audit_age_seconds", "Time since the last audit ended.")
+    took = GaugeMetricFamily("payonce_audit_duration_seconds", "Time that the last audit took.")
+    for metric, value in ((broken, last.broken), (age, last.age), (took, last.seconds)):
+        metric.add_metric([], value)
+    return [broken, age, took]
+
+
+def _watch_pool(engine: Engine) -> None:
+    """Show how much of the pool is in use, each time that a connection is lent or comes back."""
+    if engine.dialect.name == "sqlite":
+        return
+
+    def show(returned: int) -> None:
+        pool: Any = engine.pool
+        measures.pool_connections(pool.checkedout() - returned, pool.size() + max(0, pool._max_overflow))
+
+    event.listen(engine, "checkout", lambda *_: show(0))
+    event.listen(engine, "checkin", lambda *_: show(1))  # It has not come back yet.
 
 
 def init_app(app: Flask) -> None:
     """Count every response by its endpoint. Its path is not used, because a receipt's path is secret."""
+    with app.app_context():
+        _watch_pool(db.engine)
 
     @app.after_request
     def _count(response: Response) -> Response:
-        RESPONSES.labels(request.endpoint or "none", response.status_code).inc()
+        endpoint = request.endpoint or "none"
+        measures.RESPONSES.labels(endpoint, response.status_code).inc()
+        if started := g.get("started"):
+            measures.REQUEST_SECONDS.labels(endpoint).observe(perf_counter() - started)
+        if refusal := g.get("refusal"):
+            measures.REFUSALS.labels(refusal).inc()
         return response

@@ -1,17 +1,21 @@
 """Endpoints for monitoring: /healthz (the process runs), /readyz (it can take payments), /metrics (for Prometheus)."""
 
 import os
+from hmac import compare_digest
+from ipaddress import ip_address
 
 import structlog
-from flask import Blueprint, Response
+from flask import Blueprint, Response, abort, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from app import current
 from app.health import readiness
-from app.health.metrics import OpenCharges
+from app.health.metrics import Stored
 
 log = structlog.get_logger()
 blueprint = Blueprint("health", __name__)
+log = structlog.get_logger()
 
 
 @blueprint.get("/healthz")
@@ -27,10 +31,19 @@ def readyz() -> Response:
     return _plain(reason or "ready", 503 if reason else 200)
 
 
+FORWARDED = ("X-FORWARDED-", "FORWARDED", "VIA", "X-REAL-IP")
+"""Beginnings of headers that a proxy adds. A request that bears one was not made on this machine."""
+
+
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """GET /metrics: the metrics of all workers if PROMETHEUS_MULTIPROC_DIR is set, else those of this process."""
-    text = generate_latest(_open_charges())
+    """GET /metrics: the metrics of all workers if PROMETHEUS_MULTIPROC_DIR is set, else those of this process.
+
+    Without METRICS_TOKEN as a bearer token, only for programs on this machine; others get a 404.
+    """
+    if not (_has_token() or _is_local()):
+        abort(404)
+    text = generate_latest(_stored())
     try:
         text = generate_latest(_counters()) + text
     except Exception as error:  # The folder is gone or a file is damaged. What the database knows is still true.
@@ -38,9 +51,9 @@ def metrics() -> Response:
     return Response(text, content_type=CONTENT_TYPE_LATEST)
 
 
-def _open_charges() -> CollectorRegistry:
+def _stored() -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(OpenCharges())
+    registry.register(Stored())
     return registry
 
 
@@ -50,6 +63,21 @@ def _counters() -> CollectorRegistry:
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
     return registry
+
+
+def _has_token() -> bool:
+    token = current.settings().metrics_token
+    given = request.authorization.token if request.authorization else None
+    return bool(token and given) and compare_digest(token.encode(), str(given).encode())
+
+
+def _is_local() -> bool:
+    """Return whether the request comes from this machine and went through no proxy."""
+    try:
+        local = ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False
+    return local and not [name for name, _ in request.headers if name.upper().startswith(FORWARDED)]
 
 
 def _plain(text: str, status: int = 200) -> Response:

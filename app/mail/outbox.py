@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
+import sqlalchemy
 import structlog
-from sqlalchemy import ColumnElement, bindparam, insert, update
+from sqlalchemy import ColumnElement, bindparam, column, insert, select, update
 from sqlalchemy.engine import Connection
+from structlog.contextvars import bound_contextvars
 
 from app.database import from_now, table, transaction
 from app.leases import back_off, longest_due
@@ -32,6 +34,7 @@ TRIES = 30
 """Tries, spread over two to three days, after which an e-mail is abandoned. Its row stays, with the reason."""
 
 emails = table(OutboxEmail)
+charge = sqlalchemy.table("charge", column("id"), column("request_id"))  # The model belongs to the core.
 log = structlog.get_logger()
 
 OWE = insert(emails).values(
@@ -44,7 +47,13 @@ LEASE = (
         == longest_due(emails.c.id, emails.c.send_at, emails.c.sent_at.is_(None), emails.c.gave_up_at.is_(None))
     )
     .values(send_at=from_now(LEASE_SECONDS), tries=emails.c.tries + 1)
-    .returning(emails.c.id, emails.c.charge_id, emails.c.message_id, emails.c.tries)
+    .returning(
+        emails.c.id,
+        emails.c.charge_id,
+        emails.c.message_id,
+        emails.c.tries,
+        select(charge.c.request_id).where(charge.c.id == emails.c.charge_id).scalar_subquery(),
+    )
 )
 
 
@@ -67,6 +76,8 @@ class LeasedEmail(NamedTuple):
     charge_id: int
     message_id: UUID
     tries: int
+    request_id: str | None = None
+    """The request that claimed the charge, for the log."""
 
 
 def owe(connection: Connection, charge_id: int) -> None:
@@ -82,7 +93,8 @@ def run(send: Callable[[LeasedEmail], None], stopped: Callable[[], bool] = lambd
     tried = 0
     while tried < MOST and not stopped() and (email := _lease()):
         tried += 1
-        _send(email, send)
+        with bound_contextvars(request_id=email.request_id):
+            _send(email, send)
     return tried
 
 

@@ -9,9 +9,9 @@ from time import time
 from typing import Any
 
 import structlog
-from flask import Blueprint, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
 
-from app import current, tries
+from app import current, logs, measures, tries, visits
 from app.charges import arrivals, protocol, receipts
 from app.charges.protocol import Purchase
 from app.charges.rows import ChargeSnapshot, RowLost
@@ -54,7 +54,7 @@ def pay() -> Page:
         token = current.tokens().read(request.form.get("checkout_token", ""))
     except BadToken:
         return refusal_page("bad_token", 400)
-    if charge := arrivals.record_repeat(token):
+    if charge := _repeated(token):
         return to_receipt(charge.receipt_id)
     if token.buyer_id != known_buyer_id():
         return refusal_page("foreign_token", 403)
@@ -65,15 +65,25 @@ def pay() -> Page:
     return _pay_with(token, _form())
 
 
+def _repeated(token: Token) -> ChargeSnapshot | None:
+    """Return the charge that already holds this token or its order."""
+    charge = arrivals.record_repeat(token)
+    if charge:
+        visits.arrived(charge, token.key)
+    return charge
+
+
 def _pay_with(token: Token, form: CheckoutForm) -> Page:
     """Check CSRF and fields, then pay. What fails before the claim shows the form again, with the same token."""
     if not form.validate():
+        logs.note_refusal("forged" if form.forged else "fields_invalid")
         return _again(token, form, 400 if form.forged else 422, texts.STALE_FORM if form.forged else None)
     try:
-        purchase = _purchase(token, form)
-        return _after(purchase, _counted(purchase))
+        with logs.noted_refusals():
+            purchase = _purchase(token, form)
+            return _after(purchase, _counted(purchase))
     except TooManyTries as refusal:
-        if charge := arrivals.record_repeat(token):
+        if charge := _repeated(token):
             return to_receipt(charge.receipt_id)  # A copy of the form was faster.
         return _again(token, form, 429, texts.NETWORK_BUSY if refusal.network else texts.TOO_MANY_TRIES)
     except NotPayable as refusal:
@@ -84,6 +94,7 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
     except protocol.Busy:
         return _later(_again(token, form, 503, texts.BUSY), 5)
     except OrderedBefore as before:
+        measures.DUPLICATES.labels("same_order").inc()
         return _again(token, form, 409, before=before)
     except (basket.OrderChanged, stock.SoldOut):
         return _changed(token, form)
@@ -110,8 +121,10 @@ def _counted(purchase: Purchase) -> ChargeSnapshot:
 
 def _after(purchase: Purchase, charge: ChargeSnapshot) -> Page:
     """Redirect to the receipt, or to the gateway's page if the gateway has just asked for the shopper."""
-    ours = charge.receipt_id == purchase.receipt_id
-    if ours and charge.status is REQUIRES_ACTION and charge.action_url:
+    claimed = charge.receipt_id == purchase.receipt_id
+    visits.arrived(charge, purchase.token.key, claimed=claimed)
+    if claimed and charge.status is REQUIRES_ACTION and charge.action_url:
+        g.receipt = charge.receipt_id
         return redirect(charge.action_url, 303)
     return to_receipt(charge.receipt_id)
 
@@ -142,7 +155,7 @@ def _order_of(token: Token) -> Order | None:
 
 def _changed(token: Token, form: CheckoutForm) -> Page:
     """The order is not what the form showed: say so, and show the present order with a new token."""
-    if charge := arrivals.record_repeat(token):
+    if charge := _repeated(token):
         return to_receipt(charge.receipt_id)
     order = open_order()
     notices = changes.since_shown(order, token.version, token.amount, token.currency, locale())
@@ -153,6 +166,7 @@ def _changed(token: Token, form: CheckoutForm) -> Page:
 
 def _closed(token: Token) -> Page:
     """CLOSED is on: return the filled form, to be sent again later, or a page if its order is another one by now."""
+    logs.note_refusal("closed")
     if _order_of(token):
         return _again(token, _form(), 503, texts.CLOSED)
     return refusal_page("closed", 503, str(token.key))
@@ -200,6 +214,7 @@ def _purchase(token: Token, form: CheckoutForm) -> Purchase:
         token=token, receipt_id=receipt_id, email=email, name=str(form.name.data), card=card,
         last4=last_four(card.number) if card else None, order_again=bool(form.order_again.data),
         receipt_url=receipt_url, gateway_request=_prepared(token, email, receipt_url),
+        request_id=logs.request_id(),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What the modules of this package share: page types, the redirect to a receipt, and this browser's basket."""
 
-from flask import Blueprint, Flask, redirect, url_for
+from flask import Blueprint, Flask, g, redirect, url_for
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.routing import BaseConverter
 from werkzeug.wrappers import Response
@@ -15,6 +15,7 @@ Page = Response | str | tuple[str, int]
 
 def to_receipt(receipt_id: object) -> Response:
     """Redirect to the receipt, as after a POST that paid, all its copies, and everything that comes late."""
+    g.receipt = receipt_id  # For the request's line in the log.
     return redirect(url_for("receipts.show", receipt_id=receipt_id), 303)
 
 

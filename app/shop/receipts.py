@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-import structlog
 from flask import Blueprint, abort, jsonify, make_response, render_template, request
 from werkzeug.wrappers import Response
 
@@ -12,7 +11,7 @@ from app.charges.receipts import Receipt
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PROCESSING, REQUIRES_ACTION
 from app.database import Unreachable
-from app.errors import PAYMENTS_UNREADABLE, RECEIPT_UNREADABLE, refusal_page, unavailable
+from app.errors import PAYMENTS_UNREADABLE, RECEIPT_UNREADABLE, log_unreachable, refusal_page, unavailable
 from app.places import NoPlace
 from app.security import known_buyer_id
 from app.shop.forms import CancelForm
@@ -22,8 +21,6 @@ blueprint = Blueprint("receipts", __name__)
 
 STOP = 900
 """Seconds after which the waiting page no longer reloads itself."""
-
-log = structlog.get_logger()
 
 
 @blueprint.get("/receipts")
@@ -76,7 +73,7 @@ def cancel(receipt_id: str) -> Page:
 @blueprint.errorhandler(Unreachable)
 def _database_away(error: Unreachable) -> Response:
     """A receipt that can't be read must not read like a failed payment; its page reloads itself."""
-    log.error("database_unreachable", error=str(error), path=request.path)
+    log_unreachable(error)
     if request.endpoint == "receipts.show":
         return unavailable(RECEIPT_UNREADABLE, refresh=5)
     return unavailable(PAYMENTS_UNREADABLE)

@@ -94,7 +94,10 @@ def _record(event: GatewayEvent, gateway: EventSender, charge: ChargeSnapshot, f
     for each in ended:
         each.log(charge)
     if is_new:
-        log.info("event_recorded", kind=event.kind, event_id=event.id, receipt=charge.receipt_id)
+        log.info(
+            "event_recorded", kind=event.kind, event_id=event.id, receipt=charge.receipt_id,
+            claim_request_id=charge.request_id,
+        )  # fmt: skip
     return "recorded"
 
 

@@ -87,7 +87,7 @@ class RunningShop:
     def payment_forms(self) -> int:
         """Return how many POST /checkout the shop has received, from its own metrics."""
         metrics = httpx.get(f"{self.url}/metrics").text
-        return sum(map(int, re.findall(r'payonce_answers_total{endpoint="checkout\.pay".*} (\d+)\.0', metrics)))
+        return sum(map(int, re.findall(r'payonce_http_responses_total{endpoint="checkout\.pay".*} (\d+)\.0', metrics)))
 
     def statement(self) -> list[dict[str, Any]]:
         """Return every entry of the bank's statement."""

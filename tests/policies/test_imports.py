@@ -20,6 +20,8 @@ IN_FRONT_OF_VIEWS = {
     "errors",
     "locale",
     "logs",
+    "measures",
+    "visits",
     "assets",
 }
 
@@ -38,10 +40,12 @@ MAY_IMPORT = {
     "instance": set(),
     "checks": {"money"},
     "settings": {"checks", "instance"},
-    "logs": set(),
+    "logs": {"charges"},
+    "measures": {"counting"},
+    "visits": {"charges", "gateways", "logs"},
     "assets": set(),
     "current": {"charges", "gateways", "places", "settings"},
-    "places": set(),
+    "places": {"measures"},
     "proxies": {"logs"},
     "bodies": {"watchdog"},
     "hosts": set(),
@@ -52,11 +56,13 @@ MAY_IMPORT = {
     "errors": {"charges", "database", "hosts", "logs"},
     "ledger": {"database"},
     "mail": {"database", "leases", "watchdog"},
-    "gateways": FOUNDATIONS,
+    "gateways": {"measures"} | FOUNDATIONS,
     "orders": FOUNDATIONS,
-    "charges": {"orders", "ledger", "gateways", "mail", "database", "engines", "identifiers", "leases", "money"},
+    "charges": {
+        "orders", "ledger", "gateways", "mail", "database", "engines", "identifiers", "leases", "measures", "money",
+    },
     "shop": {"charges", "orders", "gateways"} | FOUNDATIONS | IN_FRONT_OF_VIEWS,
-    "health": {"charges", "gateways", "database", "timeouts", "counting", "draining", "revisions"} | IN_FRONT_OF_VIEWS,
+    "health": {"charges", "gateways", "database", "timeouts", "draining", "revisions"} | IN_FRONT_OF_VIEWS,
     "webhooks": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,
     "cli": {"charges", "orders", "gateways", "mail", "ledger", "current"} | FOUNDATIONS,
     # The bank is a separate application. It uses the foundations, and shares the list of test cards with its client.
@@ -116,9 +122,10 @@ def test_the_sandbox_bank_imports_only_test_cards_and_the_interface_of_the_gatew
     assert gateways <= {"app.gateways.base", "app.gateways.sandbox.cards"}
 
 
-def test_charges_import_only_the_interface_of_the_gateways() -> None:
+def test_charges_import_only_the_interface_of_the_gateways_and_what_was_asked() -> None:
     imported = {target for name, path in modules() if package_of(name) == "charges" for target in imports(path)}
-    assert {target for target in imported if package_of(target) == "gateways"} == {"app.gateways.base"}
+    gateways = {target for target in imported if package_of(target) == "gateways"}
+    assert gateways == {"app.gateways.base", "app.gateways.questions"}
 
 
 def test_the_core_imports_no_web_library() -> None:

@@ -29,8 +29,8 @@ def statuses(shop: RunningShop) -> set[int]:
 def counted(shop: RunningShop) -> bool:
     response = httpx.get(f"{shop.url}/metrics", trust_env=False, timeout=60)
     assert response.status_code == 200
-    assert "payonce_open_charges" in response.text
-    return "payonce_answers_total{" in response.text
+    assert "payonce_database_reachable" in response.text
+    return "payonce_http_responses_total{" in response.text
 
 
 def replace_workers(master: int) -> None:

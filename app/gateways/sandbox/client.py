@@ -25,6 +25,7 @@ from app.gateways.base import (
     Unknown,
 )
 from app.gateways.http import NEVER_SENT, Clients, deadline, gateway_errors, read_bounded
+from app.gateways.questions import question
 from app.gateways.sandbox.cards import find_card
 
 LARGEST_ANSWER = 64 * 1024
@@ -59,6 +60,7 @@ class SandboxGateway:
         self._shop, self._shop_id = shop, shop_id or None
         self._clients = Clients(transport, base_url=self.page_origin, headers={"Authorization": f"Bearer {api_key}"})
 
+    @question
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
         """Charge the card. Raises ValueError before anything is sent if it is not a test card."""
         if card is None or find_card(card.number) is None:
@@ -79,6 +81,7 @@ class SandboxGateway:
             return Answer(Outcome.CANCELED, reason=code, this_request_only=True, message=str(message or ""))
         return self._charge_answer(payment, status, fields)
 
+    @question
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
         """Return what became of the key; None only if the bank itself says that it does not know this key."""
         status, fields = self._ask("GET", f"/v1/charges/{_in_path(payment.key)}", timeout)
@@ -86,6 +89,7 @@ class SandboxGateway:
             return None
         return self._charge_answer(payment, status, fields)
 
+    @question
     def cancel(self, payment: Payment, timeout: float) -> Answer:
         """Fence the key permanently, known or not. Return the outcome that won."""
         path = f"/v1/charges/{_in_path(payment.key)}/cancel"
@@ -94,6 +98,7 @@ class SandboxGateway:
             return Answer(Outcome(fields["status"]), reason=_reason(fields))  # No money, whatever the amount was.
         return self._charge_answer(payment, status, fields)
 
+    @question
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back, once per key."""
         body = {
@@ -105,6 +110,7 @@ class SandboxGateway:
         }
         return _refund_answer(refund_request, *self._ask("POST", "/v1/refunds", timeout, body))
 
+    @question
     def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         """Return what became of the refund's key; None only if the bank itself says that it does not know this key."""
         status, fields = self._ask("GET", f"/v1/refunds/{_in_path(refund_request.key)}", timeout)

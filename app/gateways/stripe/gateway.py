@@ -27,6 +27,7 @@ from app.gateways.base import (
     Unknown,
 )
 from app.gateways.http import deadline
+from app.gateways.questions import question
 from app.gateways.stripe import answers, disputes, events, refunds, requests, statement
 from app.gateways.stripe.answers import ErrorAnswer, answer_errors, ask
 from app.gateways.stripe.lists import items, our_key
@@ -68,6 +69,7 @@ class StripeGateway:
         """Return the request to store with the claim. Raises NotPayable."""
         return requests.prepare(payment, version=VERSION, live=self.live, window=self._window, shop_id=self._shop_id)
 
+    @question
     def charge(self, payment: Payment, card: Card | None, timeout: float) -> Answer:
         """Create the session, on whose page the shopper pays. One request, so NotSent means that nothing was sent."""
         try:
@@ -78,12 +80,14 @@ class StripeGateway:
                 return answers.of_refused(error)
             raise
 
+    @question
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
         """Return what became of the key; None if there is no session and none can be created any more."""
         with answer_errors(), deadline(timeout):
             session = self._session(payment)
             return None if session is None else answers.of_session(session, payment)
 
+    @question
     def cancel(self, payment: Payment, timeout: float) -> Answer:
         """End the session, so that nobody can pay on it any more. Return the outcome that won."""
         with answer_errors(), deadline(timeout):
@@ -99,11 +103,13 @@ class StripeGateway:
             raise Unknown("the provider has not ended the session yet")
         return answer
 
+    @question
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         """Give money back, once per key."""
         with answer_errors(), deadline(timeout):
             return refunds.make(self._client, refund_request, self._intent_id(refund_request.payment), self._shop_id)
 
+    @question
     def lookup_refund(self, refund_request: RefundRequest, timeout: float) -> Answer | None:
         """Return what became of the refund's key; None if the payment has no such refund."""
         with answer_errors(), deadline(timeout):
