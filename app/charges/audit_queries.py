@@ -14,6 +14,9 @@ SELECT 'charge ' || c.id || ' ' || c.key FROM bank_statement s JOIN charge c ON 
 WHERE s.kind = 'charge' AND c.status IN ({sql_list(WITHOUT_MONEY)}) AND NOT EXISTS (
     SELECT 1 FROM refund r JOIN bank_statement b ON b.key = r.key AND b.kind = 'refund'
     WHERE r.charge_id = c.id AND r.stray AND b.amount = s.amount)
+AND s.amount <> (
+    SELECT coalesce(sum(CASE b.kind WHEN 'refund' THEN b.amount ELSE -b.amount END), 0) FROM bank_statement b
+    WHERE b.payment = s.payment AND b.currency = s.currency AND b.kind IN ('refund', 'refund_failed'))
 """
 
 LEDGER = f"""

@@ -10,7 +10,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import Uuid, bindparam, select, text
 from sqlalchemy.engine import Connection
 
-from app.charges import gateway_refunds, outcomes, present, protocol, refunds, rows
+from app.charges import gateway_refunds, outcomes, present, protocol, recovery, refunds, rows
 from app.charges.gateway_refunds import Ended
 from app.charges.models import Refund
 from app.charges.rows import ChargeSnapshot
@@ -18,8 +18,9 @@ from app.charges.statement import beside_the_books, spooled
 from app.charges.states import CANCELED, PENDING, PROCESSING, SUCCEEDED, WITHOUT_MONEY, RefundStatus
 from app.charges.tokens import new_receipt_id
 from app.database import UtcDateTime, confirmed, reading, table
-from app.gateways.base import Answer, EventSender, Gateway, GatewayRefund, Gateways, Outcome
+from app.gateways.base import Answer, Contradiction, EventSender, Gateway, GatewayRefund, Gateways, Outcome
 from app.ledger import book
+from app.money import format_money
 from app.orders import adopted
 
 ADOPTED = "adopted"
@@ -29,6 +30,9 @@ CLOSED = "closed"
 """The reason of a charge that a person has closed."""
 
 refund_table = table(Refund)
+
+REVERSED = "reversed"
+"""The reason of a charge under whose key the gateway took another amount, all of which was refunded there."""
 
 REFUNDS = UUID("4c1f6f0a-52c9-5a0e-8a3c-8f1f7f0f9d27")
 """The namespace of the keys under which lost payments are refunded: one per payment, so that repeating is harmless."""
@@ -40,6 +44,15 @@ CHOSEN = text("""
 """).bindparams(bindparam("keys", expanding=True, type_=Uuid())).columns(
     key=Uuid(), at=UtcDateTime(), charge_key=Uuid()
 )  # fmt: skip
+
+TAKEN = text("""
+    SELECT p.amount, p.currency,
+        (SELECT coalesce(sum(CASE kind WHEN 'refund' THEN amount ELSE -amount END), 0) FROM bank_statement s
+         WHERE s.payment = p.payment AND s.currency = p.currency AND s.kind IN ('refund', 'refund_failed')) AS gave,
+        (SELECT coalesce(sum(CASE kind WHEN 'dispute' THEN amount ELSE -amount END), 0) FROM bank_statement s
+         WHERE s.key = p.key AND s.kind IN ('dispute', 'dispute_reversed')) AS disputed
+    FROM bank_statement p WHERE p.key = :key AND p.kind = 'charge'
+""").bindparams(bindparam("key", type_=Uuid()))  # fmt: skip
 
 
 OPEN = "a refund of its payment is still open; repeat the command when it has ended"
@@ -180,11 +193,17 @@ def _was_adopted(key: UUID) -> bool:
 def catch_up(charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> None:
     """Ask for the present state of a payment, its refunds and disputes, and record what lost events would have.
 
+    If the gateway took another amount than ours, end the charge, provided that all of it was refunded there.
     Raises Refused, NotSent, Unknown or Unreachable.
     """
-    if not isinstance(gateway, EventSender):
-        raise Refused(f"{gateway.name} sends no events, so none can be lost")
-    facts = present.ask(gateway, charge.payment, seconds)
+    try:
+        if not isinstance(gateway, EventSender):
+            gateway.lookup(charge.payment, seconds)  # Raises Contradiction.
+            raise Refused(f"{gateway.name} sends no events, so none can be lost")
+        facts = present.ask(gateway, charge.payment, seconds)
+    except Contradiction:
+        _end_contradicted(charge, gateway, seconds)
+        return
     try:
         recorded, ended = confirmed(lambda tx: present.record(tx, rows.read_again(tx, charge, lock=False), facts))
     except (gateway_refunds.Unsettled, refunds.NotRefundable) as error:
@@ -192,6 +211,32 @@ def catch_up(charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> None:
     recorded.log()
     for each in ended:
         each.log(charge)
+
+
+def _end_contradicted(charge: ChargeSnapshot, gateway: Gateway, seconds: float) -> None:
+    """End the charge as canceled if its key can take no money any more, and the gateway holds none of what it took."""
+    if charge.status is SUCCEEDED:
+        raise Refused("the gateway took another amount than the books say")
+    try:
+        answer = recovery.cancel(charge, gateway, seconds, "contradicted")
+    except Contradiction:
+        _refuse_held(charge, gateway)
+        answer = Answer(Outcome.CANCELED, reason=REVERSED)
+    protocol.record(charge, answer)
+
+
+def _refuse_held(charge: ChargeSnapshot, gateway: Gateway) -> None:
+    """Raise Refused unless the gateway's statement shows what the key took, and that all of it was refunded."""
+    with spooled(gateway.statement(), "") as file, beside_the_books(file, overdue=0) as connection:
+        taken = connection.execute(TAKEN, {"key": charge.key}).all()
+    if len(taken) != 1:
+        raise Refused("the statement does not show yet what the gateway took under this key; repeat the command later")
+    amount, currency, gave, disputed = taken[0]
+    if disputed:
+        raise Refused(f"{format_money(int(disputed), currency)} of this payment are disputed at the gateway")
+    if gave != amount:
+        held = format_money(int(amount - gave), currency)
+        raise Refused(f"the gateway holds {held} that it took under this key: refund it there and repeat the command")
 
 
 def close(charge: ChargeSnapshot, gateways: Gateways, reason: str) -> None:

@@ -47,7 +47,7 @@ LONGEST_PAUSE = 10.0
 MOST = 100
 """Rows per pass at most, so that a worker is soon done when it is told to stop."""
 
-CONTRADICTED = "the gateway took another amount under this key: compare its records with the books"
+CONTRADICTED = "the gateway took another amount under this key: refund it there, then: reconcile --look "
 TOO_EARLY = "the gateway has no payment, but it is too early to know that there will be none: is a clock wrong?"
 NOT_CONFIGURED = "the gateway and account of the charge are not configured"
 
@@ -159,7 +159,7 @@ def settle(due: Due, gateway: Gateway, seconds: float) -> Status:
     try:
         answer = find_out(due, gateway, seconds)
     except Contradiction as contradiction:
-        return postpone(due, str(contradiction), attention=CONTRADICTED, ask_in=RARELY)
+        return postpone(due, str(contradiction), attention=CONTRADICTED + due.charge.receipt_id, ask_in=RARELY)
     except (NotSent, Unknown) as doubt:
         return postpone(due, str(doubt))
     if answer.outcome is Outcome.REQUIRES_ACTION and due.charge.status is REQUIRES_ACTION:

@@ -56,9 +56,13 @@ MARK_LOST = """
     AND (ours OR kind = 'refund' AND at < :late AND EXISTS (
         SELECT 1 FROM bank_statement p LEFT JOIN charge c ON c.key = p.key
         WHERE p.payment = bank_statement.payment AND p.kind = 'charge' AND (p.ours OR c.id IS NOT NULL)))
+    AND NOT (kind = 'refund' AND EXISTS (
+        SELECT 1 FROM bank_statement p JOIN charge c ON c.key = p.key
+        WHERE p.payment = bank_statement.payment AND p.kind = 'charge' AND c.reason = 'reversed'))
 """
 """Refunds that somebody made by hand at the gateway bear no SHOP_ID. The gateway sends an event about each. If the
-refund was made before `late`, its event must have arrived."""
+refund was made before `late`, its event must have arrived. The books hold neither the money nor the refunds of a charge
+that ended as reversed (see `reconcile`)."""
 
 
 @contextmanager

@@ -23,7 +23,10 @@ Found = dict[UUID, tuple[Gateway, Entry]]
 @click.option("--adopt", type=click.UUID, multiple=True, metavar="KEY", help="Write this entry into the books.")
 @click.option("--refund", type=click.UUID, multiple=True, metavar="KEY", help="Adopt this payment and refund it.")
 @click.option(
-    "--look", metavar="RECEIPT", help="Record this payment, its refunds and disputes as the gateway has them."
+    "--look",
+    metavar="RECEIPT",
+    help="Record this payment, its refunds and disputes as the gateway has them. If the gateway took another amount: "
+    "refund it there first, then this ends the charge.",
 )
 @click.option("--close", metavar="RECEIPT", help="End a charge whose account is not configured, as without money.")
 @click.option("--reason", help="With --close: how you know that it took no money. It is stored with the charge.")

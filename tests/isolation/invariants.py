@@ -7,8 +7,9 @@ from app.charges.protocol import ClaimUnknown
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import LIVE, PENDING, WITHOUT_MONEY, WITHOUT_REFUND, sql_list
 from app.database import Unreachable
+from tests.isolation.actors import Broken
 from tests.isolation.bank import Bank
-from tests.isolation.stage import Broken, Stage
+from tests.isolation.stage import Stage
 
 LIVE_, PENDING_, WITHOUT_MONEY_ = sql_list(LIVE), sql_list(PENDING), sql_list(WITHOUT_MONEY)
 

@@ -9,13 +9,17 @@ from unittest.mock import patch
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection
 
+from app import database
 from app.charges import protocol, recovery, refund_rows, rows, same_order
+from app.charges import refunds as refund_claims
 from app.charges.models import RefundStatusType, StatusType
 from app.database import RolledBack, Unreachable, from_now, transaction
 from app.orders import basket, stock
+from tests.isolation.actors import Broken
 from tests.isolation.pairs import BY_NAME
-from tests.isolation.schedules import SEEDED, explore, explore_cuts
-from tests.isolation.stage import Broken, Stage
+from tests.isolation.schedules import SEEDED, Report, explore, explore_cuts
+from tests.isolation.stage import Stage
+from tests.isolation.waits import explore_probes, explore_waits
 
 charges, refunds, lines, orders = rows.charges, refund_rows.refunds, stock.order_lines, basket.orders
 
@@ -89,11 +93,23 @@ def _lost_means_rolled_back(work: Callable[[Connection], Any]) -> Any:
         raise RolledBack("the commit failed") from error
 
 
+def _a_refused_probe_means_rolled_back(work: Callable[[Connection], Any]) -> Any:
+    """Take a statement of the probe that was refused for one of the first run."""
+    try:
+        with transaction() as connection:
+            return work(connection)
+    except RolledBack:
+        raise
+    except Unreachable:
+        with transaction() as connection:
+            return work(connection)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """`pair` is where it shows; `says` is a part of what is then said. `without` is an index that is dropped.
 
-    With `cuts`, it shows when a connection is cut.
+    `explore` is how it is found, for example by cutting connections.
     """
 
     name: str
@@ -101,13 +117,13 @@ class Mutant:
     says: str
     patches: tuple[tuple[object, str, Any], ...] = ()
     without: str | None = None
-    cuts: bool = False
+    explore: Callable[..., Report] = explore
 
     def caught(self, stage: Stage) -> str:
         """Return the schedule in which it shows, or "" if it survived."""
         with self._at_work(stage):
             try:
-                (explore_cuts if self.cuts else explore)(stage, BY_NAME[self.pair])
+                self.explore(stage, BY_NAME[self.pair])
             except Broken as broken:
                 return str(broken)
         return ""
@@ -159,6 +175,14 @@ MUTANTS = (
     Mutant("a lease without a lock", "two_workers", "ended as it must not: 1 | 1",
            ((recovery, "LEASE_CHARGE", LEASE_WITHOUT_LOCK),)),
     Mutant("a lost COMMIT taken for a rollback", "same_form", "refused by Busy, but there is a charge",
-           ((protocol, "confirmed", _lost_means_rolled_back),), cuts=True),
+           ((protocol, "confirmed", _lost_means_rolled_back),), explore=explore_cuts),
+    Mutant("a lock time-out inside a probe taken for a rollback", "same_form", "ended as it must not: Busy",
+           ((protocol, "confirmed", _a_refused_probe_means_rolled_back),), explore=explore_probes),
+    Mutant("the same for a refund", "two_refunds", "ended as it must not: RolledBack",
+           ((refund_claims, "confirmed", _a_refused_probe_means_rolled_back),), explore=explore_probes),
+    Mutant("a lock time-out taken for a lost connection", "same_form", "in_probe=False",
+           ((database, "REFUSED", database.REFUSED - {"55P03"}),), explore=explore_waits),
+    Mutant("a cancelled statement taken for a lost connection", "same_form", "in_probe=False",
+           ((database, "REFUSED", database.REFUSED - {"57014"}),), explore=explore_waits),
 )  # fmt: skip
 """In each of them, the database's own constraints and triggers stay as they are, but for the index that is named."""

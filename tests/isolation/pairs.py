@@ -245,4 +245,13 @@ WITH_CUTS = (
 )  # fmt: skip
 """The pairs in which connections are cut."""
 
+CLAIMING = (
+    same_form, same_form_declined, two_tabs, two_tabs_declined, reverse_baskets, reverse_baskets_declined, last_piece,
+    same_fingerprint, claim_and_put, claim_and_success, claim_and_decline, claim_and_others_decline, claim_and_prune,
+)  # fmt: skip
+"""The pairs with a claim in which an actor waits for a lock."""
+
+PROBING = (same_form, two_refunds)
+"""The pairs in which a lost COMMIT is probed while the other actor holds a lock."""
+
 BY_NAME = {pair.name: pair for pair in PAIRS}

@@ -5,7 +5,7 @@ on. Nearly all mistakes of this kind show with two of them; three find the rest 
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -17,8 +17,9 @@ from app.charges import recovery
 from app.charges.rows import ChargeSnapshot
 from app.gateways.base import Gateways
 from tests.isolation import invariants
+from tests.isolation.actors import CANCEL, Broken, Cut, EndedWait, Step
 from tests.isolation.bank import Bank
-from tests.isolation.stage import Broken, Cut, Stage, Step
+from tests.isolation.stage import Stage
 
 SEEDED = "seeded"
 """The name under which the stage keeps the seeded products, with no order and no charge."""
@@ -28,6 +29,9 @@ PREEMPTIONS = 2
 
 REFUSALS = {"OrderedBefore", "NotRefundable", "True", "False"}
 """How actors may end that are no charges, if a scenario does not list its ends."""
+
+WRITTEN_NOTHING, NOT_KNOWN = {"Busy", "RolledBack"}, {"ClaimUnknown", "Unreachable"}
+"""What an actor says when its wait for a lock was ended: in its first run, and in a probe."""
 
 NOTHING = "nothing"
 """Stands for the step at which a cut has no effect, because the actor holds no connection there."""
@@ -94,21 +98,28 @@ class Report:
     """Schedules that were known but not run when the time was over. Each could have led to more."""
     steps: int = 0
     cuts: int = 0
+    waits: bool = False
+    """Whether a schedule may end one wait for a lock."""
+    ended_waits: int = 0
+    in_probes: int = 0
     diverged: int = 0
     """Schedules that went another way, because PostgreSQL chose between two actors that were released at once."""
     seconds: float = 0.0
     ends: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
-    def count(self, steps: list[Step], end: tuple[str, ...], *, cut: bool, diverged: bool) -> None:
-        """Count one schedule."""
+    def count(self, steps: list[Step], end: tuple[str, ...], stage: Stage) -> None:
+        """Count the schedule that the stage has just run."""
         self.schedules += 1
         self.steps += len(steps)
-        self.cuts += cut
-        self.diverged += diverged
+        self.cuts += stage.cut_at is not None
+        self.ended_waits += stage.ended_wait is not None
+        self.in_probes += stage.ended_wait is not None and stage.ended_wait.in_probe
+        self.diverged += stage.diverged
         self.ends[end] += 1
 
     def __str__(self) -> str:
         cuts = f", {self.cuts} with a cut connection" if self.cuts else ""
+        cuts += f", {self.ended_waits} with an ended wait ({self.in_probes} in a probe)" if self.waits else ""
         cuts += f", {self.diverged} diverged" if self.diverged else ""
         cuts += f" of at least {self.schedules + self.left}, at random, seed {self.bound.seed}" if self.left else ""
         ends = "; ".join(f"{times} × {' | '.join(end)}" for end, times in self.ends.most_common())
@@ -120,9 +131,9 @@ class Report:
 
 def explore(stage: Stage, pair: Pair, preemptions: int = PREEMPTIONS, bound: Bound | None = None) -> Report:
     """Run every schedule of the pair, or those within the bound. Raises Broken if one breaks a promise."""
-    start, report = _begin(stage, pair), Report(pair.name, preemptions, bound or Bound(inf, 0))
+    start, report = begin(stage, pair), Report(pair.name, preemptions, bound or Bound(inf, 0))
     began = monotonic()
-    _every_schedule(stage, pair, start, report, began, None)
+    every_schedule(stage, pair, start, report, began, None)
     report.seconds = monotonic() - began
     return report
 
@@ -133,21 +144,21 @@ def explore_cuts(stage: Stage, pair: Pair, preemptions: int = 0, bound: Bound | 
     A cut before a statement or COMMIT undoes the transaction. After COMMIT, only its answer is lost. Each is done once,
     and once so that the actor never gets a connection again.
     """
-    start, report = _begin(stage, pair), Report(pair.name, preemptions, bound or Bound(inf, 0))
+    start, report = begin(stage, pair), Report(pair.name, preemptions, bound or Bound(inf, 0))
     began = monotonic()
     for actor in range(len(start.acts)):
         step = 0
-        while cut_at := _every_schedule(stage, pair, start, report, began, Cut(actor, step)):
-            _every_schedule(stage, pair, start, report, began, Cut(actor, step, lasting=True))
+        while cut_at := every_schedule(stage, pair, start, report, began, Cut(actor, step)):
+            every_schedule(stage, pair, start, report, began, Cut(actor, step, lasting=True))
             if "COMMIT" in cut_at:
-                _every_schedule(stage, pair, start, report, began, Cut(actor, step, after=True))
-                _every_schedule(stage, pair, start, report, began, Cut(actor, step, after=True, lasting=True))
+                every_schedule(stage, pair, start, report, began, Cut(actor, step, after=True))
+                every_schedule(stage, pair, start, report, began, Cut(actor, step, after=True, lasting=True))
             step += 1
     report.seconds = monotonic() - began
     return report
 
 
-def _begin(stage: Stage, pair: Pair) -> Start:
+def begin(stage: Stage, pair: Pair) -> Start:
     stage.restore(SEEDED)
     with stage.app.app_context():
         start = pair.prepare()
@@ -155,7 +166,7 @@ def _begin(stage: Stage, pair: Pair) -> Start:
     return start
 
 
-def _every_schedule(stage: Stage, pair: Pair, start: Start, report: Report, began: float, cut: Cut | None) -> set[str]:
+def every_schedule(stage: Stage, pair: Pair, start: Start, report: Report, began: float, cut: Cut | None) -> set[str]:
     """Run all schedules within the bound. Return the kinds of steps at which the connection was cut."""
     todo: list[list[int]] = [[]]
     cut_at: set[str] = set()
@@ -177,7 +188,10 @@ def _reached(steps: list[Step], cut: Cut | None) -> bool:
 
 
 def _branches(steps: list[Step], fixed: int, bound: int) -> list[list[int]]:
-    """Return the schedules that leave this one at a later step. Each schedule is returned once in an exploration."""
+    """Return the schedules that leave this one at a later step. Each schedule is returned once in an exploration.
+
+    At most one choice of a schedule ends a wait.
+    """
     taken = [step.taken for step in steps]
     used = [0]
     for step in steps:
@@ -186,21 +200,32 @@ def _branches(steps: list[Step], fixed: int, bound: int) -> list[list[int]]:
         [*taken[:at], other]
         for at in range(fixed, len(steps))
         for other in steps[at].runnable
-        if other != taken[at] and used[at] + steps[at].preempts(other) <= bound
+        if other != taken[at]
+        and used[at] + steps[at].preempts(other) <= bound
+        and (other < CANCEL or max(taken[:at], default=0) < CANCEL)
     ]
+
+
+def play(
+    stage: Stage, start: Start, choices: Sequence[int], cut: Cut | None = None, *, waits: bool = False
+) -> tuple[Bank, list[Step]]:
+    """Run one schedule. Return its bank and its steps."""
+    stage.restore("start")
+    bank = start.bank()
+    bank.gate = stage.before_question
+    return bank, stage.run([partial(act.call, bank) for act in start.acts], choices, cut, waits=waits)
 
 
 def _run(stage: Stage, pair: Pair, start: Start, choices: list[int], report: Report, cut: Cut | None) -> list[Step]:
     """Run one schedule and check it."""
-    stage.restore("start")
-    bank = start.bank()
-    bank.gate = stage.before_question
-    steps = stage.run([partial(act.call, bank) for act in start.acts], choices, cut)
+    bank, steps = play(stage, start, choices, cut, waits=report.waits)
     end = tuple(_end(result, act) for result, act in zip(stage.results, start.acts, strict=True))
-    report.count(steps, end, cut=stage.cut_at is not None, diverged=stage.diverged)
+    report.count(steps, end, stage)
     try:
-        _check(stage, bank, start, after_cut=cut is not None)
-        if stage.cut_at is None:
+        _check(stage, bank, start, after_cut=cut is not None or stage.ended_wait is not None)
+        if stage.ended_wait and stage.cut_at != "ROLLBACK":  # That cut makes the refusal a lost connection.
+            _check_ended_wait(stage.ended_wait, end[stage.ended_wait.actor])
+        if stage.cut_at is stage.ended_wait is None:
             _check_end(pair, end)
         else:
             _check_errors(stage, pair)
@@ -224,11 +249,21 @@ def _check_end(pair: Pair, end: tuple[str, ...]) -> None:
 
 
 def _check_errors(stage: Stage, pair: Pair) -> None:
-    """After a cut an actor may also say that the database was away or, if nothing was written, that it is busy."""
-    expected = {word for end in pair.ends for word in end} | {"Unreachable", "ClaimUnknown", "Busy"}
+    """After a cut or an ended wait, an actor may also say that nothing was written, or that this is not known."""
+    expected = {word for end in pair.ends for word in end} | WRITTEN_NOTHING | NOT_KNOWN
     for result in stage.results:
         if isinstance(result, Exception) and type(result).__name__ not in expected:
             raise Broken(f"ended as it must not: {result!r}")
+
+
+def _check_ended_wait(wait: EndedWait, end: str) -> None:
+    """After a question to the bank, a request leads to its receipt instead. One that only counts an arrival goes on."""
+    if end in (NOT_KNOWN if wait.in_probe else WRITTEN_NOTHING):
+        return
+    absorbed = wait.after_question and end in {"own processing", "own in_doubt", "False"}
+    counted = wait.at == "UPDATE charge" and end.startswith("the other's")
+    if not absorbed and not counted:
+        raise Broken(f"ended as it must not: {end} after {wait}")
 
 
 def _recover(stage: Stage, bank: Bank) -> None:

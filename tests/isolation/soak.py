@@ -1,4 +1,4 @@
-"""The long exploration for `make soak`: three preemptions, three actors, and cuts with a preemption.
+"""The long exploration for `make soak`: three preemptions, three actors, cuts, and waits that end without their lock.
 
 It ends after --minutes. Each exploration gets an equal share of what is left. One that needs more takes its schedules
 in random order, and its line says how many are left at least.
@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic, time
 
+from tests.isolation.actors import Broken
 from tests.isolation.database import opened
 from tests.isolation.pairs import BY_NAME, PAIRS, WITH_CUTS
 from tests.isolation.schedules import Bound, Report, explore, explore_cuts
-from tests.isolation.stage import Broken, Stage
+from tests.isolation.stage import Stage
 from tests.isolation.triples import TRIPLES
+from tests.isolation.waits import explore_probes, explore_waits
 from tests.postgres import private_cluster
 
 
@@ -24,6 +26,11 @@ def explorations(stage: Stage) -> Iterator[Callable[..., Report]]:
         yield partial(explore, stage, pair, preemptions=3)
     for prepare in WITH_CUTS:
         yield partial(explore_cuts, stage, BY_NAME[prepare.__name__], preemptions=1)
+        yield partial(explore_probes, stage, BY_NAME[prepare.__name__], preemptions=2)
+    for pair in PAIRS:
+        if pair.name == "success_and_decline":
+            continue  # Its bank contradicts itself: if the success is not recorded, only the audit can find the money.
+        yield partial(explore_waits, stage, pair, preemptions=2)
     for triple in TRIPLES:  # At the end, because they are the largest, and the shares grow.
         yield partial(explore, stage, triple)
 

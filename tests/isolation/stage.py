@@ -4,14 +4,15 @@ Each actor is a thread with an app context and connections of its own. It stops 
 every ROLLBACK and every question to the bank, and continues when the schedule says so. `pg_blocking_pids` says which
 actors wait for a lock of another one; nothing depends on a fixed time. Only the bank is replaced (see `bank`).
 
+A schedule may also end a wait, by `pg_cancel_backend` or by a short `lock_timeout` that the waiting actor is given
+before its statement. Until it has stopped again, no other actor can continue, so it never gets its lock first.
+
 `book.post` inserts two rows by one `executemany`, which counts as one statement.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from queue import Empty, SimpleQueue
-from threading import Semaphore, Thread, get_ident
+from threading import Thread, get_ident
 from time import monotonic, sleep
 from typing import Any
 
@@ -22,6 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, ExceptionContext, make_url
 
 from app.database import db
+from tests.isolation.actors import CANCEL, TIME_OUT, Actor, Cut, EndedWait, State, Step
 
 POLL = 0.001
 """Seconds without news after which PostgreSQL is asked who is blocked."""
@@ -33,64 +35,10 @@ DEADLOCK = "40P01"
 BLOCKED = "SELECT pid FROM unnest(%(pids)s::int[]) AS pid WHERE pg_blocking_pids(pid) && %(pids)s::int[]"
 """Actors that wait for a lock of another actor. Waiting for anybody else, such as a vacuum, ends by itself."""
 
+SHORT_WAIT = "SET LOCAL lock_timeout = '5ms'"
+
 VACUUM_EVERY = 50
 """Schedules after which the rows that they left behind are vacuumed."""
-
-
-class Broken(Exception):
-    """An invariant was broken. The text says which one, and by which schedule."""
-
-
-class State(Enum):
-    """Where an actor is. Only a paused one can continue."""
-
-    PAUSED = auto()
-    RUNNING = auto()
-    BLOCKED = auto()
-    ENDED = auto()
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Cut the connection of `actor` at its step number `step`: before it, or (`after`) when its COMMIT has happened.
-
-    With `lasting`, every later connection of this actor is cut as well, as if the database were away for it.
-    """
-
-    actor: int
-    step: int
-    after: bool = False
-    lasting: bool = False
-
-
-@dataclass
-class Actor:
-    """One thread. `result` is what its code returned, or the exception that it raised."""
-
-    number: int
-    call: Callable[[], Any]
-    state: State = State.RUNNING
-    pid: int = 0
-    next_step: str = ""
-    taken: int = 0
-    result: Any = None
-    go: Semaphore = field(default_factory=lambda: Semaphore(0))
-    driver: Any = None
-    lose_commit: bool = False
-
-
-@dataclass(frozen=True)
-class Step:
-    """One choice of the schedule: the actors that could continue, the one that did, the one before, and its step."""
-
-    runnable: tuple[int, ...]
-    taken: int
-    before: int | None
-    what: str
-
-    def preempts(self, actor: int) -> bool:
-        """Return whether choosing this actor here interrupts one that could continue."""
-        return self.before in self.runnable and actor != self.before
 
 
 class Stage:
@@ -155,12 +103,16 @@ class Stage:
 
     # One schedule
 
-    def run(self, calls: Sequence[Callable[[], Any]], choices: Sequence[int], cut: Cut | None = None) -> list[Step]:
+    def run(
+        self, calls: Sequence[Callable[[], Any]], choices: Sequence[int], cut: Cut | None = None, *, waits: bool = False
+    ) -> list[Step]:
         """Run the calls, one actor each: first by `choices`, then each as long as it can continue. Return the steps.
 
-        The results are in `results`.
+        With `waits`, the ends of waits are choices too. The results are in `results`.
         """
         self.deadlocks, self.cut_at, self.diverged = 0, None, False
+        self.ended_wait: EndedWait | None = None
+        self._waits = waits
         actors = [Actor(number, call) for number, call in enumerate(calls)]
         try:
             return self._play(actors, choices, cut)
@@ -174,15 +126,38 @@ class Stage:
             self._settle([actor])
         steps: list[Step] = []
         while runnable := tuple(actor.number for actor in actors if actor.state is State.PAUSED):
-            before = steps[-1].taken if steps else None
+            before = steps[-1].taken % CANCEL if steps else None
+            ends = self._ends_of_waits(actors, before)
             chosen = choices[len(steps)] if len(steps) < len(choices) else before if before in runnable else runnable[0]
-            if chosen not in runnable:  # If one step releases two actors, PostgreSQL chooses.
+            if chosen not in runnable + ends:  # If one step releases two actors, PostgreSQL chooses.
                 self.diverged, choices = True, choices[: len(steps)]
                 chosen = before if before in runnable else runnable[0]
-            steps.append(Step(runnable, chosen, before, actors[chosen].next_step))
-            self._take(actors, actors[chosen], cut)
+            actor = actors[chosen % CANCEL]
+            steps.append(Step(runnable + ends, chosen, before, actor.next_step))
+            if chosen >= CANCEL:
+                self._cancel(actors, actor)
+                continue
+            if choices[len(steps) : len(steps) + 1] == [chosen + TIME_OUT]:
+                self._note_end(actor, TIME_OUT)
+                steps.append(Step((chosen + TIME_OUT,), chosen + TIME_OUT, chosen, f"{actor.next_step} times out"))
+            self._take(actors, actor, cut)
         self.results = [actor.result for actor in actors]
         return steps
+
+    def _ends_of_waits(self, actors: list[Actor], before: int | None) -> tuple[int, ...]:
+        """Return the choices that end a wait. A time-out is set before the statement and must come right after it."""
+        blocked = [actor.number for actor in actors if self._waits and actor.state is State.BLOCKED]
+        return tuple(number + CANCEL for number in blocked) + ((before + TIME_OUT,) if before in blocked else ())
+
+    def _cancel(self, actors: list[Actor], actor: Actor) -> None:
+        self._note_end(actor, CANCEL)
+        actor.state = State.RUNNING
+        self.sql("SELECT pg_cancel_backend(%s)", actor.pid)
+        self._settle(actors)
+
+    def _note_end(self, actor: Actor, by: int) -> None:
+        actor.wait_ends_by = by
+        self.ended_wait = EndedWait(actor.number, actor.next_step, actor.commit_lost, actor.has_asked)
 
     def _abandon(self, actors: list[Actor]) -> None:
         """Break the actors' connections and let their threads end, so that the next exploration can begin."""
@@ -191,6 +166,9 @@ class Stage:
             actor.go.release(1000)
 
     def _take(self, actors: list[Actor], actor: Actor, cut: Cut | None) -> None:
+        if actor.next_step == "COMMIT" or actor.pid == 0:
+            actor.commit_lost = False
+        actor.has_asked |= actor.pid == 0
         if cut and cut.actor == actor.number:
             if cut.step == actor.taken:
                 self._cut(actor, after=cut.after)
@@ -207,7 +185,7 @@ class Stage:
     def _cut(self, actor: Actor, *, after: bool) -> None:
         if actor.pid == 0 or (after and actor.next_step != "COMMIT"):
             return
-        self.cut_at = self.cut_at or actor.next_step
+        self.cut_at, actor.commit_lost = self.cut_at or actor.next_step, True
         if after:
             actor.lose_commit = True
         else:
@@ -226,7 +204,8 @@ class Stage:
                 blocked = self._blocked([actor.pid for actor in actors if actor.pid])
             if self._news.empty():
                 for actor in running:
-                    actor.state = State.BLOCKED if actor.pid in blocked else State.RUNNING
+                    waits = actor.pid in blocked and not actor.wait_ends_by
+                    actor.state = State.BLOCKED if waits else State.RUNNING
                 is_running = any(actor.state is State.RUNNING for actor in running)
                 if not is_running and any(actor.state is State.PAUSED for actor in actors):
                     return  # Otherwise it is a deadlock, which PostgreSQL is about to end.
@@ -234,7 +213,7 @@ class Stage:
                 raise RuntimeError(f"no progress: {[(each.number, each.state, each.next_step) for each in actors]}")
 
     def _note_news(self, actor: Actor) -> None:
-        actor.state = State.ENDED if actor.next_step == "" else State.PAUSED
+        actor.state, actor.wait_ends_by = State.ENDED if actor.next_step == "" else State.PAUSED, 0
 
     def _blocked(self, pids: list[int]) -> set[int]:
         with self._watcher.cursor() as cursor:
@@ -270,6 +249,9 @@ class Stage:
         actor.pid, actor.next_step = actor.driver.info.backend_pid, what
         self._news.put(actor)
         actor.go.acquire()
+        if actor.wait_ends_by == TIME_OUT:
+            with actor.driver.cursor() as cursor:
+                cursor.execute(SHORT_WAIT)
         if actor.lose_commit:
             actor.lose_commit = False
             actor.driver.commit()

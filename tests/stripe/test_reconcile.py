@@ -15,8 +15,9 @@ from app.gateways.base import Outcome
 from app.gateways.registry import from_settings
 from app.gateways.stripe.gateway import StripeGateway
 from tests.charges.test_audit import broken, command
-from tests.factories import order, purchase
+from tests.factories import MUG, order, purchase
 from tests.page import Shopper
+from tests.recovery import recover, recover_and_audit
 from tests.shops import Shop
 from tests.stripe.gateway.payments import charged, new_payment
 from tests.stripe.provider import disputes
@@ -161,6 +162,27 @@ def test_whatever_event_was_lost_a_look_records_the_present_state(
         assert shop.rows("SELECT status FROM dispute") == [("open",)]
         with shop.app.app_context():
             assert broken(shop) == {}
+
+
+def test_a_payment_of_another_amount_ends_by_a_look_once_it_was_refunded_there(
+    shop: Shop, provider: Provider, reconcile: Callable[..., tuple[int, str]]
+) -> None:
+    stock = shop.stock(MUG)
+    form_of(shop.shopper()).post()
+    provider.session["amount_total"] += 1
+    provider.pay()
+    recover(shop)
+    [(receipt_id, alarm)] = shop.rows("SELECT receipt_id, attention FROM charge")
+    assert f"reconcile --look {receipt_id}" in alarm
+    for part in (1, provider.session["amount_total"] - 1):
+        code, said = reconcile("--look", receipt_id)
+        assert (code, "refund it there" in said) == (1, True)
+        provider.refund_by_hand(part)
+    for _ in range(2):
+        assert reconcile("--look", receipt_id)[0] == 0
+    provider.state.ahead = 3600
+    assert (shop.value("SELECT status FROM charge"), shop.stock(MUG)) == ("canceled", stock)
+    recover_and_audit(shop)
 
 
 def test_a_look_at_what_does_not_exist_or_sends_no_events_is_refused(

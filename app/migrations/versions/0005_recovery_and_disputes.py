@@ -77,10 +77,8 @@ def upgrade() -> None:
     op.drop_index("ix_outbox_email_due", "outbox_email")
     due = sa.text("sent_at IS NULL AND gave_up_at IS NULL")
     op.create_index("ix_outbox_email_due", "outbox_email", ["send_at"], postgresql_where=due, sqlite_where=due)
-    ended = sa.text("gave_up_at IS NOT NULL")
-    op.create_index(
-        "ix_outbox_email_given_up", "outbox_email", ["gave_up_at"], postgresql_where=ended, sqlite_where=ended
-    )
+    end = sa.text("gave_up_at IS NOT NULL")
+    op.create_index("ix_outbox_email_given_up", "outbox_email", ["gave_up_at"], postgresql_where=end, sqlite_where=end)
     _index_ledger()
     _create_guards(is_postgresql)
 
