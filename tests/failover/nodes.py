@@ -1,6 +1,7 @@
 """Three PostgreSQL nodes under Patroni, and the etcd that they agree in, with the configuration in deploy/."""
 
 import contextlib
+import os
 import signal
 import subprocess
 from dataclasses import dataclass, field
@@ -120,6 +121,13 @@ class Node:
 
     def thaw(self) -> None:
         self.program.signal(signal.SIGCONT)
+
+    def freeze_patroni(self) -> None:
+        """Stop Patroni, but not its PostgreSQL, which goes on as if it still led."""
+        os.kill(self.program.main, signal.SIGSTOP)
+
+    def thaw_patroni(self) -> None:
+        os.kill(self.program.main, signal.SIGCONT)
 
 
 @dataclass

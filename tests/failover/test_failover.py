@@ -53,6 +53,13 @@ def freeze(world: World) -> Callable[[], None]:
     return leader.thaw
 
 
+def freeze_patroni(world: World) -> Callable[[], None]:
+    """Stop only the leader's Patroni. Its PostgreSQL goes on beside that of the new leader, as without a watchdog."""
+    leader = world.nodes.must_lead()
+    leader.freeze_patroni()
+    return leader.thaw_patroni
+
+
 def cut_off(world: World) -> Callable[[], None]:
     """Take down the leader's link: its own Patroni must find out that it is not the leader any more."""
     leader, switch = world.nodes.must_lead(), world.switch
@@ -74,7 +81,7 @@ def freeze_standby(world: World) -> Callable[[], None]:
     return standby.thaw
 
 
-KINDS = [kill, freeze, cut_off, switch_over, freeze_standby] if LONG else [kill, freeze]
+KINDS = [kill, freeze, cut_off, switch_over, freeze_patroni, freeze_standby] if LONG else [kill, freeze]
 
 
 @pytest.fixture
