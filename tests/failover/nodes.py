@@ -155,10 +155,13 @@ class Nodes:
     def are_whole(self) -> bool:
         """Return whether there is a leader that the two others follow, synchronously if they must."""
         leader = self.leader()
+        if leader is None or not all(_answers(f"{node.rest}/replica") for node in self.all if node is not leader):
+            return False
         wanted = "sync" if self.all[0].synchronous else "async"
-        query = f"SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = '{wanted}'"
+        query = "SELECT count(DISTINCT application_name) FROM pg_stat_replication"
         with contextlib.suppress(psycopg2.Error):
-            return leader is not None and leader.execute(query) == [(len(self.all) - 1,)]
+            found = leader.execute(f"{query} WHERE state = 'streaming' AND sync_state = '{wanted}'")
+            return found == [(len(self.all) - 1,)]
         return False
 
     def switch_over(self) -> None:

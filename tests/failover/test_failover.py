@@ -128,6 +128,8 @@ def test_no_failover_loses_a_receipt_or_charges_twice(
                 name: stack.enter_context(shoppers_at(each.url, SHOPPERS, seed))
                 for seed, (name, each) in enumerate(live.items())
             }
+            for each in load.values():
+                each.orders_may_vanish = True
             refused = [fail_over(world, kind, load) for kind in islice(cycle(KINDS), FAILOVERS)]
         until(lambda: count_unsettled(shop) == 0, 150)
         recover_and_audit(shop)
@@ -136,7 +138,8 @@ def test_no_failover_loses_a_receipt_or_charges_twice(
         assert all(process.poll() is None for each in live.values() for process in each.running.values())
     taken = Counter(entry.key for entry in bank.gateway.statement() if entry.kind == "charge")
     assert set(taken.values()) == {1}
-    report("failovers under Patroni", failovers=FAILOVERS, receipts_kept=receipts, charges_at_the_bank=len(taken))
+    report("failovers under Patroni", failovers=FAILOVERS, receipts_kept=receipts, charges_at_the_bank=len(taken),
+           baskets_lost=sum(each.vanished for each in load.values()))  # fmt: skip
     for line in summary(refused):
         print(line, flush=True)
 
@@ -155,6 +158,10 @@ def fail_over(world: World, kind: Callable[[World], Callable[[], None]], load: d
         each.wait_for_payments(SHOPPERS + 1, lost)  # Those under way may still be confirmed.
     mend()
     until(world.nodes.are_whole, 180)
+    vanished = sum(each.vanished for each in load.values())
+    print(
+        f"  {kind.__name__}: whole after {time.monotonic() - began:.0f} s, {vanished} baskets lost so far", flush=True
+    )
     return kind.__name__, {name: each.outage(began) for name, each in load.items()}
 
 
