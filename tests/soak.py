@@ -43,9 +43,12 @@ def faults(given: argparse.Namespace) -> None:
     subprocess.run(command, env=os.environ | {"FAULTS_TIMES": "10"}, stderr=subprocess.DEVNULL, check=True)
 
 
+FAILOVER_TESTS = ["tests/failover", "tests/failover/asynchronous.py"]
+
+
 def failover(given: argparse.Namespace) -> None:
     """Run the failovers under load. Raises CalledProcessError. The logs of the shops are dropped."""
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", "tests/failover"]
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", *FAILOVER_TESTS]
     subprocess.run(command, env=os.environ | {"FAILOVERS": "100"}, stderr=subprocess.DEVNULL, check=True)
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
+from threading import Event
 
 import psycopg2
 import pytest
 from click.testing import Result
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.engine import make_url
 
 from app import engines, watchdog
@@ -58,20 +60,27 @@ def test_connections_that_nobody_uses_are_closed(shop: Shop, postgres: Server, m
         assert count(postgres, shop) == 1
 
 
+@pytest.mark.slow
 def test_a_connection_in_use_is_never_closed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections are closed all the time, while eight threads use them. No use fails."""
     monkeypatch.setattr(engines, "CLOSE_AFTER", 0.0)
     monkeypatch.setattr(watchdog, "PERIOD", 0.0)
+    opened = []
 
-    def use() -> int:
+    def use(seed: int) -> None:
+        rng = Random(seed)
         with shop.app.app_context():
-            for _ in range(300):
+            for _ in range(40):
                 read()
-        return 300
+                Event().wait(rng.random() / 500)  # Connections are only closed while nobody uses them.
 
+    with shop.app.app_context():
+        event.listen(db.engine, "connect", lambda *_: opened.append(1))
     watchdog.stop()
     with ThreadPoolExecutor(8) as threads:
-        assert sum(each.result() for each in [threads.submit(use) for _ in range(8)]) == 2400
+        for each in [threads.submit(use, seed) for seed in range(8)]:
+            each.result()
+    assert len(opened) > 16, "connections were closed and opened again"
 
 
 @pytest.fixture

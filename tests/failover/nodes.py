@@ -1,6 +1,7 @@
 """Three PostgreSQL nodes under Patroni, and the etcd that they agree in, with the configuration in deploy/."""
 
 import contextlib
+import os
 import signal
 import subprocess
 from dataclasses import dataclass, field
@@ -121,6 +122,13 @@ class Node:
     def thaw(self) -> None:
         self.program.signal(signal.SIGCONT)
 
+    def freeze_patroni(self) -> None:
+        """Stop Patroni, but not its PostgreSQL, which goes on as if it still led."""
+        os.kill(self.program.main, signal.SIGSTOP)
+
+    def thaw_patroni(self) -> None:
+        os.kill(self.program.main, signal.SIGCONT)
+
 
 @dataclass
 class Nodes:
@@ -147,10 +155,13 @@ class Nodes:
     def are_whole(self) -> bool:
         """Return whether there is a leader that the two others follow, synchronously if they must."""
         leader = self.leader()
+        if leader is None or not all(_answers(f"{node.rest}/replica") for node in self.all if node is not leader):
+            return False
         wanted = "sync" if self.all[0].synchronous else "async"
-        query = f"SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = '{wanted}'"
+        query = "SELECT count(DISTINCT application_name) FROM pg_stat_replication"
         with contextlib.suppress(psycopg2.Error):
-            return leader is not None and leader.execute(query) == [(len(self.all) - 1,)]
+            found = leader.execute(f"{query} WHERE state = 'streaming' AND sync_state = '{wanted}'")
+            return found == [(len(self.all) - 1,)]
         return False
 
     def switch_over(self) -> None:

@@ -27,6 +27,8 @@ class Program:
     log: Path
     plug: Callable[[int], None] | None = None
     keeper: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+    main: int = field(default=0, init=False)
+    """The pid of the program itself."""
 
     def start(self) -> None:
         """Start it as the user that runs PostgreSQL, because PostgreSQL refuses root. Do not wait until it is ready."""
@@ -45,6 +47,7 @@ class Program:
         self.keeper.stdin.write(b"go\n")
         self.keeper.stdin.flush()
         until(self.pids)
+        self.main = self.pids()[0]
 
     def _env(self) -> dict[str, str]:
         return {"PATH": os.environ["PATH"], "HOME": str(self.log.parent), "LANG": "C"}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.ending import with_parent
 from tests.factories import API_KEY, SECRET, SHOP_ID
 from tests.gateways.bank import ROOT, free_port, until
 
@@ -85,8 +86,9 @@ class LiveShop:
     def _start(self, name: str, *words: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [sys.executable, *words], cwd=ROOT, env=self._env(), stdout=log, stderr=log, start_new_session=True
-            )
+                [sys.executable, *words], cwd=ROOT, env=self._env(), stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=with_parent,
+            )  # fmt: skip
 
     def _env(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}

@@ -24,13 +24,21 @@ CARDS = [APPROVES] * 6 + ["4000 0000 0006 0022", "4000 0000 0006 0030", "4000 00
 PATIENCE = 90.0
 """Seconds for which a shopper repeats one request. After that the test fails."""
 
+VANISHED = "We have no record of this order"
+"""The heading of the page about a form whose order the database does not have."""
+
 FINAL = {"succeeded", "declined", "canceled"}
+
+
+class OrderVanished(Exception):
+    """The shop has no record of the order that was to be paid. Nothing was charged."""
 
 
 @dataclass
 class Shoppers:
     """Shoppers in several threads. `receipts` holds each receipt's address with the statuses that it has shown.
 
+    If `orders_may_vanish`, because a failing leader may still be asked, a shopper whose order is unknown begins again.
     `paid_at` holds the time of each redirect to a new receipt.
     """
 
@@ -41,6 +49,8 @@ class Shoppers:
     failures: list[str] = field(default_factory=list)
     posts: int = 0
     paid_at: list[float] = field(default_factory=list)
+    orders_may_vanish: bool = False
+    vanished: int = 0
 
     def run(self, number: int) -> None:
         """Let one shopper after the other buy something, in this thread, until `stop` is set."""
@@ -48,6 +58,8 @@ class Shoppers:
         while not self.stop.is_set():
             try:
                 self._buy(rng)
+            except OrderVanished:
+                self.vanished += 1
             except Exception as error:  # The test's thread reports it.
                 self.failures.append(f"{type(error).__name__}: {error}")
                 return
@@ -94,6 +106,8 @@ class Shoppers:
                 response = client.request(method, url, **kwargs)
                 if response.status_code == wanted:
                     return response
+                if self.orders_may_vanish and response.status_code == 404 and VANISHED in response.text:
+                    raise OrderVanished
                 assert response.status_code == 503, f"{method} {url}: {response.status_code} {response.text[:3000]}"
             time.sleep(0.1)
         raise AssertionError(f"{method} {url} never worked: {response}")

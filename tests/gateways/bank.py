@@ -24,6 +24,7 @@ from app.gateways.sandbox.cards import CARDS, Behaviour
 from app.gateways.sandbox.client import SandboxGateway
 from sandbox_bank.statement import statement
 from sandbox_bank.storage import open_storage
+from tests.ending import with_parent
 from tests.factories import API_KEY, SHOP_ID
 
 WITH_KEY = {"Authorization": f"Bearer {API_KEY}"}
@@ -63,8 +64,9 @@ class RunningBank:
         arguments = [self.database_url, self.url, str(self.slow), str(self.hold)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SERVE, *arguments], cwd=ROOT, stderr=log, stdout=log, start_new_session=True
-            )
+                [sys.executable, "-c", SERVE, *arguments], cwd=ROOT, stderr=log, stdout=log, start_new_session=True,
+                preexec_fn=with_parent,
+            )  # fmt: skip
         until(self._is_healthy)
 
     def stop(self) -> int:
