@@ -114,6 +114,8 @@ worker_connections = 800
 # itself, structured and redacted. The error log contains only starts, stops and crashes of workers.
 accesslog = None
 errorlog = "-"
+# Its lines have the form of the program's, so that one tool reads the whole log.
+logger_class = "app.server.lines.JsonLines"
 # The control socket has one path per user, so two shops on one machine would conflict. It also needs a thread in the
 # master, and a process with threads must not fork.
 control_socket_disable = True

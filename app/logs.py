@@ -95,6 +95,19 @@ def _log_exception(exc_info: Any) -> None:
     log.error("request_failed", method=request.method, endpoint=request.endpoint, exc_info=exc_info)
 
 
+def json_formatter() -> logging.Formatter:
+    """Return a formatter that gives lines of the standard library's loggers the form of ours."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            redact,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+
+
 def request_id() -> str | None:
     """Return the id of this request, or of the request that claimed the charge which recovery works on."""
     found = structlog.contextvars.get_contextvars().get("request_id")

@@ -1,11 +1,14 @@
 """One line of the log per request, and one request id to follow a payment by: here, at the bank and in recovery."""
 
 import json
+import logging
+import sys
 from typing import Any
 
 import httpx
 import pytest
 
+from app.logs import json_formatter
 from tests.factories import MUG, fill_basket, ready_to_pay
 from tests.recovery import recover
 from tests.shops import Shop
@@ -70,3 +73,17 @@ def test_one_request_id_follows_a_payment(shop: Shop, capfd: pytest.CaptureFixtu
     log = capfd.readouterr().err + output
     followed = [json.loads(line)["event"] for line in log.splitlines() if request_id in line]
     assert followed == ["charge_in_doubt", "request_finished", "charge_succeeded", "email_sent"]
+
+
+def test_lines_of_other_loggers_have_the_same_form(capfd: pytest.CaptureFixture[str]) -> None:
+    """gunicorn's, for example: with the traceback inside the object, and without card numbers."""
+    logger, handler = logging.Logger("other"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(json_formatter())
+    logger.addHandler(handler)
+    try:
+        raise ValueError("4242 4242 4242 4242")
+    except ValueError:
+        logger.exception("it failed: %s", "4242-4242-4242-4242")
+    line = json.loads(capfd.readouterr().err)
+    assert (line["event"], line["level"]) == ("it failed: [redacted]", "error")
+    assert line["exception"].endswith("ValueError: [redacted]")

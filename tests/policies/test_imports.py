@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "watchdog": set(),
     "counting": set(),
     "draining": set(),
-    "server": {"current", "database", "draining", "engines", "errors", "security"},
+    "server": {"current", "database", "draining", "engines", "errors", "logs", "security"},
     "engines": {"watchdog"},
     "database": {"engines", "watchdog"},
     "leases": {"database"},

@@ -1,5 +1,6 @@
 """Evidence of real servers: a thread writes it, and a stop loses none. /metrics sums up all workers."""
 
+import json
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def test_a_stop_right_after_a_payment_loses_no_evidence(deployment: Deployment, 
     form = ready_to_pay(shop.shopper(), email=email)
     assert form.post().status_code == 303
     assert shop.stop() == 0
+    assert [json.loads(line) for line in shop.log.read_text().splitlines()], "gunicorn's own lines are JSON, too"
     [row] = deployment.rows(EVIDENCE, email=email)
     assert (row[0], row[1], bool(row[2])) == ("succeeded", "succeeded", True)
 
