@@ -37,7 +37,7 @@ class Settings:
         checks.secret, "signs checkout tokens and cookies; must be the same on every host", required=True, shown=False
     )
     secret_key_fallbacks: tuple[str, ...] = _setting(
-        checks.secrets,
+        checks.earlier_secrets,
         "earlier secrets, comma separated; still accepted, so that open forms stay valid",
         (),
         shown=False,
