@@ -4,7 +4,7 @@ from pathlib import Path
 
 from flask import Flask
 
-from app import assets, bodies, cli, current, database, errors, hosts, limiter, locale, logs, security, visits
+from app import assets, cli, current, database, errors, hosts, limiter, locale, logs, security, visits
 from app.charges.tokens import Tokens
 from app.gateways import registry
 from app.gateways.base import Gateways
@@ -40,7 +40,7 @@ def create_app(settings: Settings | None = None, gateways: Gateways | None = Non
     assets.init_app(app, ROOT / "static", security.FILE_HEADERS)
     # The innermost first. What is outside of the static files' middleware works for them as well.
     strict = security.StrictTransport(app.wsgi_app, settings.hsts_subdomains)
-    app.wsgi_app = bodies.Bodies(TrustedProxies(strict, settings.trusted_proxies))  # type: ignore[method-assign]
+    app.wsgi_app = TrustedProxies(strict, settings.trusted_proxies)  # type: ignore[method-assign]
     errors.init_app(app)
     locale.init_app(app)
     metrics.init_app(app)

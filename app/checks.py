@@ -13,6 +13,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app import money
+from app.guessable import is_guessable
+
+HOW_TO_MAKE_ONE = "`openssl rand -hex 32` makes a good one"
 
 
 def text(value: str) -> str:
@@ -22,19 +25,26 @@ def text(value: str) -> str:
 
 
 def secret(value: str) -> str:
-    if len(value) < 16:
-        raise ValueError("must have at least 16 characters; `openssl rand -hex 32` makes a good one")
+    if is_guessable(_long(value)):
+        raise ValueError(f"must not be easy to guess; {HOW_TO_MAKE_ONE}")
     return value
 
 
-def secrets(value: str) -> tuple[str, ...]:
-    return tuple(secret(part.strip()) for part in value.split(",") if part.strip())
+def earlier_secrets(value: str) -> tuple[str, ...]:
+    """Return the secrets. One that is easy to guess is accepted, so that a shop can leave it without losing baskets."""
+    return tuple(_long(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _long(value: str) -> str:
+    if len(value) < 16:
+        raise ValueError(f"must have at least 16 characters; {HOW_TO_MAKE_ONE}")
+    return value
 
 
 def api_key(value: str) -> str:
     if not re.fullmatch(r"[!-~]{32,200}", value):
-        raise ValueError("must have 32 to 200 characters and no spaces; `openssl rand -hex 32` makes a good one")
-    return value
+        raise ValueError(f"must have 32 to 200 characters and no spaces; {HOW_TO_MAKE_ONE}")
+    return secret(value)
 
 
 token = api_key

@@ -140,7 +140,6 @@ def _page(text: ErrorText, refresh: int | None = None) -> str:
 
 def init_app(app: Flask) -> None:
     """Register a page for every error that a request can end with."""
-
     may_log_host = Seldom()  # Scanners try many names.
 
     @app.errorhandler(SecurityError)

@@ -12,6 +12,9 @@ log = structlog.get_logger()
 MOST_HOPS = 20
 """Addresses of X-Forwarded-For that are looked at, from the right. Nobody has more proxies of their own in a row."""
 
+MOST_HOPS = 20
+"""Addresses of X-Forwarded-For that are looked at, from the right. Nobody has more proxies of their own in a row."""
+
 
 class TrustedProxies:
     """WSGI middleware: accept X-Forwarded-For and X-Forwarded-Proto only from trusted proxies."""

@@ -1,6 +1,7 @@
 """The protection of every view: allowed hosts, cookies, CSRF, headers, and the size and type of bodies."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +15,10 @@ from wtforms.csrf.core import CSRF, CSRFTokenField
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request body. Longer ones get a 413."""
+
+DRAIN_LIMIT = 2 * 1024 * 1024
+"""Bytes of a body that no view has read and that are dropped before the response. If something is left, the server
+closes the connection, although the response has said that it stays open."""
 
 MOST_FIELDS = 200
 """Fields of a form. One with more gets a 413 before they are parsed."""
@@ -167,6 +172,14 @@ def init_app(app: Flask, form_targets: Iterable[str]) -> None:
                 abort(415)
             if request.mimetype == URLENCODED and request.get_data().count(b"&") >= MOST_FIELDS:
                 abort(413)
+
+    @app.after_request
+    def _drain(response: Response) -> Response:
+        left = DRAIN_LIMIT
+        with suppress(OSError):
+            while left > 0 and (part := request.environ["wsgi.input"].read(min(left, BODY_LIMIT))):
+                left -= len(part)
+        return response
 
     @app.after_request
     def _headers(response: Response) -> Response:

@@ -37,7 +37,7 @@ class Settings:
         checks.secret, "signs checkout tokens and cookies; must be the same on every host", required=True, shown=False
     )
     secret_key_fallbacks: tuple[str, ...] = _setting(
-        checks.secrets,
+        checks.earlier_secrets,
         "earlier secrets, comma separated; still accepted, so that open forms stay valid",
         (),
         shown=False,
@@ -135,8 +135,7 @@ class Settings:
 
     @property
     def all_hosts(self) -> tuple[str, ...]:
-        """Return SHOP_HOSTS and the host of SHOP_URL."""
-        return (*self.shop_hosts, *filter(None, [urlsplit(self.shop_url).hostname]))
+        return all_hosts(self.shop_hosts, self.shop_url)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
@@ -148,6 +147,11 @@ class Settings:
         if values["payment_gateway"] == "sandbox" or instance.has(FILES["sandbox_api_key"]):
             values["sandbox_api_key"] = read_or_make("sandbox_api_key", environ)
         return cls(**values)
+
+
+def all_hosts(shop_hosts: tuple[str, ...], shop_url: str) -> tuple[str, ...]:
+    """Return SHOP_HOSTS and the host of SHOP_URL."""
+    return (*shop_hosts, *filter(None, [urlsplit(shop_url).hostname]))
 
 
 def read(name: str, environ: Mapping[str, str] = os.environ) -> Any:

@@ -1,6 +1,6 @@
 """The sandbox bank: a separate application with its own database, HTTP API and confirmation page for shoppers."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, g, jsonify, request
@@ -11,10 +11,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from sandbox_bank.api import api
 from sandbox_bank.pages import page_not_found, page_refused, page_unavailable, pages
+from sandbox_bank.requests import LOOPBACK
 from sandbox_bank.storage import open_storage
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""Host names that are always answered, for programs on the same machine."""
 
 
 class NoSession(SessionInterface):
@@ -28,13 +26,15 @@ class NoSession(SessionInterface):
 
 
 def create_bank(
-    database_url: str, *, hosts: Iterable[str] = (), slow_seconds: float = 5, hold_seconds: float = 60
-) -> Flask:
+    database_url: str, *, hosts: Iterable[str] = (), return_hosts: Mapping[str, Collection[str]] | None = None,
+    slow_seconds: float = 5, hold_seconds: float = 60,
+) -> Flask:  # fmt: skip
     """Return the bank's application for the database at `database_url`. Create missing tables.
 
     It answers only to the host names `hosts` and to loopback names, so that a page of a foreign site can't reach it
-    through a name that leads to this machine. `slow_seconds` is how long the slow card takes. `hold_seconds` is how
-    long a card that never answers keeps its connection open at most.
+    through a name that leads to this machine. `return_hosts` are the host names, by account, that its confirmation page
+    may lead shoppers back to, besides loopback names. `slow_seconds` is how long the slow card takes. `hold_seconds` is
+    how long a card that never answers keeps its connection open at most.
 
     Raises ValueError, OSError or SQLAlchemyError if the database can't be opened.
     """
@@ -44,6 +44,7 @@ def create_bank(
         BOOKS=open_storage(database_url),
         ACCOUNTS=set(),
         HOSTS={*hosts, *LOOPBACK},
+        RETURN_HOSTS=return_hosts or {},
         SLOW_SECONDS=slow_seconds,
         HOLD_SECONDS=hold_seconds,
         MAX_CONTENT_LENGTH=64 * 1024,
@@ -92,7 +93,8 @@ def _headers(response: Response) -> Response:
         f"form-action {targets}"
     )
     response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    # With no-referrer, a browser would send the confirmation with "Origin: null".
+    response.headers["Referrer-Policy"] = "same-origin"
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -13,7 +13,15 @@ from sqlalchemy import Engine, text
 from app.gateways.sandbox.cards import Behaviour
 from sandbox_bank import charges, faults, refunds
 from sandbox_bank.accounts import account_id, open_account
-from sandbox_bank.requests import BadRequest, BankChargeRequest, parse_api_key, parse_charge, parse_key, parse_refund
+from sandbox_bank.requests import (
+    BadRequest,
+    BankChargeRequest,
+    check_return_host,
+    parse_api_key,
+    parse_charge,
+    parse_key,
+    parse_refund,
+)
 from sandbox_bank.statement import entry_json, statement
 from sandbox_bank.storage import Status, reading
 
@@ -46,6 +54,7 @@ def _find_account() -> None:
 def charge() -> Response | tuple[Response, int]:
     """POST /v1/charges: charge a card. The outcome is committed before this responds, or fails to respond."""
     charge_request = parse_charge(_body(), request.headers.get("Idempotency-Key"))
+    check_return_host(charge_request.return_url, current_app.config["RETURN_HOSTS"].get(g.account, ()))
     if charge_request.card.behaviour is Behaviour.SLOW and charges.find(books(), g.account, charge_request.key) is None:
         time.sleep(current_app.config["SLOW_SECONDS"])
     return _respond(charge_request, charges.charge(books(), g.account, charge_request))

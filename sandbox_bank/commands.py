@@ -37,9 +37,14 @@ def serve_command() -> None:
 def serve_bank(settings: BankSettings) -> None:
     """Serve the bank in this process. Raises click.ClickException if the port or the database is not available."""
     try:
-        bank = create_bank(settings.database_url, hosts=[urlsplit(settings.url).hostname or ""])
+        account = account_id(settings.api_key)
+        bank = create_bank(
+            settings.database_url,
+            hosts=[urlsplit(settings.url).hostname or ""],
+            return_hosts={account: settings.shop_hosts},
+        )
         # The books of an earlier version belong to this installation's shop, not to the first client.
-        open_account(bank.config["BOOKS"], account_id(settings.api_key))
+        open_account(bank.config["BOOKS"], account)
     except (SQLAlchemyError, OSError, ValueError) as error:
         raise _no_database(error) from None
     try:

@@ -67,12 +67,22 @@ def action(action_id: str) -> Response:
 @pages.post("/3ds/<action:action_id>")
 def decide(action_id: str) -> AnyResponse:
     """POST /3ds/<action id>: record the decision. 303 to the shop, or to this page if another outcome won."""
+    if not _is_from_own_page():
+        abort(403)
     wanted = DECISIONS.get(request.form.get("decision", "")) or abort(400)
     row = charges.decide_action(books(), action_id, wanted) or abort(404)
     g.form_origin = _origin(row.return_url)
     if row.status == wanted:
         return redirect(row.return_url, 303)
     return redirect(url_for("pages.action", action_id=action_id), 303)
+
+
+def _is_from_own_page() -> bool:
+    """Return whether the form was on the bank's own page. Programs that are no browsers do not say where it was."""
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None and site != "same-origin":
+        return False
+    return origin is None or urlsplit(origin).netloc == request.host
 
 
 def page_not_found(_error: HTTPException) -> tuple[str, int]:

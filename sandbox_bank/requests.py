@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXPIRY = re.compile(r"(0[1-9]|1[0-2])/?(\d\d|20\d\d)")
 CVC = re.compile(r"[0-9]{3,4}")
 HOST = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 LARGEST = 10**15
 """The largest amount in minor units. Sums of such amounts fit into 64 bits."""
 
@@ -106,6 +108,17 @@ def parse_charge(body: Any, header_key: str | None) -> BankChargeRequest:
         order_id=_label(fields, "order_id"),
         fingerprint=_fingerprint(amount, currency, card, expiry),
     )
+
+
+def check_return_host(url: str, hosts: Collection[str]) -> None:
+    """Raise BadRequest unless the URL leads to one of the hosts, or to the shopper's own machine.
+
+    Anybody can open an account. Without this check, they could use the bank's page to lead people to any site.
+    """
+    host = (urlsplit(url).hostname or "").lower()
+    if host not in hosts and host not in LOOPBACK and not host.endswith(".localhost"):
+        message = f"This account may not lead shoppers back to {host}. Is the bank started with the shop's SHOP_HOSTS?"
+        raise BadRequest("bad_return_url", message)
 
 
 def parse_refund(body: Any, header_key: str | None) -> BankRefundRequest:

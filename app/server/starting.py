@@ -1,4 +1,6 @@
-"""Warnings at the start about settings that are valid, but do not fit the number of workers."""
+"""Warnings at the start about what is valid, but does not fit the number of workers, or is not safe."""
+
+import os
 
 import structlog
 from flask import Flask
@@ -10,7 +12,12 @@ log = structlog.get_logger()
 
 
 def warn(app: Flask, workers: int) -> None:
-    """Log a line if the database has too few connections for `workers`, or if each worker would count for itself."""
+    """Log a line if the database has too few connections for `workers`, or if each worker would count for itself.
+
+    Log one if the program runs as root as well: a fault in it would then give away the whole machine.
+    """
+    if os.geteuid() == 0:
+        log.warning("runs_as_root")
     with app.app_context():
         if workers > 1 and current.settings().limits_storage_url.startswith("memory"):
             # Each limit is then as many times as high.

@@ -15,7 +15,7 @@ from tests.gateways.bank import free_port, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment"), pytest.mark.timeout(300)]
 
-SECRET = "k" * 32
+SECRET = "5d0b7f2e9ac418635d0b7f2e9ac4186f"
 STRIPE = {"PAYMENT_GATEWAY": "stripe", "STRIPE_SECRET_KEY": "sk_test_" + "k" * 24}
 
 
@@ -178,7 +178,7 @@ def test_the_bank_of_compose_starts_with_its_own_settings_alone(image: Image, tm
     url = f"http://127.0.0.1:{free_port()}"
     own = {
         "SANDBOX_BANK_URL": url,
-        "SANDBOX_API_KEY": "k" * 32,
+        "SANDBOX_API_KEY": SECRET,
         "SANDBOX_DATABASE_URL": f"sqlite:///{tmp_path}/bank.sqlite",
     }
     assert service["environment"].keys() <= own.keys()

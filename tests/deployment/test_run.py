@@ -19,7 +19,7 @@ import pytest
 import setup.run
 from app import instance
 from tests.deployment.dockerfile import ROOT
-from tests.factories import SLOW, ready_to_pay
+from tests.factories import SECRET, SLOW, ready_to_pay
 from tests.gateways.bank import at_once, free_port
 from tests.page import Shopper
 
@@ -33,7 +33,7 @@ class Run:
         self.port, self.bank_port = free_port(), free_port()
         env = {
             "PORT": str(self.port),
-            "SECRET_KEY": "k" * 32,
+            "SECRET_KEY": SECRET,
             "DATABASE_URL": f"sqlite:///{folder}/shop.sqlite",
             "SANDBOX_DATABASE_URL": f"sqlite:///{folder}/bank.sqlite",
             "SANDBOX_BANK_URL": f"http://127.0.0.1:{self.bank_port}",

@@ -122,9 +122,26 @@ def test_only_the_return_url_of_the_charge_is_used(http: httpx.Client, action_pa
 def test_a_repeated_request_does_not_change_the_return_url(bank: RunningBank, http: httpx.Client) -> None:
     payment = new_payment()
     page = bank.gateway.charge(payment, card(Behaviour.ASKS_SHOPPER), TIMEOUT).action_url or ""
-    replay = charge_body(payment, Behaviour.ASKS_SHOPPER, return_url="https://elsewhere.example/")
+    replay = charge_body(payment, Behaviour.ASKS_SHOPPER, return_url="http://127.0.0.1:8/elsewhere")
     assert http.post(f"{bank.url}/v1/charges", json=replay, headers=WITH_KEY).json()["action_url"] == page
     assert press(http, page, "refuse") == RETURN_URL
+
+
+FOREIGN = [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
+           {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://127.0.0.1:1"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_a_form_on_a_foreign_page_decides_nothing(
+    bank: RunningBank, http: httpx.Client, action_page: str, payment: Payment, headers: dict[str, str]
+) -> None:
+    for decision in ("confirm", "refuse"):
+        refused = http.post(action_page, data={"decision": decision}, headers=headers)
+        assert (refused.status_code, "Request not understood" in refused.text) == (403, True)
+    assert outcome(bank, payment) is Outcome.REQUIRES_ACTION
+    own = {"Origin": bank.url, "Sec-Fetch-Site": "same-origin"}
+    assert http.post(action_page, data={"decision": "confirm"}, headers=own).status_code == 303
+    assert outcome(bank, payment) is Outcome.SUCCEEDED
 
 
 def test_unknown_pages_and_unknown_decisions_are_refused(

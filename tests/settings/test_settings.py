@@ -3,14 +3,18 @@
 import stat
 from dataclasses import fields
 from pathlib import Path
+from secrets import token_hex, token_urlsafe
+from uuid import uuid4
 
 import pytest
 
 from app import instance
+from app.guessable import is_guessable
 from app.settings import Settings, SettingsError
 from sandbox_bank.settings import BankSettings
 
-SECRET = "x" * 16
+SECRET = "5d0b7f2e9ac41863"
+KEY = "the-key-of-the-tests-for-the-sandbox-bank"
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +67,29 @@ def test_an_invalid_value_is_refused_in_one_line_that_names_the_setting(name: st
     assert "\n" not in str(caught.value)
 
 
+GUESSABLE = ["aaaaaaaaaaaaaaaa", "passwordpassword", "letmeinletmeinletmein", "0123456789abcdef", "abcdefghijklmnop",
+             "my-shop-secret-key", "changeme-changeme", "a long random text", "1111111122222222", "abababababababab",
+             "qwertyuiopasdfghjkl", "Secret_Key_For_Payonce", "9876543210987654", "x" * 200, "abcabcabcabcabcd",
+             "please change this secret key"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", GUESSABLE)
+def test_a_secret_that_is_easy_to_guess_is_refused(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"^SECRET_KEY must not be easy to guess; `openssl[^\n]+$") as caught:
+        read(SECRET_KEY=value)
+    assert value not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"^SANDBOX_API_KEY must"):
+        read(SANDBOX_API_KEY=(value * 3)[:200])
+    assert read(SECRET_KEY_FALLBACKS=value).secret_key_fallbacks == (value,), "a shop can still leave it"
+
+
+def test_random_secrets_are_accepted() -> None:
+    for make in (lambda: token_hex(8), lambda: token_hex(32), lambda: token_urlsafe(12), lambda: str(uuid4())):
+        refused = sum(is_guessable(make()) for _ in range(2000))
+        assert refused <= 10, make()
+    assert read(SECRET_KEY="four horses eat blue grapes").secret_key
+
+
 def test_a_secret_is_never_in_the_message() -> None:
     with pytest.raises(SettingsError) as caught:
         read(SECRET_KEY="hunter2")
@@ -82,8 +109,8 @@ def test_the_banks_key_and_the_shops_id_are_made_once_and_kept(folder: Path) -> 
     assert BankSettings.from_environ({}).api_key == first.sandbox_api_key
     assert [stat.S_IMODE((folder / name).stat().st_mode) for name in ("sandbox_key", "shop_id")] == [0o600] * 2
     assert first.sandbox_api_key not in repr(first) + repr(BankSettings.from_environ({}))
-    given = read(SANDBOX_API_KEY="k" * 32, SHOP_ID="my-shop")
-    assert (given.sandbox_api_key, given.shop_id) == ("k" * 32, "my-shop")
+    given = read(SANDBOX_API_KEY=KEY, SHOP_ID="my-shop")
+    assert (given.sandbox_api_key, given.shop_id) == (KEY, "my-shop")
 
 
 @pytest.mark.parametrize("text", ["", "short"])
@@ -99,7 +126,7 @@ def test_an_id_that_can_t_be_kept_is_refused_in_one_line(folder: Path) -> None:
     folder.write_text("a file where the folder should be")
     with pytest.raises(SettingsError, match=r"^SHOP_ID is not set, and can't be kept in [^\n]+$"):
         read()
-    assert read(SHOP_ID="my-shop", SANDBOX_API_KEY="k" * 32).shop_id == "my-shop"
+    assert read(SHOP_ID="my-shop", SANDBOX_API_KEY=KEY).shop_id == "my-shop"
 
 
 def test_a_shop_with_another_gateway_makes_no_key_for_the_sandbox_bank(folder: Path) -> None:
