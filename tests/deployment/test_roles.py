@@ -1,4 +1,4 @@
-"""deploy/postgres/roles.sh: the shop works with a role that can't change the schema, and neither role is a superuser."""
+"""deploy/postgres/roles.sh: the shop's role can't change the schema, and neither role is a superuser."""
 
 import os
 import subprocess

@@ -45,7 +45,8 @@ class Hosts:
         engine.dispose()
         paid = [charge for charge in charges if charge.status == "succeeded"]
         assert len({charge.order_id for charge in paid}) == len(paid)
-        known = {charge.receipt_id for charge in paid}
+        # A request that was cut while it paid leaves its charge to recovery.
+        known = {charge.receipt_id for charge in charges if charge.status in {"succeeded", "processing", "in_doubt"}}
         assert {receipt.rpartition("/")[2] for receipt in buyers.receipts} <= known
         for charge in charges:
             moved = [("charge", 2400)] if charge.status == "succeeded" else []
