@@ -22,7 +22,8 @@ RUN python -m venv --without-pip /opt/venv \
 
 FROM python:3.11-slim-bookworm
 RUN pip uninstall --yes --quiet --root-user-action ignore setuptools wheel pip \
-    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin payonce \
+    && groupadd --system --gid 10001 payonce \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin payonce \
     && install --directory --owner payonce --mode 0700 /srv/payonce/instance
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -34,7 +35,8 @@ COPY wsgi.py gunicorn.conf.py LICENSE ./
 COPY app app
 COPY templates templates
 COPY static static
-USER payonce
+# A number, so that an orchestrator can see that it is not root.
+USER 10001:10001
 EXPOSE 8000
 # The root file system can be read-only. The program writes only to /tmp and /srv/payonce/instance (SQLite files).
 VOLUME /srv/payonce/instance

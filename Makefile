@@ -19,6 +19,7 @@ run: .venv/base ## serve the shop on http://127.0.0.1:8000 (PORT changes the por
 test: .venv/ready ## run every test, on SQLite, PostgreSQL and in a browser
 	@$(BIN)/python -m setup.postgres >/dev/null
 	@$(BIN)/python -m setup.redis >/dev/null
+	@$(BIN)/python -m setup.proxies >/dev/null
 	@$(BIN)/python -m setup.iproute2 >/dev/null
 	@$(BIN)/python -m setup.failover >/dev/null
 	@$(BIN)/python -m setup.promtool >/dev/null
@@ -46,6 +47,7 @@ soak: .venv/ready ## run the long tests that are too slow for `make test`
 	@$(BIN)/python -m setup.postgres >/dev/null
 	@$(BIN)/python -m setup.iproute2 >/dev/null
 	@$(BIN)/python -m setup.failover >/dev/null
+	@$(BIN)/python -m setup.proxies >/dev/null
 	@echo "Running the long tests ..."
 	@exec $(BIN)/python -m tests.soak $(ARGS)
 

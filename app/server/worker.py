@@ -70,9 +70,26 @@ class Worker(ThreadWorker):
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection, and begin to read from it."""
         with suppress(BlockingIOError, ConnectionAbortedError):
-            client, address = listener.accept()
-            self.nr_conns += 1
-            self.enqueue_req(Connection(self, client, address, listener.getsockname()))
+            self._accept(listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        client, address = listener.accept()
+        self.nr_conns += 1
+        self.enqueue_req(Connection(self, client, address, listener.getsockname()))
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Begin or cease to accept. A worker that stops first accepts what waits, then closes its listeners at once.
+
+        gunicorn closes them when the last request has ended. Connections that arrive until then are accepted by the
+        kernel, and reset in the end, after a proxy has sent a POST on them.
+        """
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            for listener in self.sockets:
+                with suppress(OSError):
+                    while True:
+                        self._accept(listener)
+                listener.close()
 
     def enqueue_req(self, conn: Connection) -> None:
         """Process the next request of a connection as soon as it has arrived."""
