@@ -3,7 +3,9 @@
 If the storage fails, everything is allowed: the shop must continue to sell.
 """
 
+import hmac
 from collections.abc import Callable
+from hashlib import sha256
 from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +27,8 @@ REDIS_TIMEOUT = 0.5
 
 IPV6_NETWORK = 64
 """Bits of an IPv6 address that stay the same: a household or server has a whole /64, one address per request."""
+
+PSEUDONYM_LENGTH = 16
 
 log = structlog.get_logger()
 
@@ -48,6 +52,12 @@ def network() -> str:
         return str(address.ipv4_mapped)
     others = 128 - IPV6_NETWORK
     return str(IPv6Address(int(address) >> others << others))
+
+
+def network_pseudonym() -> str:
+    """Return a text that is the same for all requests from the client's network and does not show which one it is."""
+    secret = current.settings().secret_key.encode()
+    return hmac.new(secret, network().encode(), sha256).hexdigest()[:PSEUDONYM_LENGTH]
 
 
 def window(rate: RateLimitItem, *name: str) -> Window:

@@ -10,6 +10,7 @@ from flask import Flask, Response, abort, current_app, request, session
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf, validate_csrf
+from itsdangerous import SignatureExpired, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.datastructures import CombinedMultiDict
 from wtforms.csrf.core import CSRF, CSRFTokenField
 
@@ -58,8 +59,31 @@ class StrictTransport:
         return self.application(environ, start)
 
 
+class AnyClockSigner(TimestampSigner):
+    """Accepts a signature that was made by a host whose clock is ahead of ours.
+
+    itsdangerous takes such a signature for an expired one, so that the browser would lose its basket and its payments.
+    Refusing it protects nothing: only our own secret can have made it.
+    """
+
+    def unsign(self, signed_value: Any, max_age: Any = None, return_timestamp: Any = False) -> Any:
+        """Return the value, and the time of the signature if wanted. Raises SignatureExpired only if it is too old."""
+        try:
+            return super().unsign(signed_value, max_age, return_timestamp)
+        except SignatureExpired as error:
+            if error.date_signed is None or error.date_signed <= self.timestamp_to_datetime(self.get_timestamp()):
+                raise
+            return self.unsign(signed_value, return_timestamp=return_timestamp)
+
+
 class Cookies(SecureCookieSessionInterface):
     """The session cookie. With TLS it is `Secure` and has the `__Host-` prefix, so that no other host can set it."""
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        serializer = super().get_signing_serializer(app)
+        if serializer is not None:
+            serializer.signer = AnyClockSigner
+        return serializer
 
     def get_cookie_name(self, app: Flask) -> str:
         return "__Host-payonce" if request.is_secure else "payonce"

@@ -56,6 +56,9 @@ class Settings:
     action_window: float = _setting(
         checks.seconds, "seconds that a shopper has to confirm a payment at the bank", 3600.0
     )
+    hold: float = _setting(
+        checks.seconds, "seconds for which an unconfirmed payment holds its goods when others need them", 600.0
+    )
     sandbox_bank_url: str = _setting(checks.origin, "the sandbox bank's address", "http://127.0.0.1:8010")
     sandbox_api_key: str = _setting(
         checks.api_key, "opens the shop's account at the sandbox bank; must be the same on every host", "", shown=False

@@ -69,6 +69,8 @@ class Charge(Base):
               postgresql_where=text(f"status IN ({sql_list(LIVE)})"),
               sqlite_where=text(f"status IN ({sql_list(LIVE)})")),
         Index("ix_charge_order_id", "order_id"),
+        Index("ix_charge_network", "network",
+              postgresql_where=text("network IS NOT NULL"), sqlite_where=text("network IS NOT NULL")),
         Index("ix_charge_due", "ask_at",
               postgresql_where=text(f"status IN ({sql_list(PENDING)})"),
               sqlite_where=text(f"status IN ({sql_list(PENDING)})")),
@@ -125,6 +127,13 @@ class Charge(Base):
     times_asked: Mapped[int] = mapped_column(Integer, default=0)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    network: Mapped[str | None] = mapped_column(String(16))
+    """A pseudonym of the shopper's network, see `limiter.network_pseudonym`. Erased when the charge ends."""
+    hold_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Until when an unconfirmed payment holds its goods, even if others need them. None: until it ends."""
+    wanted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When a claim first lacked the goods that this unconfirmed payment holds."""
 
 
 LIVE_STRAY = f"stray AND status NOT IN ({sql_list(WITHOUT_REFUND)})"

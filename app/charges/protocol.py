@@ -33,14 +33,14 @@ import structlog
 from sqlalchemy.engine import Connection
 
 from app import measures
-from app.charges import arrivals, outcomes, rows, same_order
+from app.charges import arrivals, holds, outcomes, rows, same_order
 from app.charges.outcomes import Recorded
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PROCESSING, TRANSITIONS, Status
 from app.charges.tokens import Token
 from app.database import RolledBack, Unreachable, confirmed, deadline, transaction
 from app.gateways.base import Answer, Card, Deadline, Gateway, NotSent, Outcome, Payment, Unknown
-from app.orders import basket
+from app.orders import basket, stock
 
 CLAIM_TRIES = 5
 """Tries of one claim. Each further try means that a charge which it lost to ended without money in the meantime."""
@@ -78,6 +78,10 @@ class Purchase:
     """The exact request, if the gateway needs it stored so that it can be repeated."""
     request_id: str | None = None
     """The id of the HTTP request in the logs."""
+    network: str | None = None
+    """A pseudonym of the shopper's network, or None if it is not known. See `holds`."""
+    hold: float | None = None
+    """Seconds for which the goods are held while the payment is unconfirmed and others need them; None: no limit."""
 
 
 def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
@@ -85,7 +89,8 @@ def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
 
     `seconds` is the time for all questions to the gateway. Once the claim is known to be committed, this function
     returns its charge even if the gateway or the database fails. If it raises basket.OrderChanged,
-    basket.OrderUnknown, stock.SoldOut, same_order.OrderedBefore, Busy or ClaimUnknown, it did not ask the gateway.
+    basket.OrderUnknown, stock.SoldOut, holds.NetworkFull, same_order.OrderedBefore, Busy or ClaimUnknown, it did not
+    ask the gateway.
     Raises rows.RowLost if the database lost the claim while the gateway was asked: money may have been taken.
     """
     charge = claim(purchase, gateway, seconds)
@@ -97,7 +102,10 @@ def pay(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapshot:
     try:
         return _ask_and_record(charge, purchase, gateway, seconds)
     except rows.RowLost:
-        log.error("charge_lost", key=str(charge.key), receipt=charge.receipt_id)
+        log.error(
+            "charge_lost", key=str(charge.key), receipt=charge.receipt_id,
+            amount=charge.amount, currency=charge.currency,
+        )  # fmt: skip
         raise
     except Unreachable:
         log.error("charge_record_failed", receipt=charge.receipt_id)
@@ -134,6 +142,12 @@ def claim(purchase: Purchase, gateway: Gateway, seconds: float) -> ChargeSnapsho
         raise Busy from None
     except Unreachable:
         raise ClaimUnknown from None
+    except stock.SoldOut:
+        holds.want(purchase.token)
+        raise
+    except holds.NetworkFull:
+        holds.want(purchase.token, purchase.network)
+        raise
     raise Busy
 
 
@@ -154,6 +168,7 @@ def _claim_or_find(
         email=purchase.email, name=purchase.name, last4=purchase.last4, receipt_url=purchase.receipt_url,
         gateway=gateway.name, account=gateway.account, gateway_request=purchase.gateway_request,
         request_id=purchase.request_id,
+        network=purchase.network, hold=purchase.hold,
     )  # fmt: skip
     if charge is None:
         rival = rows.find(connection, token, lock=True)
@@ -161,6 +176,7 @@ def _claim_or_find(
             raise basket.OrderUnknown
         return rival
     goods = basket.freeze(connection, charge.id, charge.order_id, token.version, token.amount)
+    holds.check(connection, charge.id, purchase.network)
     fingerprint = same_order.fingerprint(goods, token.currency, purchase.email)
     same_order.guard(connection, charge.id, fingerprint, again=purchase.order_again)
     return charge

@@ -49,6 +49,8 @@ class Receipt:
     name: str | None = None
     last4: str | None = None
     action_url: str | None = None
+    hold_until: datetime | None = None
+    """Until when the goods are held for this buyer, who has not confirmed the payment yet."""
     lines: Sequence[ChargeLine] = ()
     can_pay_again: bool = False
 
@@ -135,5 +137,6 @@ def _with_details(connection: Connection, receipt: Receipt, charge: Charge, orde
         receipt, email=charge.email, name=charge.name, last4=charge.last4,
         lines=tuple(objects(connection).scalars(lines)),
         action_url=charge.action_url if receipt.status is REQUIRES_ACTION else None,
+        hold_until=charge.hold_until if receipt.status is REQUIRES_ACTION else None,
         can_pay_again=receipt.status in WITHOUT_MONEY and order.state == OPEN and bool(order.lines),
     )  # fmt: skip

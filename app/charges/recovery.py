@@ -56,11 +56,16 @@ charges, open_refunds = table(Charge), table(Refund)
 
 
 class Due(NamedTuple):
-    """A charge under our lease. `expired`: the shopper's time to confirm at the gateway is over."""
+    """A charge under our lease.
+
+    `expired`: the shopper's time to confirm at the gateway is over. `wanted`: the time for which the goods of an
+    unconfirmed payment are held is over, and others need them.
+    """
 
     charge: ChargeSnapshot
     times_asked: int
     expired: bool
+    wanted: bool = False
 
 
 LEASE_CHARGE = (
@@ -68,7 +73,11 @@ LEASE_CHARGE = (
     .where(charges.c.id == longest_due(charges.c.id, charges.c.ask_at, charges.c.status.in_(sorted(PENDING))))
     .values(ask_at=from_now(bindparam("lease")), times_asked=charges.c.times_asked + 1)
     .returning(
-        *rows.COLUMNS, charges.c.times_asked, (charges.c.created_at < from_now(bindparam("window"))).label("expired")
+        *rows.COLUMNS,
+        charges.c.times_asked,
+        (charges.c.created_at < from_now(bindparam("window"))).label("expired"),
+        # Not `wanted_at IS NOT NULL`: within RETURNING, SQLite 3.40 takes that for true in every row.
+        ((charges.c.wanted_at <= from_now(0)) & (charges.c.hold_until <= from_now(0))).label("wanted"),
     )
 )
 
@@ -146,7 +155,7 @@ def _working_on(charge: ChargeSnapshot) -> AbstractContextManager[None]:
 def lease(connection: Connection, seconds: float, window: float) -> Due | None:
     """Take a lease on the charge that has been due the longest. Return None if nothing is due."""
     row = connection.execute(LEASE_CHARGE, {"lease": _lease_seconds(seconds), "window": -window}).first()
-    return Due(rows.snapshot(row[:-2]), row.times_asked, bool(row.expired)) if row else None
+    return Due(rows.snapshot(row[:-3]), row.times_asked, bool(row.expired), bool(row.wanted)) if row else None
 
 
 def _lease_seconds(seconds: float) -> float:
@@ -172,6 +181,8 @@ def settle(due: Due, gateway: Gateway, seconds: float) -> Status:
 def find_out(due: Due, gateway: Gateway, seconds: float) -> Answer:
     """Return the outcome that the gateway knows. Fence a key that it has never seen, or that was not confirmed in time.
 
+    The time is over sooner if others need the goods.
+
     Only a key that can never take money makes an order safe to pay again. A gateway with a page of its own knows that
     from the time, by this host's clock. So the database's clock must say that it is late, too. Raises Contradiction if
     the gateway took another amount under the key.
@@ -186,6 +197,8 @@ def find_out(due: Due, gateway: Gateway, seconds: float) -> Answer:
         return cancel(due.charge, gateway, seconds, "fenced")
     if answer.outcome is Outcome.REQUIRES_ACTION and due.expired:
         return cancel(due.charge, gateway, seconds, "expired")
+    if answer.outcome is Outcome.REQUIRES_ACTION and due.wanted:
+        return cancel(due.charge, gateway, seconds, "released")
     return answer
 
 

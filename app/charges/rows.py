@@ -3,6 +3,7 @@ than running (see docs/decisions/statements-built-once.md).
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -65,7 +66,7 @@ COLUMNS = [charges.c[name] for name in ChargeSnapshot._fields]
 STATUS = bindparam("to_status", type_=StatusType)
 
 
-def _constants(statuses: frozenset[Status]) -> list[ColumnClause[str]]:
+def constants(statuses: AbstractSet[Status]) -> list[ColumnClause[str]]:
     """Constants for IN. The planner can match a partial index only with constants, not with parameters."""
     return [literal_column(f"'{status}'") for status in sorted(statuses)]
 
@@ -75,7 +76,7 @@ orders = table(Order)
 CLAIMED = (
     "key", "receipt_id", "status", "amount", "currency",
     "email", "name", "last4", "receipt_url", "gateway", "account", "gateway_request",
-    "request_id",
+    "request_id", "network",
 )  # fmt: skip
 
 THE_ORDER = (orders.c.random_id == bindparam("order_random_id"), orders.c.buyer_id == bindparam("buyer_id"))
@@ -85,7 +86,8 @@ CLAIM = InsertOnce(
     {name: bindparam(name, type_=charges.c[name].type) for name in CLAIMED}
     | {"order_id": orders.c.id, "buyer_id": orders.c.buyer_id}
     | {"arrivals": literal(1), "other_arrivals": literal(0), "refunded": literal(0), "times_asked": literal(0)}
-    | {"created_at": from_now(0), "ask_at": from_now(bindparam("unattended"))},
+    | {"created_at": from_now(0), "ask_at": from_now(bindparam("unattended"))}
+    | {"hold_until": from_now(bindparam("hold"))},
     where=THE_ORDER,
     returning=COLUMNS,
 )
@@ -99,7 +101,7 @@ LIVE_OF_ORDER = select(orders.c.id).where(*THE_ORDER).scalar_subquery()
 BY_KEY_OR_ORDER = select(*COLUMNS).where(
     or_(
         charges.c.key == bindparam("key"),
-        (charges.c.order_id == LIVE_OF_ORDER) & charges.c.status.in_(_constants(LIVE)),
+        (charges.c.order_id == LIVE_OF_ORDER) & charges.c.status.in_(constants(LIVE)),
     )
 )
 # FOR NO KEY UPDATE (`key_share`): the foreign keys of events and refunds lock their charge FOR KEY SHARE, and two
@@ -112,7 +114,7 @@ BY_RECEIPT = select(*COLUMNS).where(charges.c.receipt_id == bindparam("receipt_i
 NEWEST_ORDER = (
     select(Order.id).where(Order.buyer_id == bindparam("buyer_id")).order_by(Order.id.desc()).limit(1).scalar_subquery()
 )
-LIVE_OF_BUYER = select(*COLUMNS).where(charges.c.order_id == NEWEST_ORDER, charges.c.status.in_(_constants(LIVE)))
+LIVE_OF_BUYER = select(*COLUMNS).where(charges.c.order_id == NEWEST_ORDER, charges.c.status.in_(constants(LIVE)))
 
 # The key as well as the id, because a database that went back gives the same ids again.
 AS_READ = (
@@ -120,6 +122,10 @@ AS_READ = (
     charges.c.key == bindparam("seen_key"),
     charges.c.status == bindparam("seen"),
 )
+
+HOLD_ENDS_FIRST = charges.c.hold_until.between(from_now(0), from_now(bindparam("ask_in")))
+ASK_AT = case((HOLD_ENDS_FIRST, charges.c.hold_until), else_=from_now(bindparam("ask_in")))
+"""Recovery asks once when the hold ends, however rarely it asks: others may need the goods then (see `holds`)."""
 
 COMPARE_AND_SET = (
     update(charges)
@@ -133,8 +139,9 @@ COMPARE_AND_SET = (
         attention=None,
         gateway_message=func.coalesce(bindparam("to_message"), charges.c.gateway_message),
         gateway_request_id=func.coalesce(bindparam("to_request_id"), charges.c.gateway_request_id),
-        ended_at=case((STATUS.in_(_constants(PENDING)), None), else_=from_now(0)),
-        ask_at=from_now(bindparam("ask_in")),
+        ended_at=case((STATUS.in_(constants(PENDING)), None), else_=from_now(0)),
+        network=case((STATUS.in_(constants(PENDING)), charges.c.network), else_=None),
+        ask_at=ASK_AT,
     )
 )
 
@@ -142,7 +149,7 @@ POSTPONE = (
     update(charges)
     .where(*AS_READ)
     .values(
-        status=STATUS, note=bindparam("to_note"), asked_at=from_now(0), ask_at=from_now(bindparam("ask_in")),
+        status=STATUS, note=bindparam("to_note"), asked_at=from_now(0), ask_at=ASK_AT,
         attention=bindparam("to_attention"),
     )
 )  # fmt: skip
@@ -159,13 +166,16 @@ OTHER_FORM_ARRIVED = (
 )
 
 
-def insert(connection: Connection, unattended: float, **columns: object) -> ChargeSnapshot | None:
+def insert(
+    connection: Connection, unattended: float, hold: float | None = None, **columns: object
+) -> ChargeSnapshot | None:
     """Claim: return the new charge, or None if another charge has the same key or holds the same order.
 
     None as well if the order does not exist or is not this buyer's. `unattended` is the number of seconds after which
-    recovery may take the charge over.
+    recovery may take the charge over, and `hold` those for which it holds its goods while it is unconfirmed.
     """
-    row = CLAIM.execute(connection, {"unattended": unattended, "request_id": None, **columns}).first()
+    optional = {"hold": hold, "network": None, "request_id": None}
+    row = CLAIM.execute(connection, {"unattended": unattended, **optional, **columns}).first()
     return snapshot(row) if row else None
 
 

@@ -1,6 +1,7 @@
 """The basket: the buyer's open order. The first product begins it, and a claim freezes it."""
 
 import secrets
+from collections.abc import Callable
 from uuid import UUID, uuid4
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -46,7 +47,7 @@ class NotOnSale(Exception):
 
 
 class NotEnough(Exception):
-    """The stock is smaller than the quantity. `left` is the stock."""
+    """The stock is smaller than the quantity, also with what may come back. `left` is the stock."""
 
     def __init__(self, left: int) -> None:
         super().__init__(left)
@@ -81,18 +82,20 @@ def pieces(connection: Connection, buyer_id: UUID) -> int:
 
 
 def put(
-    connection: Connection, buyer_id: UUID, slug: str, quantity: int, currency: str, paid_order_id: int | None = None
-) -> None:
+    connection: Connection, buyer_id: UUID, slug: str, quantity: int, currency: str, paid_order_id: int | None = None,
+    may_come_back: Callable[[Connection, int], int] = lambda connection, product_id: 0,
+) -> None:  # fmt: skip
     """Set the quantity of this product in the basket; 0 removes it.
 
     A new order begins only if the buyer has none, or if the newest one is `paid_order_id`, which the caller knows to
-    be paid. Raises NotOnSale, NotEnough, BasketFull or OrderPlaced.
+    be paid. Pieces that are not in stock but may come back can be put into the basket, too. Raises NotOnSale,
+    NotEnough, BasketFull or OrderPlaced.
     """
     order_id = _lock_open_order(connection, buyer_id, currency, paid_order_id)
     product = objects(connection).scalars(select(Product).where(Product.slug == slug)).first()
     if product is None or not (product.on_sale or quantity == 0):
         raise NotOnSale
-    if quantity > product.stock:
+    if quantity > product.stock and quantity > product.stock + may_come_back(connection, product.id):
         raise NotEnough(product.stock)
     connection.execute(delete(lines).where(lines.c.order_id == order_id, lines.c.product_id == product.id))
     if quantity:

@@ -3,7 +3,7 @@
 from flask import Blueprint, redirect, render_template, url_for
 
 from app import current
-from app.charges import receipts
+from app.charges import holds, receipts
 from app.charges.states import SUCCEEDED
 from app.database import transaction
 from app.locale import locale
@@ -37,7 +37,7 @@ def change() -> Page:
         with transaction() as tx:
             currency = current.settings().shop_currency
             paid = live.order_id if live else None
-            basket.put(tx, buyer_id(), form.product.data, form.quantity.data, currency, paid)
+            basket.put(tx, buyer_id(), form.product.data, form.quantity.data, currency, paid, holds.may_come_back)
     except basket.OrderPlaced:
         pass  # A claim was faster: the basket page redirects to its receipt.
     except (basket.NotOnSale, basket.NotEnough, basket.BasketFull) as refusal:

@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
 
-from app import current, logs, measures, tries, visits
-from app.charges import arrivals, protocol, receipts
+from app import current, limiter, logs, measures, tries, visits
+from app.charges import arrivals, holds, protocol, receipts
 from app.charges.protocol import Purchase
 from app.charges.rows import ChargeSnapshot, RowLost
 from app.charges.same_order import OrderedBefore
@@ -96,7 +96,11 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
     except OrderedBefore as before:
         measures.DUPLICATES.labels("same_order").inc()
         return _again(token, form, 409, before=before)
-    except (basket.OrderChanged, stock.SoldOut):
+    except holds.NetworkFull as full:
+        return _again(token, form, 409 if full.alone else 429, texts.network_full(full, current.settings().hold))
+    except stock.SoldOut:
+        return _sold_out(token, form)
+    except basket.OrderChanged:
         return _changed(token, form)
     except (basket.OrderUnknown, RowLost):
         return _unknown_order(token)
@@ -164,6 +168,16 @@ def _changed(token: Token, form: CheckoutForm) -> Page:
     return _form_page(order, form, new_token(order), 409, notices=notices)
 
 
+def _sold_out(token: Token, form: CheckoutForm) -> Page:
+    """If the goods that are missing may come back, return the filled form with the same token, to be sent again."""
+    order = _order_of(token)
+    held = changes.held(order) if order else []
+    if order is None or not held:
+        return _changed(token, form)
+    problem = " ".join([*held, texts.HELD_TRY])
+    return _form_page(order, form, request.form["checkout_token"], 409, notices=[], problem=problem)
+
+
 def _closed(token: Token) -> Page:
     """CLOSED is on: return the filled form, to be sent again later, or a page if its order is another one by now."""
     logs.note_refusal("closed")
@@ -215,6 +229,7 @@ def _purchase(token: Token, form: CheckoutForm) -> Purchase:
         last4=last_four(card.number) if card else None, order_again=bool(form.order_again.data),
         receipt_url=receipt_url, gateway_request=_prepared(token, email, receipt_url),
         request_id=logs.request_id(),
+        network=limiter.network_pseudonym(), hold=current.settings().hold,
     )  # fmt: skip
 
 

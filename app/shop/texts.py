@@ -1,5 +1,8 @@
 """All error texts of the basket and the checkout. If a text is about a payment, it says what happened to the money."""
 
+from math import ceil
+
+from app.charges.holds import NetworkFull
 from app.gateways.base import NotPayable
 from app.money import format_money
 
@@ -33,6 +36,18 @@ NETWORK_BUSY = (
     "Many cards from your network were declined, so we slow it down. This try took no money. "
     "Wait a minute, then press Pay again: this form is charged once at most."
 )
+HELD_ALL = "{name}: all that are left are in other shoppers’ checkouts at the moment."
+HELD_SOME = "{name}: only {left} are free at the moment; the others are in other shoppers’ checkouts."
+COME_BACK = "Some may come back in about {time}."
+HELD_TRY = "This try took no money. You can press Pay again then: this form stays valid."
+TOO_MANY_AT_ONCE = (
+    "{name}: at most {left} can be ordered at once at the moment. This try took no money. Please order fewer; you can "
+    "order more once this order is paid."
+)
+NETWORK_FULL = (
+    "Other payments from your network hold these goods and wait to be confirmed. This try took no money. Please press "
+    "Pay again in a moment; in about {time} at the latest, what nobody has paid for comes back."
+)
 CLOSED = "The shop takes no payments at the moment. This try took no money. Please press Pay again later."
 BUSY = "The shop is busy. This try took no money. Please press Pay again: this form is charged once at most."
 
@@ -44,6 +59,24 @@ NOT_PAYABLE = {
     "step": "This total can't be paid by card: it must be a multiple of {limit}. Nothing was charged.",
     "insecure": "This page was not opened by a secure address (https), so nothing was charged. Open the shop by https.",
 }
+
+
+def held(name: str, left: int, seconds: float) -> str:
+    """Return the text about goods that other payments hold for at most `seconds`. `left` are the free pieces."""
+    text = HELD_SOME.format(name=name, left=left) if left else HELD_ALL.format(name=name)
+    return f"{text} {COME_BACK.format(time=_time(seconds))}"
+
+
+def network_full(full: NetworkFull, seconds: float) -> str:
+    """Return the text for an order that is too large for its network, whose other payments hold for `seconds`."""
+    if full.alone:
+        return TOO_MANY_AT_ONCE.format(name=full.name, left=full.left)
+    return NETWORK_FULL.format(time=_time(seconds))
+
+
+def _time(seconds: float) -> str:
+    minutes = ceil(seconds / 60)
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def not_payable(refusal: NotPayable, currency: str, locale: str) -> str:

@@ -79,11 +79,12 @@ class StopAfter:
 
 
 def shopper(stage: "Stage", name: str, token: Token, card: str = APPROVES, *,
-            email: str = "ada@example.org", again: bool = False, attempts: int = 2) -> Script:  # fmt: skip
+            email: str = "ada@example.org", again: bool = False, attempts: int = 2,
+            hold: float | None = None) -> Script:  # fmt: skip
     """Send the form of this token. If the outcome is not known, send the same form once more."""
     purchase = Purchase(
         token=token, receipt_id="", email=email, name="Ada", card=Card(card, "12/49", "123"), last4=card[-4:],
-        order_again=again, receipt_url="http://shop/receipts/1",
+        order_again=again, receipt_url="http://shop/receipts/1", hold=hold,
     )  # fmt: skip
     return sender(stage, name, purchase, attempts)
 

@@ -29,7 +29,7 @@ PLAIN = (str, int, float, bytes, bool, type(None))
 
 STORED = (
     "SELECT id, upper(key), upper(receipt_id), order_id, status, gateway_reference, refunded, reason, note IS NULL, "
-    "created_at < ? FROM charge",
+    "created_at < ?, wanted_at IS NULL, hold_until IS NOT NULL AND ask_at <= ? FROM charge",
     "SELECT id, charge_id, upper(key), amount, status, stray, note IS NULL, times_asked, "
     f"created_at < strftime('', 'now', '{-FRESH} s'), send_until < strftime('', 'now', '0 s'), "
     f"send_until < strftime('', 'now', '{-ARRIVES_WITHIN} s') FROM refund",

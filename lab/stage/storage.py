@@ -106,9 +106,9 @@ class Storage:
         connection.create_function("strftime", 3, self._strftime)
         return connection
 
-    def _strftime(self, _format: str, _now: str, modifier: str) -> str:
+    def _strftime(self, _format: str, _now: str, modifier: str | None) -> str | None:
         """Replace SQLite's strftime: return our "now" plus the modifier's seconds, with milliseconds."""
-        return self.at(self.clock + float(modifier.split()[0]))[:-3]
+        return modifier and self.at(self.clock + float(modifier.split()[0]))[:-3]
 
     @staticmethod
     def at(seconds: float) -> str:

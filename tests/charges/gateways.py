@@ -7,6 +7,7 @@ from typing import Any
 from app.gateways.base import Answer, Card, NotSent, Outcome, Payment, RefundRequest, StatementEntry, Unknown
 
 APPROVED = Answer(Outcome.SUCCEEDED)
+NEEDS_SHOPPER = Answer(Outcome.REQUIRES_ACTION, action_url="http://bank/page")
 DECLINED = Answer(Outcome.DECLINED, reason="card_declined")
 LOST = Unknown("the answer was lost")
 NO_USE = Unknown("the gateway repeats a failure", again=False)

@@ -39,7 +39,10 @@ class Bank(ScriptedGateway):
 
     def cancel(self, payment: Payment, timeout: float) -> Answer:
         self.gate("cancel at the bank")
-        return self.outcomes.setdefault(payment.key, CANCELED)
+        known = self.outcomes.get(payment.key)
+        if known is None or known.outcome is Outcome.REQUIRES_ACTION:
+            self.outcomes[payment.key] = CANCELED
+        return self.outcomes[payment.key]
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
         self.gate("refund at the bank")

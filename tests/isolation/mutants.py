@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.engine import Connection
 
 from app import database
-from app.charges import protocol, recovery, refund_rows, rows, same_order
+from app.charges import holds, protocol, recovery, refund_rows, rows, same_order
 from app.charges import refunds as refund_claims
 from app.charges.models import RefundStatusType, StatusType
 from app.database import RolledBack, Unreachable, from_now, transaction
@@ -82,6 +82,21 @@ def _enter_only(connection: Connection, charge_id: int, fingerprint: str, *, aga
     """Enter the charge as if the shopper had confirmed that it is another order."""
     connection.execute(same_order.LOCK["postgresql"], {"fingerprint": fingerprint})
     connection.execute(same_order.ENTER, {"fingerprint": fingerprint, "charge_id": charge_id})
+
+
+HELD_BY_ONE = text("SELECT sum(quantity) FROM charge_line JOIN charge ON charge.id = charge_id WHERE network = 'one'")
+_freeze = basket.freeze
+
+
+def _check_and_freeze(connection: Connection, *claimed: Any) -> Any:
+    """Check what the network holds before the products are locked."""
+    if connection.execute(HELD_BY_ONE).scalar():
+        raise holds.NetworkFull("", 0, alone=False)
+    return _freeze(connection, *claimed)
+
+
+def _no_check(connection: Connection, charge_id: int, network: str | None) -> None:
+    """Do nothing."""
 
 
 def _lost_means_rolled_back(work: Callable[[Connection], Any]) -> Any:
@@ -170,6 +185,9 @@ MUTANTS = (
            ((refund_rows, "COMPARE_AND_SET", ANY_REFUND_STATUS),)),
     Mutant("the same order is never asked about", "same_fingerprint", "own succeeded | own succeeded",
            ((same_order, "guard", _enter_only),)),
+    Mutant("a network's share is checked before the goods are reserved", "network_and_network",
+           "own processing | own processing",
+           ((holds, "check", _no_check), (basket, "freeze", _check_and_freeze))),
     Mutant("a refund that looks at no amount", "two_refunds", "what is refunded is not what is promised",
            ((refund_rows, "PROMISE", PROMISE_ANY_AMOUNT),)),
     Mutant("a lease without a lock", "two_workers", "ended as it must not: 1 | 1",

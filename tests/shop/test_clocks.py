@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from time import time
 
 import pytest
+from itsdangerous import timed
 
 from app.charges import tokens
 from app.shop import checkout, receipts
-from tests.factories import checkout_form, fill_basket
+from tests.factories import BOWL, checkout_form, fill_basket, ready_to_pay
 from tests.recovery import recover, recover_and_audit
 from tests.shops import Shop
 
@@ -28,6 +29,7 @@ def host_is_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
             def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
                 return datetime.now(UTC) + timedelta(seconds=seconds)
 
+        monkeypatch.setattr(timed.TimestampSigner, "get_timestamp", lambda _signer: int(time() + seconds))
         for module in (tokens, checkout):
             monkeypatch.setattr(module, "time", lambda: time() + seconds)
         monkeypatch.setattr(receipts, "datetime", Clock)
@@ -52,3 +54,25 @@ def test_a_form_is_shown_by_one_host_and_sent_to_another(
     assert form.submit().path == paid.path
     assert len(shop.statement()) == 1
     recover_and_audit(shop)
+
+
+@pytest.mark.parametrize("ahead", [1, 60, 600], ids=["a second", "a minute", "ten minutes"])
+def test_a_cookie_of_a_host_that_is_ahead_keeps_its_basket_and_payments(
+    shop: Shop, host_is_ahead: Callable[[float], None], ahead: float
+) -> None:
+    host_is_ahead(ahead)
+    shopper = shop.shopper()
+    paid = ready_to_pay(shopper).submit()
+    fill_basket(shopper, BOWL)
+    host_is_ahead(0)
+    assert "Supper bowl" in shopper.open("/basket").text
+    assert "Keep this link" in shopper.open(paid.path).text
+    assert "Thank you, Ada Example." in shopper.open(paid.path).text
+    assert checkout_form(shopper).submit().heading == "Paid: €32.00"
+
+
+def test_a_cookie_that_is_too_old_is_not_accepted(shop: Shop, host_is_ahead: Callable[[float], None]) -> None:
+    shopper = shop.shopper()
+    fill_basket(shopper)
+    host_is_ahead(shop.app.permanent_session_lifetime.total_seconds() + 60)
+    assert "There is nothing in it yet." in shopper.open("/basket").text

@@ -12,7 +12,16 @@ from app.charges.outcomes import Recorded
 from app.charges.protocol import Purchase
 from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import IN_DOUBT, PROCESSING, SUCCEEDED, TRANSITIONS, WITHOUT_MONEY, Status
+from app.charges.states import (
+    IN_DOUBT,
+    PROCESSING,
+    REQUIRES_ACTION,
+    SUCCEEDED,
+    TRANSITIONS,
+    WITHOUT_MONEY,
+    Status,
+)
+from app.charges.tokens import Token
 from app.database import Unreachable, from_now, reading, transaction
 from app.gateways.base import Answer, NotSent, Outcome, Payment, RefundRequest, Unknown
 from app.orders import basket, stock
@@ -67,6 +76,16 @@ def again_until_it_wins(purchase: Purchase, gateway: Any, seconds: float) -> Cha
         return charge
     other = replace(purchase.token, key=uuid5(purchase.token.key, "again"))
     return real_pay(replace(purchase, token=other), gateway, seconds)
+
+
+def releases_in_the_books_only(token: Token, network: str | None = None) -> None:
+    with transaction() as tx:
+        waiting = [
+            rows.snapshot(row)
+            for row in tx.execute(select(*rows.COLUMNS).where(rows.charges.c.status == REQUIRES_ACTION))
+        ]
+        for charge in waiting:
+            protocol.record_within(tx, charge, Answer(Outcome.CANCELED, reason="released"))
 
 
 def no_short_cut(_token: object) -> None:

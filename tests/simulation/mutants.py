@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 from unittest.mock import patch
 
-from app.charges import arrivals, outcomes, protocol, recovery, refund_rows, refunds, rows, same_order
+from app.charges import arrivals, holds, outcomes, protocol, recovery, refund_rows, refunds, rows, same_order
 from app.orders import basket, stock
 from lab.stage.scenario import Scenario
 from tests.simulation import broken
@@ -75,6 +75,10 @@ MUTANTS = (
            ((recovery, "find_out", broken.no_answer_is_canceled),)),
     Mutant("expired and given up payments are canceled in the books only", "confirm",
            ((recovery, "cancel", broken.cancels_in_the_books_only),), changes={"bank_faults": 0}),
+    Mutant("goods that others need are released in the books only", "held goods",
+           ((recovery, "cancel", broken.cancels_in_the_books_only),), changes={"bank_faults": 0}),
+    Mutant("a claim releases the goods that it needs by itself", "held goods",
+           ((holds, "want", broken.releases_in_the_books_only),), changes={"bank_faults": 0}),
     Mutant("the key is not sent on", WORKERS, ((protocol, "ask", broken.another_key),)),
     Mutant("a new key on retry", WORKERS, ((protocol, "ask", broken.new_key_on_retry),)),
     Mutant("stock not given back", OTHER, ((basket, "reopen", broken.reopens_without_stock),)),

@@ -123,6 +123,16 @@ def two_shoppers(stage: "Stage") -> dict[str, Script]:
     return shoppers | {"R": actors.worker(stage)}
 
 
+def held_goods(stage: "Stage") -> dict[str, Script]:
+    """The time for which A's unconfirmed payment holds the last item is over, and B needs the item."""
+    return {
+        "A": actors.shopper(stage, "A", form(1), NEEDS_CONFIRMATION, hold=0),
+        "V": actors.visitor(stage, form(1).key, confirm=True),
+        "B": actors.shopper(stage, "B", form(2), email="bob@example.org"),
+        "R": actors.worker(stage, turns=2),
+    }
+
+
 def two_devices(stage: "Stage") -> dict[str, Script]:
     emails = {1: "ada@example.org", 2: " ADA@example.org"}
     return {f"A{n}": actors.shopper(stage, f"A{n}", form(n), email=email) for n, email in emails.items()}
@@ -187,6 +197,8 @@ WITH_KEYS = (
 """Each of these runs with a bank that honours keys and with one that ignores them."""
 
 ONLY_WITH_KEYS = (
+    Scenario("held goods", "3-D Secure: another shopper needs the last item, recovery", held_goods, orders=2, stock=1,
+             refusals=SOLD_OUT, most_live=1, bank_faults=1),
     Scenario("untrue decline", "the bank says declined but takes the money; two workers", untrue_decline,
              truthful=False, symmetric=RS, bank_faults=1),
     Scenario("three devices", "the same order from three devices, the second is confirmed and declined", three_devices,
