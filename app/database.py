@@ -105,7 +105,7 @@ def table(model: type[Base]) -> Table:
 class InsertOnce:
     """INSERT … ON CONFLICT DO NOTHING, whichever unique key conflicts, built once for each dialect.
 
-    With `where`, it is INSERT … SELECT: the values may be columns of the tables that the conditions name.
+    With `where`, it is INSERT … SELECT from the tables that are named there. Their rows are locked against deletion.
     """
 
     def __init__(
@@ -116,7 +116,8 @@ class InsertOnce:
             rows = insert(table).values(values)
             if where:
                 elements = [each if isinstance(each, ColumnElement) else literal(each) for each in values.values()]
-                rows = insert(table).from_select(list(values), select(*elements).where(*where), include_defaults=False)
+                found = select(*elements).where(*where).with_for_update(read=True, key_share=True)  # FOR KEY SHARE
+                rows = insert(table).from_select(list(values), found, include_defaults=False)
             return rows.on_conflict_do_nothing().returning(*returning)
 
         self._statements = {"postgresql": build(postgresql.insert), "sqlite": build(sqlite.insert)}
@@ -256,8 +257,8 @@ def objects(connection: Connection) -> Session:
     return Session(connection, expire_on_commit=False)
 
 
-REFUSED = {"55P03", "57014", "40P01", "40001"}
-"""SQLSTATEs of a statement that was rolled back: lock time-out, cancelled, deadlock, serialisation failure."""
+REFUSED = {"55P03", "57014", "40P01", "40001"}  # Lock time-out, cancelled, deadlock, serialisation failure.
+"""SQLSTATEs of a statement that was rolled back."""
 
 
 @contextmanager

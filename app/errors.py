@@ -38,7 +38,8 @@ REFUSALS = {
         "This payment form belongs to another browser",
         [
             NOT_CHARGED,
-            "It was made for a basket that this browser does not have, for example because its cookies were cleared.",
+            "It was made for a basket that this browser does not have, for example because its cookies were cleared or "
+            "because it was forgotten on purpose.",
             PAID_BEFORE,
         ],
     ),
@@ -62,9 +63,9 @@ REFUSALS = {
         ],
     ),
     "order_cleared": ErrorText(
-        "This basket was cleared",
+        "This basket was cleared after 30 days",
         [
-            f"{NOT_CHARGED} Baskets that nobody has paid for are cleared after 30 days.",
+            f"{NOT_CHARGED} Baskets that nobody has used or paid for in that time are cleared.",
             "If you did pay for it, tell us this reference: {reference}",
         ],
     ),

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any
 from uuid import UUID, uuid4
 
-from flask import Flask, Response, abort, current_app, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, Response, abort, current_app, request, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf import FlaskForm
 from flask_wtf.csrf import generate_csrf, validate_csrf
-from itsdangerous import SignatureExpired, TimestampSigner, URLSafeTimedSerializer
+from itsdangerous import BadSignature, SignatureExpired, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.datastructures import CombinedMultiDict
 from wtforms.csrf.core import CSRF, CSRFTokenField
 
@@ -29,6 +30,9 @@ FORM_TYPES = {URLENCODED, "multipart/form-data"}
 
 WEBHOOKS = "/webhooks/"
 """Requests under this path are signed events, not forms."""
+
+LOOPBACK_ADDRESSES = ("127.0.0.1", "::")
+"""This machine, as `limiter.network` writes it."""
 
 PRIVATE_PATHS = ("/basket", "/checkout", "/receipts", "/merchant")
 """Pages under these paths are about one person, so browsers and proxies must not store them."""
@@ -76,6 +80,13 @@ class AnyClockSigner(TimestampSigner):
             return self.unsign(signed_value, return_timestamp=return_timestamp)
 
 
+SESSION_SECONDS = 90 * 86_400
+"""Seconds after the last visit in which the cookie stays valid."""
+
+RENEWED_AFTER = 86_400
+"""Seconds after which a cookie is set anew, so that most pages set none."""
+
+
 class Cookies(SecureCookieSessionInterface):
     """The session cookie. With TLS it is `Secure` and has the `__Host-` prefix, so that no other host can set it."""
 
@@ -84,6 +95,20 @@ class Cookies(SecureCookieSessionInterface):
         if serializer is not None:
             serializer.signer = AnyClockSigner
         return serializer
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession:
+        """Return the session of a valid cookie, else an empty one. If the cookie is a day old, it is set anew."""
+        serializer = self.get_signing_serializer(app)
+        value = request.cookies.get(self.get_cookie_name(app))
+        if serializer is None or not value:
+            return self.session_class()
+        try:
+            content, signed_at = serializer.loads(value, max_age=SESSION_SECONDS, return_timestamp=True)
+        except BadSignature:
+            return self.session_class()
+        session = self.session_class(content)
+        session.modified = datetime.now(UTC) - signed_at > timedelta(seconds=RENEWED_AFTER)
+        return session
 
     def get_cookie_name(self, app: Flask) -> str:
         return "__Host-payonce" if request.is_secure else "payonce"
@@ -182,7 +207,7 @@ def init_app(app: Flask, form_targets: Iterable[str]) -> None:
     app.config.update(
         MAX_CONTENT_LENGTH=BODY_LIMIT, MAX_FORM_PARTS=MOST_FIELDS,
         SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_HTTPONLY=True, SESSION_REFRESH_EACH_REQUEST=False,
-        PERMANENT_SESSION_LIFETIME=365 * 86_400, WTF_CSRF_TIME_LIMIT=None,
+        PERMANENT_SESSION_LIFETIME=SESSION_SECONDS, WTF_CSRF_TIME_LIMIT=None,
     )  # fmt: skip
     policy = content_security_policy(form_targets)
 

@@ -184,7 +184,7 @@ def _claim_or_find(
 
 def _has_order(connection: Connection, token: Token) -> bool:
     """Return whether the order exists and is this buyer's. The forms of an early version name no order."""
-    return token.order_random_id is not None and basket.exists(connection, token.order_random_id, token.buyer_id)
+    return token.order_random_id is not None and basket.buyer_of(connection, token.order_random_id) == token.buyer_id
 
 
 def ask(gateway: Gateway, payment: Payment, card: Card | None, deadline: Deadline) -> Answer:

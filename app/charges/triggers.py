@@ -22,7 +22,12 @@ def _changed(columns: Sequence[str]) -> str:
     return " OR ".join(f"(NEW.{column} <> OLD.{column})" for column in columns)
 
 
-CHARGE_FIXED = _changed(("key", "receipt_id", "order_id", "buyer_id", "amount", "currency"))
+BUYER_FORGOTTEN = "OLD.ended_at IS NOT NULL AND NEW.buyer_id = (SELECT buyer_id FROM orders WHERE id = NEW.order_id)"
+"""When the buyer of a charge may change: to the present buyer of its order, after the charge has ended."""
+CHARGE_FIXED = (
+    _changed(("key", "receipt_id", "order_id", "amount", "currency"))
+    + f" OR (NEW.buyer_id <> OLD.buyer_id AND NOT ({BUYER_FORGOTTEN}))"
+)
 REFUND_FIXED = _changed(("key", "charge_id", "amount", "stray"))
 
 

@@ -17,7 +17,7 @@ from flask import Flask, current_app
 from flask_migrate import Migrate
 
 from app import current, money
-from app.charges import audit, progress, receipts, recovery, refund_rows, refunds, report, same_order
+from app.charges import audit, progress, purge, receipts, recovery, refund_rows, refunds, report, same_order
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import REFUND_PENDING, RefundStatus
 from app.charges.tokens import new_key
@@ -61,6 +61,7 @@ def recover_command(watch: bool) -> None:
         "refunds": lambda: recovery.run_refunds(gateways, seconds, stop.is_set),
         "emails": lambda: outbox.run(send, stop.is_set),
         "pruning": same_order.prune,
+        "baskets": purge.run,
     }
     noted = {name: _noted(name, one_pass) for name, one_pass in passes.items()}
     if watch:

@@ -8,25 +8,23 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from app.database import InsertOnce, from_now, objects, table
-from app.orders import stock
+from app.orders import stock, unused
 from app.orders.models import OPEN, PLACED, Order, OrderLine, Product
 
 MOST_OF_ONE = 99
 MOST_LINES = 50
-PURGED_AFTER = 30 * 86_400
-"""Seconds after which an order without charges may have been deleted."""
 
 orders, lines = table(Order), table(OrderLine)
 
 BEGIN = InsertOnce(
     orders,
     {name: bindparam(name) for name in ("buyer_id", "currency", "random_id", "version")}
-    | {"state": OPEN, "created_at": from_now(0)},
+    | {"state": OPEN, "created_at": from_now(0), "in_use_at": from_now(0)},
 )
 FREEZE = (
     update(orders)
     .where(orders.c.id == bindparam("order_id"), orders.c.version == bindparam("shown"), orders.c.state == OPEN)
-    .values(state=PLACED)
+    .values(state=PLACED, in_use_at=None)
 )
 REOPEN = update(orders).where(orders.c.id == bindparam("order_id"), orders.c.state == PLACED).values(state=OPEN)
 NEWEST = (
@@ -76,6 +74,12 @@ def newest(connection: Connection, buyer_id: UUID) -> Order | None:
     return objects(connection).scalars(latest).first()
 
 
+def has_open(connection: Connection, buyer_id: UUID) -> bool:
+    """Return whether the buyer has an open order, also an empty one."""
+    latest = connection.execute(NEWEST, {"buyer_id": buyer_id}).first()
+    return latest is not None and latest.state == OPEN
+
+
 def pieces(connection: Connection, buyer_id: UUID) -> int:
     """Return the number of pieces in the buyer's basket."""
     return connection.execute(PIECES, {"buyer_id": buyer_id}).scalar() or 0
@@ -104,16 +108,17 @@ def put(
 
 def _lock_open_order(connection: Connection, buyer_id: UUID, currency: str, paid_order_id: int | None) -> int:
     """Return the id of the buyer's open order, begun if necessary. Renewing its version locks the row."""
-    latest = connection.execute(NEWEST, {"buyer_id": buyer_id}).first()
-    if latest is None or latest.id == paid_order_id:
-        # Of two requests at once, one begins the order and the other finds it.
-        order = {"random_id": uuid4(), "version": new_version()}
-        BEGIN.execute(connection, order | {"buyer_id": buyer_id, "currency": currency})
-    open_order = update(orders).where(orders.c.buyer_id == buyer_id, orders.c.state == OPEN)
-    order_id = connection.execute(open_order.values(version=new_version()).returning(orders.c.id)).scalar()
-    if order_id is None:
-        raise OrderPlaced
-    return int(order_id)
+    change = update(orders).where(orders.c.buyer_id == buyer_id, orders.c.state == OPEN).returning(orders.c.id)
+    for _ in range(2):  # If the order was purged after it was found, the second round begins another one.
+        latest = connection.execute(NEWEST, {"buyer_id": buyer_id}).first()
+        if latest is None or latest.id == paid_order_id:
+            # Of two requests at once, one begins the order and the other finds it.
+            order = {"random_id": uuid4(), "version": new_version()}
+            BEGIN.execute(connection, order | {"buyer_id": buyer_id, "currency": currency})
+        order_id = connection.execute(change.values(version=new_version(), in_use_at=unused.NOW_AND_THEN)).scalar()
+        if order_id is not None:
+            return int(order_id)
+    raise OrderPlaced
 
 
 def _add_line(connection: Connection, order_id: int, product: Product, quantity: int) -> None:
@@ -129,10 +134,9 @@ def new_version() -> int:
     return secrets.randbelow(2**63 - 1) + 1
 
 
-def exists(connection: Connection, random_id: UUID, buyer_id: UUID) -> bool:
-    """Return whether the buyer has this order."""
-    found = select(orders.c.id).where(orders.c.random_id == random_id, orders.c.buyer_id == buyer_id)
-    return connection.execute(found).first() is not None
+def buyer_of(connection: Connection, random_id: UUID) -> UUID | None:
+    """Return the buyer of this order, or None if there is no such order."""
+    return connection.scalar(select(orders.c.buyer_id).where(orders.c.random_id == random_id))
 
 
 def freeze(connection: Connection, charge_id: int, order_id: int, version: int, total: int) -> list[stock.Goods]:

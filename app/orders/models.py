@@ -61,6 +61,12 @@ class Order(Base):
         ),
         Index("ix_orders_buyer_id_id", "buyer_id", "id"),
         Index("uq_orders_random_id", "random_id", unique=True),
+        Index(
+            "ix_orders_in_use_at",
+            "in_use_at",
+            postgresql_where=text("in_use_at IS NOT NULL"),
+            sqlite_where=text("in_use_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
@@ -72,6 +78,9 @@ class Order(Base):
     """A random number, new with each change. A counter would reach the same value again after a restore."""
     currency: Mapped[str] = mapped_column(String(3))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=from_now(0))
+    in_use_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When the basket was changed or its form shown, up to a day later than written here. None after a claim: an order
+    with a charge is never purged."""
 
     lines: Mapped[list["OrderLine"]] = relationship(
         order_by="OrderLine.product_id", lazy="selectin", cascade="all, delete-orphan"

@@ -1,11 +1,13 @@
 """The basket. Each POST ends in a redirect, or in the same form again with what is wrong."""
 
 from flask import Blueprint, redirect, render_template, url_for
+from limits import parse
 
-from app import current
+from app import current, limiter, security
 from app.charges import holds, receipts
+from app.charges.rows import ChargeSnapshot
 from app.charges.states import SUCCEEDED
-from app.database import transaction
+from app.database import reading, transaction
 from app.locale import locale
 from app.orders import basket
 from app.security import buyer_id
@@ -15,6 +17,9 @@ from app.shop.forms import BasketForm
 from app.shop.pages import Page, open_order, to_receipt
 
 blueprint = Blueprint("basket", __name__)
+
+NEW_BASKETS = parse("120 per minute")
+"""Per network. More shoppers than that do not begin a basket at one address, but a program begins 190 a second."""
 
 
 @blueprint.get("/basket")
@@ -33,6 +38,9 @@ def change() -> Page:
         return to_receipt(live.receipt_id)
     if not form.validate():
         return _refused(form, 400 if form.forged else 422)
+    if _begins_too_many(live):
+        form.quantity.errors = [texts.MANY_BASKETS]
+        return _refused(form, 429)
     try:
         with transaction() as tx:
             currency = current.settings().shop_currency
@@ -44,6 +52,18 @@ def change() -> Page:
         form.quantity.errors = [_text(refusal)]
         return _refused(form, 422)
     return redirect(url_for("basket.show"), 303)
+
+
+def _begins_too_many(live: ChargeSnapshot | None) -> bool:
+    """Count the order if this request begins one. Return whether its network has begun too many.
+
+    This machine's own address is not counted: it is a proxy that is not listed, so it is every shopper's.
+    """
+    if limiter.network() in security.LOOPBACK_ADDRESSES:
+        return False
+    with reading() as tx:
+        begins = live is not None or not basket.has_open(tx, buyer_id())
+    return begins and not limiter.count(NEW_BASKETS, "baskets", limiter.network())
 
 
 def basket_page(status: int = 200, notices: list[str] | None = None, refused: BasketForm | None = None) -> Page:

@@ -5,8 +5,10 @@ before anything else in the form is checked: a shopper who has paid must never r
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from time import time
 from typing import Any
+from uuid import UUID
 
 import structlog
 from flask import Blueprint, g, make_response, redirect, render_template, request, url_for
@@ -18,11 +20,12 @@ from app.charges.rows import ChargeSnapshot, RowLost
 from app.charges.same_order import OrderedBefore
 from app.charges.states import DECLINED, REQUIRES_ACTION
 from app.charges.tokens import BadToken, Token, new_receipt_id
+from app.database import Unreachable, reading, transaction
 from app.errors import refusal_page
 from app.gateways.base import Gateway, HostedGateway, HostedPayment, NotPayable, PaymentLine
 from app.gateways.sandbox.cards import CARDS, last_four
 from app.locale import locale
-from app.orders import basket, stock
+from app.orders import basket, stock, unused
 from app.orders.models import Order
 from app.places import NoPlace
 from app.security import buyer_id, known_buyer_id
@@ -38,10 +41,10 @@ log = structlog.get_logger()
 
 @blueprint.get("/checkout")
 def show() -> Page:
-    """GET /checkout: the order and the form with a new token. Writes nothing."""
+    """GET /checkout: the order and the form with a new token, which is not stored."""
     if live := receipts.live_charge_of_buyer(buyer_id()):
         return to_receipt(live.receipt_id)
-    order = open_order()
+    order = _order_in_use()
     if order is None:
         return redirect(url_for("basket.show"), 303)
     return _form_page(order, _form(formdata=None), new_token(order))
@@ -102,8 +105,10 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
         return _sold_out(token, form)
     except basket.OrderChanged:
         return _changed(token, form)
-    except (basket.OrderUnknown, RowLost):
+    except basket.OrderUnknown:
         return _unknown_order(token)
+    except RowLost:
+        return _lost_order(token)
 
 
 def _counted(purchase: Purchase) -> ChargeSnapshot:
@@ -161,7 +166,9 @@ def _changed(token: Token, form: CheckoutForm) -> Page:
     """The order is not what the form showed: say so, and show the present order with a new token."""
     if charge := _repeated(token):
         return to_receipt(charge.receipt_id)
-    order = open_order()
+    if token.order_random_id and _buyer_now(token) != token.buyer_id:
+        return _unknown_order(token)
+    order = _order_in_use()
     notices = changes.since_shown(order, token.version, token.amount, token.currency, locale())
     if order is None or not changes.payable(order):
         return basket_page(409, notices)
@@ -178,6 +185,15 @@ def _sold_out(token: Token, form: CheckoutForm) -> Page:
     return _form_page(order, form, request.form["checkout_token"], 409, notices=[], problem=problem)
 
 
+def _order_in_use() -> Order | None:
+    """Return this browser's basket to show its form. The database keeps it for as long as the form can be sent."""
+    order = open_order()
+    if order is not None and not unused.is_noted(order):
+        with suppress(Unreachable), transaction() as tx:
+            unused.keep(tx, order.id)
+    return order
+
+
 def _closed(token: Token) -> Page:
     """CLOSED is on: return the filled form, to be sent again later, or a page if its order is another one by now."""
     logs.note_refusal("closed")
@@ -187,9 +203,24 @@ def _closed(token: Token) -> Page:
 
 
 def _unknown_order(token: Token) -> Page:
+    """The order is not this buyer's any more: the browser was forgotten, or the database does not have the order."""
+    if _buyer_now(token):
+        return refusal_page("foreign_token", 403)
+    return _lost_order(token)
+
+
+def _buyer_now(token: Token) -> UUID | None:
+    """Return the present buyer of the form's order, or None if there is no such order."""
+    if token.order_random_id is None:
+        return None
+    with reading() as tx:
+        return basket.buyer_of(tx, token.order_random_id)
+
+
+def _lost_order(token: Token) -> Page:
     """The database does not know an order that we have signed for: purged, or lost by a restore or a failover."""
     log.error("order_unknown", key=str(token.key), issued=token.issued)
-    old = time() - token.issued > basket.PURGED_AFTER
+    old = time() - token.issued > unused.PURGED_AFTER
     return refusal_page("order_cleared" if old else "order_lost", 410 if old else 404, str(token.key))
 
 

@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime
 
-from flask import Blueprint, abort, jsonify, make_response, render_template, request
+from flask import Blueprint, abort, jsonify, make_response, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response
 
 from app import current, tries
-from app.charges import receipts, recovery
+from app.charges import forgetting, receipts, recovery
+from app.charges.forgetting import PaymentPending
 from app.charges.receipts import Receipt
 from app.charges.rows import ChargeSnapshot
 from app.charges.states import IN_DOUBT, PROCESSING, REQUIRES_ACTION
@@ -26,8 +27,31 @@ STOP = 900
 @blueprint.get("/receipts")
 def index() -> Page:
     """GET /receipts: this browser's payments, for shoppers whose redirect was lost."""
+    return _index()
+
+
+@blueprint.post("/receipts/forget")
+def forget() -> Page:
+    """POST /receipts/forget: nobody has this browser's orders any more. Refused while a payment of it is pending."""
+    if not CancelForm().validate():
+        abort(400)
+    if buyer_id := known_buyer_id():
+        try:
+            forgetting.forget(buyer_id)
+        except PaymentPending as payment:
+            return _index(409, pending=payment.receipt_id)
+    session.clear()  # This also removes the cookie.
+    return redirect(url_for("receipts.index", forgotten="yes"), 303)
+
+
+def _index(status: int = 200, pending: str | None = None) -> Page:
+    """Return the list. `pending` is the receipt of a payment because of which the browser could not be forgotten."""
     buyer_id = known_buyer_id()
-    return render_template("shop/receipts.html", charges=receipts.of_buyer(buyer_id) if buyer_id else [])
+    page = render_template(
+        "shop/receipts.html", charges=receipts.of_buyer(buyer_id) if buyer_id else [], pending=pending,
+        forget_form=CancelForm() if buyer_id else None, forgotten=buyer_id is None and "forgotten" in request.args,
+    )  # fmt: skip
+    return page, status
 
 
 @blueprint.get("/receipts/<receipt_id:receipt_id>")

@@ -11,6 +11,7 @@ NOT_ON_SALE = "This is not for sale any more"
 NOT_ENOUGH = "There are only {left} left; choose {left} or fewer"
 NONE_LEFT = "This is sold out"
 BASKET_FULL = "Your basket holds as many different things as one order can; pay for these first"
+MANY_BASKETS = "Many people on your network are beginning a basket just now. Please try again in a minute"
 
 EMAIL = "Enter your e-mail address in the right form, such as name@example.com"
 NAME = "Enter your name"

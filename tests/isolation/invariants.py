@@ -21,6 +21,8 @@ ROWS = {
     "an order is placed without a live charge, or open with one":
         f"""SELECT FROM orders WHERE (state = 'placed')
             <> EXISTS (SELECT FROM charge WHERE order_id = orders.id AND status IN ({LIVE_}))""",
+    "a charge does not belong to the buyer of its order":
+        "SELECT FROM charge JOIN orders ON orders.id = order_id WHERE charge.buyer_id <> orders.buyer_id",
     "what is missing from stock is not what live charges hold":
         f"""SELECT FROM product WHERE stock < 0 OR stocked - stock <> coalesce((SELECT sum(quantity)
             FROM charge_line JOIN charge ON charge.id = charge_id

@@ -25,6 +25,19 @@ from tests.isolation.acts import (
     recovers,
 )
 from tests.isolation.bank import Bank
+from tests.isolation.basket_pairs import (
+    claim_and_forget,
+    claim_and_purge,
+    decline_and_forget,
+    declined_claim_and_purge,
+    forget_and_purge,
+    put_and_forget,
+    put_and_purge,
+    stray_and_forget,
+    success_and_forget,
+    two_forgets,
+    two_purges,
+)
 from tests.isolation.refund_pairs import (
     declined_refund_and_refund,
     late_event_and_refund,
@@ -255,6 +268,18 @@ PAIRS = (
     pair_of(claim_and_others_decline, "own succeeded | declined"),
     pair_of(stray_and_claim, "own succeeded | declined"),
     pair_of(claim_and_prune, "own succeeded | 1", "own succeeded | 2"),
+    pair_of(claim_and_purge, "own succeeded | 0", "OrderUnknown | 1"),
+    pair_of(declined_claim_and_purge, "own declined | 0", "OrderUnknown | 1"),
+    pair_of(put_and_purge, "None | 0", "None | 1"),
+    pair_of(two_purges, *either("0", "1")),
+    pair_of(claim_and_forget, "own succeeded | None", "own succeeded | PaymentPending", "OrderUnknown | None",
+            "OrderChanged | None"),
+    pair_of(decline_and_forget, "declined | None", "declined | PaymentPending"),
+    pair_of(success_and_forget, "succeeded | None", "succeeded | PaymentPending"),
+    pair_of(stray_and_forget, "declined | None"),
+    pair_of(put_and_forget, "None | None"),
+    pair_of(two_forgets, "None | None"),
+    pair_of(forget_and_purge, "None | 0", "None | 1"),
     pair_of(success_twice, "succeeded | succeeded"),
     pair_of(decline_twice, "declined | declined"),
     pair_of(success_and_decline, "succeeded | succeeded", "declined | declined"),

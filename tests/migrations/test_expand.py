@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ CONTRACTED_BEFORE = "0005"
 def expanding() -> list[tuple[str, str]]:
     """Return (revision before, revision) of each migration that must only expand."""
     history = revisions.known()[::-1]
-    return [pair for pair in zip(history, history[1:], strict=False) if pair[1] > CONTRACTED_BEFORE]
+    return [pair for pair in pairwise(history) if pair[1] > CONTRACTED_BEFORE]
 
 
 def test_each_migration_only_expands(empty_url: str) -> None:

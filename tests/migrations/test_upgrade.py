@@ -125,6 +125,7 @@ REFUSED = {
     "UPDATE charge SET order_id = order_id + 1": "does not change",
     'UPDATE charge SET "key" = buyer_id': "does not change",
     "UPDATE charge SET receipt_id = name": "does not change",
+    'UPDATE charge SET buyer_id = "key"': "does not change",
     "UPDATE charge SET status = 'succeeded' WHERE status = 'declined'": "does not change",
     "UPDATE charge SET status = 'declined' WHERE status = 'succeeded'": "does not change",
     "UPDATE charge SET status = 'in_doubt', ended_at = NULL WHERE status = 'canceled'": "does not change",
@@ -145,6 +146,16 @@ def test_old_rows_are_guarded(upgraded: Upgraded, engine_name: str) -> None:
             upgrading.execute(upgraded.url, statement)
     after = upgrading.only(upgrading.read_all(upgraded.url), like=upgraded.before)
     assert after == upgraded.before
+
+
+def test_old_baskets_are_kept_for_another_month(upgraded: Upgraded) -> None:
+    """Nobody knows when they were used, and only those without a charge may ever be deleted."""
+    rows = upgraded.old.rows
+    charged = {charge["order_id"] for charge in rows["charge"]}
+    baskets = {row["id"] for row in rows["orders"] if row["state"] == "open"} - charged
+    after = upgrading.read_all(upgraded.url)["orders"]
+    assert baskets and {row["id"] for row in after if row["in_use_at"]} == baskets
+    assert not {row["in_use_at"] for row in after if str(row["in_use_at"] or "3") < "2026"}
 
 
 def test_old_receipts_open_for_their_buyers(upgraded: Upgraded) -> None:

@@ -84,7 +84,8 @@ def test_the_design_names_what_is_there() -> None:
     design = (ROOT / "docs" / "design.md").read_text()
     for name, target in NAMED.findall(design):
         assert re.search(rf"\b{name}\b", (ROOT / "docs" / target).read_text()), f"{name} is not in {target}"
-    mutants = "".join(path.read_text() for path in (ROOT / "tests" / "simulation").glob("*mutants.py"))
+    files = [path for name in ("simulation", "isolation") for path in (ROOT / "tests" / name).glob("*mutants.py")]
+    mutants = "".join(path.read_text() for path in files)
     quoted = [name for row in re.findall(r"mutants? [^|]*", design) for name in re.findall(r'"([^"]+)"', row)]
     assert quoted
     for name in quoted:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from app.database import db
-from app.orders.basket import PURGED_AFTER
+from app.orders.unused import PURGED_AFTER
 from tests.factories import ASKS_SHOPPER, MUG, fill_basket, ready_to_pay
 from tests.recovery import is_listed, run_audit
 from tests.shops import Shop
@@ -123,7 +123,7 @@ def test_a_basket_that_was_cleared_says_so(
     monkeypatch.undo()
     restore()
     page = form.submit()
-    assert (page.status, page.heading) == (410, "This basket was cleared")
+    assert (page.status, page.heading) == (410, "This basket was cleared after 30 days")
     assert "This try took no money." in page.text
     assert shop.statement() == []
 
