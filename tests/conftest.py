@@ -15,6 +15,7 @@ from unittest.mock import patch
 import flask_migrate
 import pytest
 from flask import Flask
+from jinja2.bccache import Bucket, BytecodeCache
 
 from app import create_app, logs
 from app.database import db
@@ -40,6 +41,26 @@ class CurrentStandardError:
 def logs_follow_standard_error() -> Iterator[None]:
     """Make loggers write to the present standard error, although structlog keeps the first one that it was given."""
     with patch.object(logs, "sys", SimpleNamespace(stderr=CurrentStandardError())):
+        yield
+
+
+class CompiledTemplates(BytecodeCache):
+    """Keeps compiled templates in memory, for all the applications that the tests of this process create."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str], Any] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._kept.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._kept[bucket.key, bucket.checksum] = bucket.code
+
+
+@pytest.fixture(scope="session", autouse=True)
+def templates_are_compiled_once() -> Iterator[None]:
+    """Without this, compiling is the largest part of a test's time. The checksum is that of the template's source."""
+    with patch.object(Flask, "jinja_options", {"bytecode_cache": CompiledTemplates()}):
         yield
 
 
