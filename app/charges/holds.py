@@ -33,6 +33,9 @@ charges, lines, products = table(Charge), table(ChargeLine), table(Product)
 orders, order_lines = table(Order), table(OrderLine)
 
 theirs = lines.alias("theirs")
+IS_WANTED = (charges.c.wanted_at <= from_now(0)) & (charges.c.hold_until <= from_now(0))
+"""Recovery must release the goods. (Not IS NOT NULL: in a RETURNING clause, SQLite 3.40 finds it true in every row.)"""
+
 UNCONFIRMED = frozenset({PROCESSING, REQUIRES_ACTION})
 """Payments that wait for a confirmation, and those of which it is not known yet whether they will."""
 

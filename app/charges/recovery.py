@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, update
 from sqlalchemy.engine import Connection
 from structlog.contextvars import bound_contextvars
 
-from app.charges import evidence, protocol, refund_rows, refunds, rows
+from app.charges import evidence, holds, protocol, refund_rows, refunds, rows
 from app.charges.models import Charge, Refund
 from app.charges.refund_rows import RefundSnapshot
 from app.charges.rows import ChargeSnapshot
@@ -56,11 +56,7 @@ charges, open_refunds = table(Charge), table(Refund)
 
 
 class Due(NamedTuple):
-    """A charge under our lease.
-
-    `expired`: the shopper's time to confirm at the gateway is over. `wanted`: the time for which the goods of an
-    unconfirmed payment are held is over, and others need them.
-    """
+    """A charge under our lease. `expired`: the time to confirm is over. `wanted`: others need its goods, see `holds`."""
 
     charge: ChargeSnapshot
     times_asked: int
@@ -73,13 +69,10 @@ LEASE_CHARGE = (
     .where(charges.c.id == longest_due(charges.c.id, charges.c.ask_at, charges.c.status.in_(sorted(PENDING))))
     .values(ask_at=from_now(bindparam("lease")), times_asked=charges.c.times_asked + 1)
     .returning(
-        *rows.COLUMNS,
-        charges.c.times_asked,
+        *rows.COLUMNS, charges.c.times_asked, holds.IS_WANTED.label("wanted"),
         (charges.c.created_at < from_now(bindparam("window"))).label("expired"),
-        # Not `wanted_at IS NOT NULL`: within RETURNING, SQLite 3.40 takes that for true in every row.
-        ((charges.c.wanted_at <= from_now(0)) & (charges.c.hold_until <= from_now(0))).label("wanted"),
     )
-)
+)  # fmt: skip
 
 LEASE_REFUND = (
     update(open_refunds)
@@ -181,8 +174,6 @@ def settle(due: Due, gateway: Gateway, seconds: float) -> Status:
 def find_out(due: Due, gateway: Gateway, seconds: float) -> Answer:
     """Return the outcome that the gateway knows. Fence a key that it has never seen, or that was not confirmed in time.
 
-    The time is over sooner if others need the goods.
-
     Only a key that can never take money makes an order safe to pay again. A gateway with a page of its own knows that
     from the time, by this host's clock. So the database's clock must say that it is late, too. Raises Contradiction if
     the gateway took another amount under the key.
@@ -195,10 +186,8 @@ def find_out(due: Due, gateway: Gateway, seconds: float) -> Answer:
         if isinstance(gateway, HostedGateway) and not due.expired:
             raise Unknown(TOO_EARLY)
         return cancel(due.charge, gateway, seconds, "fenced")
-    if answer.outcome is Outcome.REQUIRES_ACTION and due.expired:
-        return cancel(due.charge, gateway, seconds, "expired")
-    if answer.outcome is Outcome.REQUIRES_ACTION and due.wanted:
-        return cancel(due.charge, gateway, seconds, "released")
+    if answer.outcome is Outcome.REQUIRES_ACTION and (due.expired or due.wanted):
+        return cancel(due.charge, gateway, seconds, "expired" if due.expired else "released")
     return answer
 
 
