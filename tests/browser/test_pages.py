@@ -51,6 +51,8 @@ PAGES = {
     "refunded": (200, "Refunded: €24.00", "All of the €24.00 has been given back."),
     "refund in doubt": (200, "Paid: €24.00", "We are giving €24.00 back."),
     "payments": (200, "Your payments", "Refunded"),
+    "not forgotten": (409, "Error: Your payments", "A payment of it has not ended yet"),
+    "forgotten": (200, "Your payments", "This browser is forgotten."),
     "payments, none": (200, "Your payments", "We know of none in this browser."),
     "processing": (200, "Being confirmed: €24.00", "Please do not pay again."),
     "in doubt": (200, "Being confirmed: €24.00", "Please do not pay again."),

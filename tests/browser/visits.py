@@ -195,6 +195,8 @@ def _unpaid(browser: Any, shop: ShopWithoutRecovery) -> Iterator[tuple[str, Visi
     response = checkout_form(visitor.shopper, email=visitor.email, card_number=ASKS_SHOPPER).post()
     waiting = visitor.shopper.open("/checkout")
     yield "requires action", visitor.open(waiting.path)
+    visitor.open("/receipts")
+    yield "not forgotten", visitor.press("Forget this browser")
     yield "the bank's page", visitor.open(response.headers["Location"])
     waiting.submit("Give this payment up")
     yield "cancelled", visitor.open(waiting.path)
@@ -221,6 +223,8 @@ def _paid(browser: Any, shop: ShopWithoutRecovery) -> Iterator[tuple[str, Visito
     yield "payments", visitor.open("/receipts")
     stranger = Visitor(browser, shop)
     yield "paid, another browser", stranger.open(response.headers["Location"])
+    visitor.open("/receipts")
+    yield "forgotten", visitor.press("Forget this browser")
     visitor.context.close()
     stranger.context.close()
 
