@@ -17,6 +17,7 @@ from app.gateways.base import Gateway, Gateways, StatementEntry
 from app.gateways.sandbox.client import SandboxGateway
 from app.settings import Settings
 from sandbox_bank import create_bank
+from sandbox_bank.accounts import account_id
 from sandbox_bank.statement import statement
 from tests.factories import API_KEY, SECRET, SHOP_ID
 from tests.page import Shopper
@@ -60,7 +61,8 @@ class Shop:
 
     def __post_init__(self) -> None:
         books = f"sqlite:///{self.folder}/bank/bank.sqlite"
-        self.bank = create_bank(books, slow_seconds=0.3, hold_seconds=0.3)
+        hosts = {account_id(API_KEY): ["shop.example"]}
+        self.bank = create_bank(books, return_hosts=hosts, slow_seconds=0.3, hold_seconds=0.3)
         self._create()
 
     def _create(self) -> None:

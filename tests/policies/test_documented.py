@@ -90,3 +90,34 @@ def test_the_design_names_what_is_there() -> None:
     assert quoted
     for name in quoted:
         assert f'"{name}' in mutants, f"there is no mutant {name}"
+
+
+LEVEL_2 = {
+    "1": (2, 9, 11, 3, 2), "2": (3, 3, 4, 1), "3": (0, 2, 4, 6, 5, 0, 2), "4": (3, 1, 2, 4), "5": (1, 3, 2, 3),
+    "6": (3, 12, 4, 4, 5, 3, 0, 4), "7": (3, 4, 2, 5, 2, 2), "8": (2, 3, 1, 1), "9": (3, 4),
+    "10": (2, 2, 4, 11, 5, 2, 3), "11": (2, 3, 3, 4, 1, 1), "12": (3, 2, 4), "13": (1, 5, 2, 5), "14": (2, 4, 3),
+    "15": (3, 3, 7), "16": (1, 5, 4, 3, 3), "17": (1, 4, 2),
+}  # fmt: skip
+"""How many requirements of the levels 1 and 2 each section of ASVS 5.0 has, by chapter. They are numbered from 1."""
+
+
+def test_the_table_of_the_asvs_has_every_requirement_once() -> None:
+    wanted = [
+        f"{chapter}.{section}.{number}"
+        for chapter, counts in LEVEL_2.items()
+        for section, count in enumerate(counts, 1)
+        for number in range(1, count + 1)
+    ]
+    table = (ROOT / "docs" / "security.md").read_text().partition("## ASVS")[2]
+    found: list[str] = []
+    for numbers in re.findall(r"^\| ([\d., –]+) \| [^|]+ \| [^|]+ \|", table, re.M):
+        for part in numbers.split(", "):
+            first, _, last = part.partition("–")
+            found += wanted[wanted.index(first) : wanted.index(last or first) + 1]
+    assert sorted(found) == sorted(wanted)
+
+
+def test_the_page_about_security_names_files_that_exist() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    named = re.findall(r"`((?:app|docs|requirements|sandbox_bank|static|templates|tests)/[\w./-]+)`", text)
+    assert [path for path in named if not (ROOT / path).exists()] == []
