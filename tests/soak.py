@@ -6,6 +6,7 @@ simulation   every order of the simulated steps, also of the scenarios that are 
 random       random runs for --minutes, starting with --seed
 faults       real faults on real processes, ten times as many as in `make test`
 failover     a hundred failovers of PostgreSQL under Patroni: killed, frozen and cut off leaders, and switch-overs
+downtime     twenty reloads, upgrades, rolling restarts and kills of two hosts behind nginx and HAProxy, under load
 isolation    orders of statements on PostgreSQL, with more preemptions and three actors, for at most 60 minutes
 audit        the duration of the audit of a million payments on PostgreSQL
 """
@@ -52,6 +53,12 @@ def failover(given: argparse.Namespace) -> None:
     subprocess.run(command, env=os.environ | {"FAILOVERS": "100"}, stderr=subprocess.DEVNULL, check=True)
 
 
+def downtime(given: argparse.Namespace) -> None:
+    """Reload, upgrade, restart and kill hosts under load. Raises CalledProcessError. Logs are dropped."""
+    command = [sys.executable, "-m", "pytest", "-q", "-s", "--tb=short", "tests/deployment/test_zero_downtime.py"]
+    subprocess.run(command, env=os.environ | {"DOWNTIME_ROUNDS": "20"}, stderr=subprocess.DEVNULL, check=True)
+
+
 def isolation(given: argparse.Namespace) -> None:
     """Run the long isolation tests. Raises CalledProcessError. The logs of the shop, on standard error, are dropped."""
     command = [sys.executable, "-m", "tests.isolation.soak", f"--seed={given.seed}"]
@@ -64,7 +71,7 @@ def audit(given: argparse.Namespace) -> None:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "simulation": simulation, "random": random, "faults": faults, "failover": failover,
+    "simulation": simulation, "random": random, "faults": faults, "failover": failover, "downtime": downtime,
     "isolation": isolation, "audit": audit,
 }  # fmt: skip
 

@@ -13,7 +13,6 @@ from app import current
 from app.health import readiness
 from app.health.metrics import Stored
 
-log = structlog.get_logger()
 blueprint = Blueprint("health", __name__)
 log = structlog.get_logger()
 

@@ -18,15 +18,16 @@ from tests.gateways.bank import RunningBank, running_bank, until
 from tests.processes.running import RunningShop
 from tests.server.masters import children, end, upgrade
 
+ROUNDS = int(os.environ.get("DOWNTIME_ROUNDS", "1"))
+"""`make soak` sets more."""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.postgres,
     pytest.mark.xdist_group("deployment"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(600 * ROUNDS),
     pytest.mark.parametrize("engine_name", ["postgresql"], indirect=True),
 ]
-ROUNDS = int(os.environ.get("DOWNTIME_ROUNDS", "1"))
-"""`make soak` sets more."""
 
 
 @dataclass
