@@ -10,10 +10,13 @@ from app.database import from_now
 
 
 def longest_due(identity: Column[Any], due: Column[Any], *still: ColumnElement[bool]) -> ScalarSelect[Any]:
-    """Return a subquery for the row that has been due the longest and that no other worker is taking at the moment."""
+    """Return a subquery for the row that has been due the longest and that no other worker is taking at the moment.
+
+    The clock is a subquery, because PostgreSQL would compare it with every row if it were read once per row.
+    """
     return (
         select(identity)
-        .where(*still, due <= from_now(0))
+        .where(*still, due <= select(from_now(0)).scalar_subquery())
         .order_by(due)
         .limit(1)
         .with_for_update(skip_locked=True)

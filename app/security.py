@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from flask import Flask, Request, Response, abort, current_app, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
@@ -14,6 +14,8 @@ from flask_wtf.csrf import generate_csrf, validate_csrf
 from itsdangerous import BadSignature, SignatureExpired, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.datastructures import CombinedMultiDict
 from wtforms.csrf.core import CSRF, CSRFTokenField
+
+from app.identifiers import new_uuid
 
 BODY_LIMIT = 64 * 1024
 """Bytes of a request body. Longer ones get a 413."""
@@ -167,7 +169,7 @@ def buyer_id() -> UUID:
     try:
         return UUID(session["buyer"])
     except (KeyError, ValueError):
-        new_id = uuid4()
+        new_id = new_uuid()
         session["buyer"], session["since"] = new_id.hex, int(time())
         session.permanent = True
         return new_id

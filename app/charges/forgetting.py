@@ -3,13 +3,14 @@
 Clearing the cookie alone would leave a key to all of it with anybody who has copied the cookie.
 """
 
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import bindparam, select, update
 
 from app.charges.models import Charge
 from app.charges.states import PENDING
 from app.database import table, transaction
+from app.identifiers import new_uuid
 from app.orders.basket import new_version
 from app.orders.models import Order
 
@@ -46,7 +47,7 @@ def forget(buyer_id: UUID) -> None:
     The orders' rows are locked before the charges are judged, so a claim either comes first and is seen here, or
     finds the order changed. The charges are locked before the orders, as everywhere.
     """
-    nobody = uuid4()
+    nobody = new_uuid()
     with transaction() as tx:
         tx.execute(LOCK_CHARGES, {"buyer_id": buyer_id}).all()
         tx.execute(MOVE_ORDERS, {"earlier": buyer_id, "nobody": nobody, "renewed": new_version()})

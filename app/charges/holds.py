@@ -21,6 +21,7 @@ from app.charges.states import PENDING, PROCESSING, REQUIRES_ACTION
 from app.charges.tokens import Token
 from app.database import Unreachable, from_now, table, transaction
 from app.orders.models import ChargeLine, Order, OrderLine, Product
+from app.unindexed import unindexed
 
 SHARE = 2
 """One network's unconfirmed payments may hold one piece in so many."""
@@ -44,7 +45,7 @@ OTHERS = (
     .join(charges, charges.c.id == theirs.c.charge_id)
     .where(
         charges.c.network == bindparam("of_network"),
-        charges.c.status.in_(constants(UNCONFIRMED)),
+        unindexed(charges.c.status).in_(sorted(UNCONFIRMED)),
         charges.c.id != lines.c.charge_id,
         theirs.c.product_id == lines.c.product_id,
     )

@@ -70,7 +70,9 @@ def read(receipt_id: str, buyer_id: UUID | None) -> Receipt | None:
 def of_buyer(buyer_id: UUID) -> list[Receipt]:
     """Return this buyer's newest 100 receipts, newest first."""
     with reading(together=True) as tx:
-        theirs = CHARGE_AND_ORDER.where(Charge.buyer_id == buyer_id).order_by(Charge.id.desc()).limit(100)
+        # By the order's buyer, because only orders have an index of it. A charge has the buyer of its order.
+        theirs = CHARGE_AND_ORDER.where(Order.buyer_id == buyer_id, Charge.buyer_id == buyer_id)
+        theirs = theirs.order_by(Charge.id.desc()).limit(100)
         found = objects(tx).execute(theirs).all()
         return [_receipt(tx, *each, buyer_id) for each in found]
 

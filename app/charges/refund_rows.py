@@ -14,6 +14,7 @@ from app.charges.states import REFUND_PENDING, RefundStatus, Status
 from app.database import InsertOnce, from_now, table
 from app.gateways.base import KEYS_LAST, Answer
 from app.leases import Stopwatch
+from app.unindexed import unindexed
 
 SEND_FOR = KEYS_LAST / 2
 """Seconds in which a refund may be sent, from the time when its first try is due. Half of KEYS_LAST, so that a request
@@ -101,7 +102,7 @@ COMPARE_AND_SET = (
         # The key as well as the id, because a database that went back gives the same ids again.
         refunds.c.id == bindparam("refund_id"),
         refunds.c.key == bindparam("seen_key"),
-        refunds.c.status == bindparam("seen"),
+        unindexed(refunds.c.status) == bindparam("seen"),
     )
     .values(
         status=bindparam("to_status", type_=RefundStatusType),

@@ -1,11 +1,12 @@
 """Orders for payments that the books have lost: nobody knows the goods, so they have one line and hold no stock."""
 
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import insert
 from sqlalchemy.engine import Connection
 
 from app.database import from_now, table
+from app.identifiers import new_uuid
 from app.orders.basket import new_version
 from app.orders.models import PLACED, ChargeLine, Order
 
@@ -14,7 +15,7 @@ NAME = "Adopted payment"
 
 def place(connection: Connection, currency: str) -> tuple[UUID, UUID]:
     """Insert a placed order with a new buyer id, which no browser has. Return the order's random id and buyer id."""
-    random_id, buyer_id = uuid4(), uuid4()
+    random_id, buyer_id = new_uuid(), new_uuid()
     row = {"random_id": random_id, "buyer_id": buyer_id, "currency": currency, "state": PLACED}
     connection.execute(insert(table(Order)).values(**row, version=new_version(), created_at=from_now(0)))
     return random_id, buyer_id

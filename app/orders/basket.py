@@ -2,14 +2,16 @@
 
 import secrets
 from collections.abc import Callable
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.engine import Connection
 
 from app.database import InsertOnce, from_now, objects, table
+from app.identifiers import new_uuid
 from app.orders import stock, unused
 from app.orders.models import OPEN, PLACED, Order, OrderLine, Product
+from app.unindexed import unindexed
 
 MOST_OF_ONE = 99
 MOST_LINES = 50
@@ -23,7 +25,7 @@ BEGIN = InsertOnce(
 )
 FREEZE = (
     update(orders)
-    .where(orders.c.id == bindparam("order_id"), orders.c.version == bindparam("shown"), orders.c.state == OPEN)
+    .where(orders.c.id == bindparam("order_id"), orders.c.version == bindparam("shown"), unindexed(orders.c.state) == OPEN)
     .values(state=PLACED, in_use_at=None)
 )
 REOPEN = update(orders).where(orders.c.id == bindparam("order_id"), orders.c.state == PLACED).values(state=OPEN)
@@ -113,7 +115,7 @@ def _lock_open_order(connection: Connection, buyer_id: UUID, currency: str, paid
         latest = connection.execute(NEWEST, {"buyer_id": buyer_id}).first()
         if latest is None or latest.id == paid_order_id:
             # Of two requests at once, one begins the order and the other finds it.
-            order = {"random_id": uuid4(), "version": new_version()}
+            order = {"random_id": new_uuid(), "version": new_version()}
             BEGIN.execute(connection, order | {"buyer_id": buyer_id, "currency": currency})
         order_id = connection.execute(change.values(version=new_version(), in_use_at=unused.NOW_AND_THEN)).scalar()
         if order_id is not None:

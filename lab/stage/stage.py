@@ -241,7 +241,7 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
     yield app.leases, "time", stage.host_clock
     yield protocol, "Deadline", Deadline
     yield requests, "time", stage.host_clock
-    yield basket, "uuid4", stage.order_random_id
+    yield basket, "new_uuid", stage.order_random_id
     yield basket, "new_version", stage.order_version
     yield outbox, "uuid4", stage.new_key
     for module in (arrivals, outcomes, protocol, recovery, refunds, receive):

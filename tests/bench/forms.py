@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response
 
 from app import current
 from app.database import transaction
+from app.identifiers import new_uuid
 
 # Each order has one piece of one product. Consecutive orders have different products.
 ORDERS = text("""
@@ -18,7 +19,8 @@ WITH catalogue AS (
   SELECT count(*) AS kinds FROM product
 ), made AS (
   INSERT INTO orders (buyer_id, random_id, state, version, currency, created_at)
-  SELECT gen_random_uuid(), gen_random_uuid(), 'open', 1, 'EUR', now() FROM generate_series(1, :count)
+  SELECT buyer_id, random_id, 'open', 1, 'EUR', now()
+  FROM unnest(CAST(:buyer_ids AS uuid[]), CAST(:random_ids AS uuid[])) AS ids (buyer_id, random_id)
   RETURNING id, buyer_id, random_id
 ), filled AS (
   INSERT INTO order_line (order_id, product_id, quantity, unit_price)
@@ -45,8 +47,9 @@ def stock(copies: int) -> None:
 
 def orders(count: int) -> list[tuple[int, UUID, UUID, int]]:
     """Create new baskets. Return (order_id, buyer_id, random_id, total in minor units) for each."""
+    ids = {name: [str(new_uuid()) for _ in range(count)] for name in ("buyer_ids", "random_ids")}
     with transaction() as tx:
-        return [(row.id, row.buyer_id, row.random_id, row.total) for row in tx.execute(ORDERS, {"count": count})]
+        return [(row.id, row.buyer_id, row.random_id, row.total) for row in tx.execute(ORDERS, ids)]
 
 
 def forms(app: Flask, count: int) -> list[bytes]:

@@ -20,6 +20,10 @@ END_OF_HEAD = b"\r\n\r\n"
 LENGTH = b"content-length: "
 
 
+class Failed(Exception):
+    """A server returned an unexpected status, a charge is missing, or a ratio is below its floor."""
+
+
 @dataclass
 class LoadConnection:
     """One client, which sends its next request when the last one is answered. `last` is the time of the last answer."""
@@ -43,6 +47,12 @@ class Run:
     @property
     def answers(self) -> int:
         return sum(self.statuses.values())
+
+    def expect(self, status: int) -> "Run":
+        """Return this run. Raises Failed if an answer had another status."""
+        if unexpected := [got for got in self.statuses if got != str(status)]:
+            raise Failed(f"not only {status}: {self.statuses}; for example:\n{self.examples[unexpected[0]][:2000]}")
+        return self
 
 
 def is_complete(received: bytes) -> bool:

@@ -118,7 +118,7 @@ def test_new_keys_and_receipt_ids_are_sorted_by_time(monkeypatch: pytest.MonkeyP
     for make_id in (lambda: str(new_key()), new_receipt_id):
         made = []
         for second in range(0, 2_000_000_000, 100_000_000):
-            monkeypatch.setattr("app.charges.tokens.time", lambda second=second: float(second))
+            monkeypatch.setattr("app.identifiers.time", lambda second=second: float(second))
             made.append(make_id())
         assert made == sorted(made)
         assert {len(each) for each in made} == {36}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of, tree
 
-FOUNDATIONS = {"database", "engines", "identifiers", "instance", "leases", "money", "settings", "timeouts"}
+FOUNDATIONS = {"database", "engines", "identifiers", "instance", "leases", "money", "settings", "timeouts", "unindexed"}
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
 IN_FRONT_OF_VIEWS = {
     "current",
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "instance": set(),
     "guessable": set(),
     "checks": {"guessable", "money"},
+    "unindexed": set(),
     "settings": {"checks", "instance"},
     "logs": {"charges"},
     "measures": {"counting"},
@@ -59,6 +60,7 @@ MAY_IMPORT = {
     "orders": FOUNDATIONS,
     "charges": {
         "orders", "ledger", "gateways", "mail", "database", "engines", "identifiers", "leases", "measures", "money",
+        "unindexed",
     },
     "shop": {"charges", "orders", "gateways"} | FOUNDATIONS | IN_FRONT_OF_VIEWS,
     "health": {"charges", "gateways", "database", "timeouts", "draining", "revisions"} | IN_FRONT_OF_VIEWS,
