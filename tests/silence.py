@@ -6,20 +6,19 @@ really goes down between it and us: SYNs get no answer and what we send is not a
 """
 
 import contextlib
-import ctypes
 import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
 from app import database, engines, watchdog
+from tests.namespace import ip, leave_network, plug
 from tests.postgres import Server
 
 Target = str | tuple[str, int]
@@ -183,12 +182,6 @@ def _end(each: socket.socket) -> None:
         each.shutdown(socket.SHUT_WR)
 
 
-CLONE_NEWNET = 0x40000000
-FIRST = IPv4Address("198.18.0.0")
-"""The first address of 198.18.0.0/15, which is reserved for tests. Each wire takes four of its addresses."""
-HERE_MAC, THERE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
-
-
 class Wire(Line):
     """A proxy in a network namespace, at the other end of a link that goes down. The namespace ends with this process.
 
@@ -200,11 +193,11 @@ class Wire(Line):
         self._thread = ThreadPoolExecutor(1)
         self._name = ""
         try:
-            thread_id = self._inside(_leave_network)
+            thread_id = self._inside(leave_network)
             self._name = f"wire{thread_id}"
-            self._here, self._there = _plug(self._name, thread_id)
-            self._inside(_ip, "addr", "add", f"{self._there}/30", "dev", "eth0")
-            self._inside(_ip, "link", "set", "eth0", "up")
+            self._here, self._there = plug(self._name, thread_id)
+            self._inside(ip, "addr", "add", f"{self._there}/30", "dev", "eth0")
+            self._inside(ip, "link", "set", "eth0", "up")
             super().__init__(target)
         except BaseException:
             self._unplug()
@@ -213,11 +206,11 @@ class Wire(Line):
     def go_silent(self) -> None:
         """Take the link down: no SYN is answered, and no data is acknowledged."""
         super().go_silent()
-        self._inside(_ip, "link", "set", "eth0", "down")
+        self._inside(ip, "link", "set", "eth0", "down")
 
     def restore(self) -> None:
         """Take the link up."""
-        self._inside(_ip, "link", "set", "eth0", "up")
+        self._inside(ip, "link", "set", "eth0", "up")
         super().restore()
 
     def close(self) -> None:
@@ -233,34 +226,8 @@ class Wire(Line):
 
     def _unplug(self) -> None:
         with contextlib.suppress(subprocess.CalledProcessError):
-            _ip("link", "del", self._name)
+            ip("link", "del", self._name)
         self._thread.shutdown()
-
-
-def _leave_network() -> int:
-    """Put this thread into a new network namespace. Return its id."""
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-        raise PermissionError(ctypes.get_errno(), "unshare")
-    return threading.get_native_id()
-
-
-def _plug(name: str, thread_id: int) -> tuple[IPv4Address, IPv4Address]:
-    """Join our network to that of a thread by a link. Return the addresses of both ends.
-
-    The number of the interface makes them unique. The neighbour is entered by hand, because after a failed search for
-    it the kernel would report an error, which is not silence.
-    """
-    _ip("link", "add", name, "address", HERE_MAC, "type", "veth",
-        "peer", "name", "eth0", "address", THERE_MAC, "netns", str(thread_id))  # fmt: skip
-    here = FIRST + 4 * (socket.if_nametoindex(name) % 32768) + 1
-    _ip("addr", "add", f"{here}/30", "dev", name)
-    _ip("link", "set", name, "up")
-    _ip("neigh", "replace", str(here + 1), "lladdr", THERE_MAC, "dev", name, "nud", "permanent")
-    return here, here + 1
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 def wire(target: Target) -> Line:

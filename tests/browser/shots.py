@@ -18,8 +18,8 @@ from tests.browser.visits import ShopWithoutRecovery, visit_all
 WIDTHS = (320, 768, 1280)
 MAIN = {
     "catalogue", "product", "basket", "basket, error", "checkout", "checkout, errors", "same order again", "declined",
-    "requires action", "the bank's page", "paid, three arrivals", "refunded in part", "payments", "not forgotten", "forgotten", "in doubt",
-    "no such page",
+    "requires action", "the bank's page", "paid, three arrivals", "refunded in part", "payments", "not forgotten",
+    "forgotten", "in doubt", "no such page",
 }  # fmt: skip
 
 

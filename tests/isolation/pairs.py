@@ -1,11 +1,7 @@
 """The pairs of actors, and the ways in which each pair may end."""
 
-from sqlalchemy import text
-
-from app.charges import holds, protocol, same_order
-from app.charges.rows import ChargeSnapshot
-from app.database import transaction
-from tests.charges.gateways import APPROVED, DECLINED, NEEDS_SHOPPER
+from app.charges import protocol, same_order
+from tests.charges.gateways import APPROVED, DECLINED
 from tests.factories import BOWL, MUG, order, purchase, show_again
 from tests.isolation.acts import (
     SECONDS,
@@ -13,7 +9,6 @@ from tests.isolation.acts import (
     asks,
     cancels,
     claimed,
-    claims,
     due,
     ended,
     knows,
@@ -49,6 +44,12 @@ from tests.isolation.refund_pairs import (
     two_refunds,
 )
 from tests.isolation.schedules import Act, Start, either, pair_of
+from tests.isolation.stock_pairs import (
+    claim_and_release,
+    claims_that_lack_goods,
+    last_piece,
+    network_and_network,
+)
 
 # Claims
 
@@ -81,46 +82,6 @@ def reverse_baskets() -> Start:
 def reverse_baskets_declined() -> Start:
     acts = [pays(purchase(order({MUG: 1, BOWL: 2}))), pays(purchase(order({BOWL: 1, MUG: 2})))]
     return Start(acts, lambda: Bank(DECLINED))
-
-
-def _stock_of_mugs(pieces: int) -> None:
-    with transaction() as tx:
-        tx.execute(text(f"UPDATE product SET stock = {pieces}, stocked = {pieces} WHERE slug = '{MUG}'"))
-
-
-def last_piece() -> Start:
-    _stock_of_mugs(1)
-    return Start([pays(purchase(order())), pays(purchase(order()))])
-
-
-def network_and_network() -> Start:
-    """Two claims of one network that together would hold too much."""
-    _stock_of_mugs(4)
-    return Start([claims(purchase(order({MUG: 2}), network="one", hold=0)) for _ in range(2)], unfinished=True)
-
-
-def held_goods() -> ChargeSnapshot:
-    """Return an unconfirmed payment that holds two mugs, for no longer than nobody else needs them."""
-    return ended(claimed(order({MUG: 2}), hold=0), NEEDS_SHOPPER)
-
-
-def claim_and_release() -> Start:
-    """A claim needs the goods that recovery is releasing, because another claim has needed them before."""
-    _stock_of_mugs(2)
-    tokens = [order({MUG: 2}) for _ in range(2)]
-    charge = held_goods()
-    holds.want(tokens[0])
-    due()
-    return Start([pays(purchase(tokens[1])), recovers()], knows((charge, NEEDS_SHOPPER)))
-
-
-def claims_that_lack_goods() -> Start:
-    """Both find too little stock and mark the same unconfirmed payments."""
-    _stock_of_mugs(4)
-    tokens = [order({MUG: 2}), order({MUG: 4})]
-    charges = held_goods(), held_goods()
-    acts = [pays(purchase(token)) for token in tokens]
-    return Start(acts, knows(*((charge, NEEDS_SHOPPER) for charge in charges)), unfinished=True)
 
 
 def same_fingerprint() -> Start:

@@ -15,14 +15,14 @@ repeated by design, so they only run with a bank that honours keys.
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
-from uuid import uuid5
 
 from lab.stage import actors
 from lab.stage.actors import Script
 from lab.stage.bank import APPROVES, DECLINES, NEEDS_CONFIRMATION, UNTRUE_DECLINE
-from lab.stage.forms import KEYS, PRICE, form
+from lab.stage.forms import form
 from lab.stage.scenario import Loses, Scenario
 from tests.simulation import back_in_time, hosted, page_refunds, pages
+from tests.simulation.refund_scenarios import refund_repeated, refund_rivals, refund_twins
 
 if TYPE_CHECKING:
     from lab.stage.stage import Stage
@@ -153,25 +153,6 @@ def other_basket(stage: "Stage") -> dict[str, Script]:
         "C": actors.basket_changer(form(1), 2),
         "R": actors.worker(stage),
     }
-
-
-def refund_twins(stage: "Stage") -> dict[str, Script]:
-    key = uuid5(KEYS, "refund")
-    refunders = {name: actors.refunder(stage, form(1), PRICE, key) for name in ("A", "B")}
-    return refunders | {"R": actors.worker(stage, turns=2)}
-
-
-def refund_rivals(stage: "Stage") -> dict[str, Script]:
-    amounts = {"A": PRICE, "B": 1000}
-    refunders = {n: actors.refunder(stage, form(1), sum_, uuid5(KEYS, f"refund {n}")) for n, sum_ in amounts.items()}
-    return refunders | {"R": actors.worker(stage, turns=2)}
-
-
-def refund_repeated(stage: "Stage") -> dict[str, Script]:
-    """The first command can be killed at any step, like every actor."""
-    keys = {"A": "refund", "B": "refund", "C": "refund without --key"}
-    operators = {n: actors.refunder(stage, form(1), 1000, uuid5(KEYS, key), again=False) for n, key in keys.items()}
-    return operators | {"R": actors.worker(stage)}
 
 
 SOLD_OUT, CHANGED, BEFORE = frozenset({"SoldOut"}), frozenset({"OrderChanged"}), frozenset({"OrderedBefore"})
