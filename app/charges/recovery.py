@@ -56,7 +56,7 @@ charges, open_refunds = table(Charge), table(Refund)
 
 
 class Due(NamedTuple):
-    """A charge under our lease. `expired`: the time to confirm is over. `wanted`: see `holds.want`."""
+    """A charge under our lease. `expired`: the time to confirm is over. `wanted`: others need its goods (`holds`)."""
 
     charge: ChargeSnapshot
     times_asked: int

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, text
 
 from app.charges import protocol
 from app.charges.rows import RowLost
@@ -58,7 +58,7 @@ class Vanisher:
             if not self.sqlite:
                 connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
             for statement in self.statements:
-                connection.exec_driver_sql(statement)
+                connection.execute(text(statement))
 
     @contextmanager
     def before(self, shop: Shop, point: int) -> Iterator[None]:
@@ -98,7 +98,7 @@ def test_a_charge_that_vanishes_while_the_bank_is_asked_leaves_a_trace(
         protocol.pay(press, ScriptedGateway(meanwhile=vanisher.vanish), 1.0)
     vanisher.engine.dispose()
     lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "charge_lost" in line]
-    kept = {"key": str(press.token.key), "receipt": press.receipt_id, "amount": 2400, "currency": "EUR"}
+    kept = {"key": str(press.token.key), "receipt": press.receipt_id[-8:].upper(), "amount": 2400, "currency": "EUR"}
     assert [line | kept for line in lines] == lines
     assert len(lines) == 1
 
