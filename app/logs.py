@@ -21,6 +21,8 @@ from app.charges.tokens import reference
 
 log = structlog.get_logger()
 
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+
 SECRET_NAMES = re.compile(r"card|cvc|token|secret|password|authorization|cookie", re.I)
 DIGITS = re.compile(r"(?<![\w-])\d(?:[ -]?\d){11,18}(?![\w-])")
 """A card number: twelve to nineteen digits, with or without separators, that are not part of an id."""
@@ -92,7 +94,7 @@ def init_app(app: Flask) -> None:
 
 def _log_exception(exc_info: Any) -> None:
     """Log an exception that no view expected, with its traceback, as one redacted line."""
-    log.error("request_failed", method=request.method, endpoint=request.endpoint, exc_info=exc_info)
+    log.error("request_failed", method=_method(), endpoint=request.endpoint, exc_info=exc_info)
 
 
 def json_formatter() -> logging.Formatter:
@@ -135,4 +137,9 @@ def _log_request(status: int) -> None:
     known = {name: value for name in ("refusal", "receipt") if (value := g.get(name))}
     milliseconds = round((perf_counter() - g.get("started", perf_counter())) * 1000, 1)
     rule = request.url_rule.rule if request.url_rule else None
-    write("request_finished", method=request.method, route=rule, status=status, duration_ms=milliseconds, **known)
+    write("request_finished", method=_method(), route=rule, status=status, duration_ms=milliseconds, **known)
+
+
+def _method() -> str:
+    """Return the request's method, or "other": a client can send any text as one, also a card number."""
+    return request.method if request.method in METHODS else "other"

@@ -87,7 +87,8 @@ def test_the_bank_has_one_name_for_containers_and_browsers(services: dict[str, A
 def test_the_bank_gets_no_secret_of_the_shop_but_the_key_of_its_account(services: dict[str, Any]) -> None:
     assert services["bank"]["command"] == ["python", "-m", "sandbox_bank"]
     bank, shop = services["bank"]["environment"], services["shop"]["environment"]
-    assert bank.keys() == {"SANDBOX_BANK_URL", "SANDBOX_API_KEY", "SANDBOX_DATABASE_URL"}
+    public = {"SHOP_HOSTS", "SHOP_URL"}
+    assert bank.keys() == {"SANDBOX_BANK_URL", "SANDBOX_API_KEY", "SANDBOX_DATABASE_URL"} | public
     assert bank["SANDBOX_API_KEY"] == shop["SANDBOX_API_KEY"]
 
 

@@ -70,7 +70,7 @@ def test_an_invalid_value_is_refused_in_one_line_that_names_the_setting(name: st
 GUESSABLE = ["aaaaaaaaaaaaaaaa", "passwordpassword", "letmeinletmeinletmein", "0123456789abcdef", "abcdefghijklmnop",
              "my-shop-secret-key", "changeme-changeme", "a long random text", "1111111122222222", "abababababababab",
              "qwertyuiopasdfghjkl", "Secret_Key_For_Payonce", "9876543210987654", "x" * 200, "abcabcabcabcabcd",
-             "please change this secret key"]  # fmt: skip
+             "please change this secret key", "grapes!grapes!grapes!"]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", GUESSABLE)
