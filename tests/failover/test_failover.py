@@ -57,6 +57,7 @@ def freeze_patroni(world: World) -> Callable[[], None]:
     """Stop only the leader's Patroni. Its PostgreSQL goes on beside that of the new leader, as without a watchdog."""
     leader = world.nodes.must_lead()
     leader.freeze_patroni()
+    until(lambda: any(node.is_leader() for node in world.nodes.all if node is not leader), 90)
     return leader.thaw_patroni
 
 
