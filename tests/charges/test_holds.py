@@ -74,6 +74,20 @@ def test_goods_come_back_after_hold_if_others_need_them(shop: Shop, bank: Bank) 
     assert pays(slug, 3).status is SUCCEEDED
 
 
+def test_goods_come_back_on_time_although_recovery_asks_rarely(shop: Shop, bank: Bank) -> None:
+    """The next question after ever longer pauses would come minutes after HOLD."""
+    slug = product(stock=1)
+    unconfirmed(slug, 1, bank)
+    with pytest.raises(stock.SoldOut):
+        pays(slug, 1)
+    shop.execute("UPDATE charge SET times_asked = 20")
+    let_time_pass(shop, HOLD - 60)
+    assert recover(bank) == 1
+    let_time_pass(shop, 60)
+    assert recover(bank) == 1
+    assert statuses(shop) == [(CANCELED, "released")]
+
+
 def test_an_old_payment_is_due_at_once_when_it_is_needed(shop: Shop, bank: Bank) -> None:
     slug = product(stock=2)
     unconfirmed(slug, 2, bank)
