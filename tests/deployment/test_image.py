@@ -181,6 +181,8 @@ def test_the_bank_of_compose_starts_with_its_own_settings_alone(image: Image, tm
         "SANDBOX_BANK_URL": url,
         "SANDBOX_API_KEY": SECRET,
         "SANDBOX_DATABASE_URL": f"sqlite:///{tmp_path}/bank.sqlite",
+        "SHOP_HOSTS": "shop.example",
+        "SHOP_URL": "https://shop.example",
     }
     assert service["environment"].keys() <= own.keys()
     program, *words = service["command"]
