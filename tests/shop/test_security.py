@@ -67,7 +67,8 @@ def test_a_traceback_is_one_redacted_line_of_json(shop: Shop, capfd: pytest.Capt
 
     shop.app.view_functions["catalogue.index"] = fail
     assert shop.shopper().open("/").status == 500
-    [line] = capfd.readouterr().err.splitlines()
+    line, finished = capfd.readouterr().err.splitlines()
+    assert json.loads(finished)["event"] == "request_finished"
     logged = json.loads(line)
     assert (logged["event"], logged["level"], logged["endpoint"]) == ("request_failed", "error", "catalogue.index")
     assert "in fail" in logged["exception"] and "ValueError" in logged["exception"]
