@@ -5,7 +5,7 @@ line. Rows name the charge by its key, without a foreign key: they need no lock,
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,8 +13,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.engine import Connection
+from structlog.contextvars import bound_contextvars
 
 from app.charges.models import ArrivalRow, QuestionRow
+from app.charges.rows import ChargeSnapshot
 from app.database import Unreachable, table, transaction
 from app.gateways.questions import Question, collected
 
@@ -52,6 +54,11 @@ class Evidence(NamedTuple):
     asked_by: str
     questions: Sequence[Question]
     arrivals: Sequence[Arrival] = ()
+
+
+def about(charge: ChargeSnapshot) -> AbstractContextManager[None]:
+    """Let log lines, and questions to the gateway, bear the id of the request that claimed the charge."""
+    return bound_contextvars(request_id=charge.request_id, receipt=charge.receipt_id)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ class Progress:
 
     def __init__(self, kind: str) -> None:
         self._kind, self._processed, self._written_at = kind, 0, 0.0
-        self._written: dict[str, float] = {}
+        self._counted, self._begun = self._outcomes(), False
 
     def passed(self, processed: int) -> None:
         """Note one pass. Write if the last writing was PAUSE ago. Never raises."""
@@ -140,16 +140,19 @@ class Progress:
     def write(self) -> None:
         """Store what was done since the last writing. Log it with what is left, if there is any. Raises Unreachable."""
         self._written_at = monotonic()
-        totals = {outcome: total for (kind, outcome), total in measures.outcomes().items() if kind == self._kind}
+        counted = self._outcomes()
         more = {"processed": float(self._processed)} | {
-            outcome: total - self._written.get(outcome, 0.0) for outcome, total in totals.items()
+            outcome: total - self._counted.get(outcome, 0.0) for outcome, total in counted.items()
         }
         with transaction() as tx:
             for result, number in more.items():
-                if number or result not in self._written:  # A new counter begins at 0, so that its rise is seen.
+                if number or result == "processed" or not self._begun:  # From 0, so that a first rise is seen.
                     tx.execute(COUNT[tx.dialect.name], {"kind": self._kind, "result": result, "more": int(number)})
         self._log()
-        self._processed, self._written = 0, totals
+        self._processed, self._counted, self._begun = 0, counted, True
+
+    def _outcomes(self) -> dict[str, float]:
+        return {outcome: total for (kind, outcome), total in measures.outcomes().items() if kind == self._kind}
 
     def _log(self) -> None:
         open_rows = [each for each in left() if each.kind == self._kind]

@@ -6,7 +6,6 @@ same key.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from threading import Event, Thread
 from typing import NamedTuple
@@ -14,7 +13,6 @@ from typing import NamedTuple
 import structlog
 from sqlalchemy import bindparam, update
 from sqlalchemy.engine import Connection
-from structlog.contextvars import bound_contextvars
 
 from app.charges import evidence, holds, protocol, refund_rows, refunds, rows
 from app.charges.models import Charge, Refund
@@ -105,21 +103,19 @@ def run_refunds(gateways: Gateways, seconds: float, stopped: Callable[[], bool] 
 
 def _each(one: Callable[[], bool], stopped: Callable[[], bool]) -> int:
     done = 0
-    while done < MOST and not stopped() and _one(one):
+    while done < MOST and not stopped():
+        with evidence.kept("recovery"):
+            if not one():
+                break
         done += 1
     return done
-
-
-def _one(one: Callable[[], bool]) -> bool:
-    with evidence.kept("recovery"):
-        return one()
 
 
 def _recover_charge(gateways: Gateways, seconds: float, window: float) -> bool:
     due = confirmed(lambda tx: lease(tx, seconds, window))
     if due is None:
         return False
-    with _working_on(due.charge):
+    with evidence.about(due.charge):
         _settle_due_charge(due, gateways, seconds)
     return True
 
@@ -138,11 +134,6 @@ def _settle_due_charge(due: Due, gateways: Gateways, seconds: float) -> None:
         reason = f"our own code failed: {type(error).__name__}"
         log.error("charge_recovery_failed", receipt=due.charge.receipt_id, reason=reason, exc_info=due.times_asked == 1)
         postpone(due, reason, attention=reason)
-
-
-def _working_on(charge: ChargeSnapshot) -> AbstractContextManager[None]:
-    """Let log lines, and questions to the gateway, bear the id of the request that claimed the charge."""
-    return bound_contextvars(request_id=charge.request_id, receipt=charge.receipt_id)
 
 
 def lease(connection: Connection, seconds: float, window: float) -> Due | None:
@@ -246,7 +237,7 @@ def _recover_refund(gateways: Gateways, seconds: float) -> bool:
     leased = confirmed(lambda tx: _lease_refund(tx, seconds))
     if leased is None:
         return False
-    with _working_on(leased[1]):
+    with evidence.about(leased[1]):
         _settle_due_refund(*leased, gateways, seconds)
     return True
 

@@ -53,13 +53,19 @@ def _one_line(message: str) -> Callable[[Any, Any], None]:
     return refuse
 
 
-WEB_ADDRESS = re.compile(r"://|\w[.\u3002\uff0e\uff61][^\W\d_]{2}")
-"""A scheme, or two words with only a full stop between them, which mail programs show as a link."""
+COMMON_ENDING = re.compile(r"\.(com|net|org|info|biz|io|me|xyz|top|shop|site|online)\b", re.I)
+AFTER_FULL_STOP = re.compile(r"\w\w[.\u3002\uff0e\uff61]([^\W\d_])[^\W\d_]")
+"""The first letter of a word that follows another word after only a full stop. Mail programs show both as a link."""
 
 
 def _no_web_address(_form: Any, field: Any) -> None:
-    """Refuse a web address as a name: the receipt e-mail would carry it to any stranger whose address was entered."""
-    if WEB_ADDRESS.search(field.data or ""):
+    """Refuse a web address as a name: the receipt e-mail would carry it to any stranger whose address was entered.
+
+    "St.John" and "J.Smith" are names: an initial, or a capital letter after the full stop.
+    """
+    name = field.data or ""
+    follows = AFTER_FULL_STOP.findall(name)
+    if "://" in name or COMMON_ENDING.search(name) or any(not letter.isupper() for letter in follows):
         raise ValidationError(texts.NAME_ADDRESS)
 
 
