@@ -25,7 +25,9 @@ BEGIN = InsertOnce(
 )
 FREEZE = (
     update(orders)
-    .where(orders.c.id == bindparam("order_id"), orders.c.version == bindparam("shown"), unindexed(orders.c.state) == OPEN)
+    .where(
+        orders.c.id == bindparam("order_id"), orders.c.version == bindparam("shown"), unindexed(orders.c.state) == OPEN
+    )
     .values(state=PLACED, in_use_at=None)
 )
 REOPEN = update(orders).where(orders.c.id == bindparam("order_id"), orders.c.state == PLACED).values(state=OPEN)
