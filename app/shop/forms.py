@@ -53,7 +53,7 @@ def _one_line(message: str) -> Callable[[Any, Any], None]:
     return refuse
 
 
-COMMON_ENDING = re.compile(r"\.(com|net|org|info|biz|io|me|xyz|top|shop|site|online)\b", re.I)
+COMMON_ENDING = re.compile(r"\.(com|net|org|info|biz|io|me|xyz|top|shop|site|online)\b|\.\w+/", re.I)
 AFTER_FULL_STOP = re.compile(r"\w\w[.\u3002\uff0e\uff61]([^\W\d_])[^\W\d_]")
 """The first letter of a word that follows another word after only a full stop. Mail programs show both as a link."""
 

@@ -15,7 +15,7 @@ MANY_BASKETS = "Many people on your network are beginning a basket just now. Ple
 
 EMAIL = "Enter your e-mail address in the right form, such as name@example.com"
 NAME = "Enter your name"
-NAME_ADDRESS = "Enter your name without a web address; put a space after a full stop"
+NAME_ADDRESS = "Enter your name without a web address"
 NAME_LENGTH = "Your name must have 100 characters or fewer"
 CARD_NUMBER = "Enter the card number as it is on your card"
 CARD_TEST = "This is a demonstration shop: use a test card, such as 4242 4242 4242 4242. Your card was not charged"
