@@ -79,8 +79,9 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or min(4, max(2, os.cpu_count() 
 # The number of shoppers per worker who can wait for a slow bank at the same time. No database connection is held while
 # a gateway is asked, so there can be more threads than connections. Measured by `make bench` (64 shoppers, a bank that
 # takes 300 ms): workers share the shoppers unevenly, so with 2 × 32 threads some shoppers waited for one worker while
-# threads of the other were idle. 2 × 64 served a third more, 2 × 96 not more than that. Idle threads cost very little.
+# threads of the other were idle. 2 × 64 served a third more. Idle threads cost very little.
 # A quarter of them never waits for the bank (see app/places.py), so pages are served also while the bank is silent.
+# With 96, the other 72 are enough if all 64 shoppers reach one worker.
 threads = _own.gunicorn_threads
 
 # Seconds that a stopping worker has to finish its charges in flight, which means to ask and to record.

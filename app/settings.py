@@ -51,7 +51,7 @@ class Settings:
         checks.seconds, "seconds in which a request may ask the gateway, retries included", 10.0
     )
     gunicorn_threads: int = _setting(
-        checks.threads, "threads per worker; three quarters of them may wait for the gateway at the same time", 64
+        checks.threads, "threads per worker; three quarters of them may wait for the gateway at the same time", 96
     )
     action_window: float = _setting(
         checks.seconds, "seconds that a shopper has to confirm a payment at the bank", 3600.0

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +20,13 @@ from app.settings import Settings
 from tests.bench import forms
 from tests.factories import SECRET
 from tests.gateways.bank import ROOT, running_bank, until
-from tests.processes.running import COMMAND, RunningShop
+from tests.processes.running import RunningShop
 from tests.silence import Line, at, line
 
 pytestmark = pytest.mark.postgres
 
-PAYMENTS, PLACES = 131, 48
-"""More payments than the worker has threads, which are 64."""
+PAYMENTS, PLACES = 131, 72
+"""More payments than the worker has threads, which are 96."""
 
 DEADLINE = 240
 """GATEWAY_DEADLINE in seconds, far longer than this test waits for any page."""
@@ -68,7 +69,7 @@ class Shop:
             return Counter(tx.scalars(text("SELECT status FROM charge")))
 
     def audit(self) -> int:
-        command = [COMMAND[0], "-m", "flask", "--app", "wsgi", "audit"]
+        command = [sys.executable, "-m", "flask", "--app", "wsgi", "audit"]
         return subprocess.run(command, cwd=ROOT, env=self.running.environ, check=False).returncode
 
 
