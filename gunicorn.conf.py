@@ -99,7 +99,8 @@ max_requests = 20_000
 max_requests_jitter = 4_000
 
 # The application is loaded once, before the workers start, so that an error stops the start with one message. Otherwise
-# worker after worker would start and fail.
+# worker after worker would start and fail. SIGHUP therefore starts workers with the same code; SIGUSR2 or a restart of
+# one host after the other loads new code (docs/deployment.md).
 preload_app = True
 
 # Only proxies in TRUSTED_PROXIES may set X-Forwarded-* headers. By default, gunicorn trusts every client on loopback.

@@ -180,6 +180,7 @@ class Worker(ThreadWorker):
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Refuse what can't be parsed. gunicorn would log and return its bytes, which may hold card numbers."""
+        structlog.contextvars.clear_contextvars()  # They belong to the request before, on this thread.
         status = refusals.status_of(exc)
         if status == 500:
             where = "".join(traceback.format_tb(exc.__traceback__))

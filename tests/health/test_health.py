@@ -5,8 +5,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from app import revisions
+from app.database import db
 from app.health import readiness
 from tests.shops import Shop
 
@@ -80,9 +82,10 @@ def test_readyz_reports_a_read_only_database(
         server = request.getfixturevalue("postgres")
         name = own_url.rpartition("/")[2].partition("?")[0]
         server.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-        shop = Shop(own_url, tmp_path)
-    else:
-        shop = Shop(own_url.replace("sqlite:///", "sqlite:///file:") + "?mode=ro&uri=true", tmp_path)
+    shop = Shop(own_url, tmp_path)
+    if engine_name == "sqlite":
+        with shop.app.app_context():
+            event.listen(db.engine, "connect", lambda connection, _record: connection.execute("PRAGMA query_only = ON"))
     without_database(shop, "the database is read-only")
     shop.close()
 
