@@ -39,6 +39,9 @@ CONNECT = 5
 NO_PLACE = re.compile("too many (clients|connections)|connection slots are reserved|no more connections allowed")
 """What PostgreSQL or pgbouncer says when all its connections are taken. The driver reports no SQLSTATE for it."""
 
+NO_TABLE = re.compile("no such (table|column)")
+"""What SQLite says if the database was not migrated. PostgreSQL's error has a class of its own, ProgrammingError."""
+
 UNUSABLE = {"25006", "25P03"}
 """SQLSTATEs of a server that can't be written to (a standby) or that has ended our idle transaction."""
 
@@ -185,6 +188,8 @@ def reason(error: BaseException | None) -> str:
     """Return in a few words what the driver's error says, without addresses or values."""
     if NO_PLACE.search(str(error)):
         return "the database has no free connection (max_connections)"
+    if NO_TABLE.search(str(error)):
+        return "it was not migrated (flask --app wsgi db upgrade)"
     return type(error).__name__
 
 

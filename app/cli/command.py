@@ -28,7 +28,7 @@ class ShopCommand(click.Command):
         except SettingsError as error:
             raise click.ClickException(str(error)) from None
         except Unreachable as error:
-            raise self.refusal(f"the database can't be reached: {error}") from None
+            raise self.refusal(f"the database can't be used: {error}") from None
         except ProgrammingError as error:
             why = "the database was not migrated (flask --app wsgi db upgrade)"
             raise self.refusal(f"{why}: {type(error.orig).__name__}") from None

@@ -112,7 +112,7 @@ def test_a_database_without_a_free_connection_is_named(full: str, tmp_path: Path
             return shop.app.test_cli_runner().invoke(args=[command])
 
     for command, words, code in (("audit", f"Error: nothing was checked: {NO_PLACE}", 2),
-                                 ("seed", f"Error: the database can't be reached: {NO_PLACE}", 1)):  # fmt: skip
+                                 ("seed", f"Error: the database can't be used: {NO_PLACE}", 1)):  # fmt: skip
         result = run(command)
         assert (result.output.strip(), result.exit_code) == (words, code)
     taken.pop().close()
