@@ -63,7 +63,7 @@ def hosts(request: pytest.FixtureRequest, own_url: str, tmp_path: Path) -> Itera
     with engine.begin() as connection:
         connection.execute(text("UPDATE product SET stock = 1000000, stocked = 1000000"))
     engine.dispose()
-    settings = {"DRAIN_SECONDS": "4", "TRUSTED_PROXIES": "127.0.0.1"}
+    settings = {"DRAIN_SECONDS": "5", "TRUSTED_PROXIES": "127.0.0.1"}
     with running_bank(f"sqlite:///{tmp_path}/bank/bank.sqlite", tmp_path) as bank:
         shops = [RunningShop(own_url, bank.url, tmp_path, 2, settings).start() for _ in range(2)]
         proxy = Proxy(request.param, tmp_path, [shop.port for shop in shops]).start()
