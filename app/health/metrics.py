@@ -10,8 +10,6 @@ from typing import Any
 from flask import Flask, Response, g, request
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from app import measures
 from app.charges import attention, progress
@@ -78,23 +76,15 @@ def _audit() -> list[Metric]:
     return [broken, age, took]
 
 
-def _watch_pool(engine: Engine) -> None:
-    """Show how much of the pool is in use, each time that a connection is lent or comes back."""
-    if engine.dialect.name == "sqlite":
-        return
-
-    def show(returned: int) -> None:
-        pool: Any = engine.pool
-        measures.pool_connections(pool.checkedout() - returned, pool.size() + max(0, pool._max_overflow))
-
-    event.listen(engine, "checkout", lambda *_: show(0))
-    event.listen(engine, "checkin", lambda *_: show(1))  # It has not come back yet.
+def _show_pool() -> None:
+    """Show how much of this process's pool its other threads use at the end of a request."""
+    pool: Any = db.engine.pool
+    if db.engine.dialect.name == "postgresql":
+        measures.pool_connections(pool.checkedout(), pool.size() + max(0, pool._max_overflow))
 
 
 def init_app(app: Flask) -> None:
     """Count every response by its endpoint. Its path is not used, because a receipt's path is secret."""
-    with app.app_context():
-        _watch_pool(db.engine)
 
     @app.after_request
     def _count(response: Response) -> Response:
@@ -102,6 +92,7 @@ def init_app(app: Flask) -> None:
         measures.RESPONSES.labels(endpoint, response.status_code).inc()
         if started := g.get("started"):
             measures.REQUEST_SECONDS.labels(endpoint).observe(perf_counter() - started)
+        _show_pool()
         if refusal := g.get("refusal"):
             measures.REFUSALS.labels(refusal).inc()
         return response

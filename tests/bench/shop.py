@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from time import sleep
 
-from app import create_app
+from app import create_app, visits
 from app.gateways.base import Answer, Card, Gateways, Outcome, Payment, RefundRequest, StatementEntry
 
 SECONDS = float(os.environ.get("BENCH_BANK_SECONDS", "0"))
@@ -44,3 +44,4 @@ class ApprovingGateway:
 
 gateway = ApprovingGateway()
 app = create_app(gateways=Gateways(gateway, (gateway,)))
+visits.write_in_background(app)  # As wsgi.py does.

@@ -125,11 +125,13 @@ def test_places_at_the_gateway_are_shown(shop: Shop) -> None:
 
 @pytest.mark.parametrize("engine_name", [pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True)
 def test_the_use_of_the_pool_is_shown(shop: Shop) -> None:
-    """The scrape itself holds a connection while it reads, and gives it back before the figures are made."""
+    """Each request that ends leaves the figure, so a scrape shows that of the request before it."""
     with shop.app.app_context():
         from app.database import reading
 
         with reading(), reading():
+            shop.shopper().open("/")
             assert value(shop, "payonce_pool_connections_in_use") == 2
+        shop.shopper().open("/")
         assert value(shop, "payonce_pool_connections_in_use") == 0
     assert value(shop, "payonce_pool_connections_limit") == 20

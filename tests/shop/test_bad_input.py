@@ -62,7 +62,8 @@ def test_an_invalid_field_is_named_and_the_form_stays_valid(
 
 
 @pytest.mark.parametrize("name", ["J.Smith", "Dr.Müller", "St.John", "J. R. R. Tolkien", "J.R.R. Tolkien",
-                                  "Ravi s/o Kumar", "O’Brien, Anne-Marie", "佐藤 花子", "مری\u200cم", "Dr. h. c. Åsa Grün"])  # fmt: skip
+                                  "Ravi s/o Kumar", "O’Brien, Anne-Marie",
+                                  "佐藤 花子", "مری\u200cم", "Dr. h. c. Åsa Grün"])  # fmt: skip
 def test_names_of_people_are_accepted(shop: Shop, name: str) -> None:
     assert name in ready_to_pay(shop.shopper(), name=name).submit().text
 
