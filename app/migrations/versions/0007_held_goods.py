@@ -6,8 +6,8 @@ Earlier versions can run on this schema. The payments that they begin are not re
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0008"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
