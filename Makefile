@@ -61,10 +61,10 @@ verify-stripe: .venv/ready ## check against Stripe itself, with a test key in ST
 
 lock: .venv/ready ## compile requirements/*.in into pinned, hashed *.txt (UPGRADE=1 takes newer versions)
 	@echo "Compiling requirements ..."
-	@for name in base dev postgres; do \
+	@for name in base dev postgres patroni; do \
 		$(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-			$(if $(UPGRADE),--upgrade) $$(test $$name != postgres || echo --no-deps) \
+			$(if $(UPGRADE),--upgrade) $$(case $$name in postgres|patroni) echo --no-deps;; esac) \
 			-o requirements/$$name.txt requirements/$$name.in || exit 1; done
 
 # Always run: setup.venv compares contents, not times, so it notices a moved folder or a changed pin.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass, field
@@ -40,6 +41,12 @@ def start_etcd(folder: Path, address: str) -> tuple[Program, str]:
     return program, client.removeprefix("http://")
 
 
+def copy_patroni(folder: Path) -> list[str]:
+    """Copy Patroni to where the user that runs PostgreSQL can read it. Return the words that start its Python."""
+    shutil.copytree(installed.patroni(), folder / "python" / "patroni")
+    return ["env", f"PYTHONPATH={folder / 'python'}", installed.PATRONI_PYTHON]
+
+
 def _answers(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
         return httpx.get(url, timeout=2, trust_env=False).status_code == 200
@@ -52,6 +59,7 @@ class Node:
 
     name: str
     folder: Path
+    python: list[str]
     etcd: str
     synchronous: bool
     switch: Switch | None
@@ -67,7 +75,7 @@ class Node:
         self.folder.mkdir()
         _give_to_server(str(self.folder))
         self.file.write_text(yaml.safe_dump(self._configuration()))
-        self.program = Program([installed.find("patroni"), str(self.file)], self.folder / "log", plug)
+        self.program = Program([*self.python, "-m", "patroni", str(self.file)], self.folder / "log", plug)
 
     @property
     def file(self) -> Path:
@@ -88,7 +96,8 @@ class Node:
             "listen": listen, "connect_address": listen, "data_dir": str(self.folder / "data"),
             "bin_dir": str(postgres.find()), "pgpass": str(self.folder / "pgpass"),
             "pg_hba": [line.replace(SHIPPED_NETWORK, network) for line in found["postgresql"]["pg_hba"]],
-            "parameters": {"unix_socket_directories": str(self.folder), "fsync": "off", "shared_buffers": "64MB"},
+            "parameters": {"unix_socket_directories": str(self.folder), "fsync": "off", "shared_buffers": "64MB",
+                           "log_line_prefix": "%m [%p] %q%a@%h ", "log_replication_commands": "on"},
         }  # fmt: skip
         dcs = found["bootstrap"]["dcs"]
         dcs |= {"synchronous_mode": self.synchronous, "synchronous_mode_strict": self.synchronous}
@@ -168,8 +177,8 @@ class Nodes:
         """Let the leader hand over to another node, as an operator does."""
         leader = self.must_lead()
         other = next(node for node in self.all if node is not leader)
-        command = [installed.find("patronictl"), "-c", str(leader.file), "switchover", "--force",
-                   "--master", leader.name, "--candidate", other.name]  # fmt: skip
+        command = [*leader.python, "-c", "from patroni.ctl import ctl; ctl()", "-c", str(leader.file), "switchover",
+                   "--force", "--leader", leader.name, "--candidate", other.name]  # fmt: skip
         subprocess.run(command, check=True, capture_output=True, timeout=120)
 
     def close(self) -> None:

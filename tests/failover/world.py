@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg2
 
 from tests.failover.front import haproxy, pgbouncer
-from tests.failover.nodes import Node, Nodes, start_etcd
+from tests.failover.keys import keys_noted
+from tests.failover.nodes import Node, Nodes, copy_patroni, start_etcd
 from tests.failover.switch import Switch
 from tests.gateways.bank import until
 from tests.postgres import SESSION
@@ -57,19 +58,39 @@ class World:
 
 
 @contextmanager
-def world(*, synchronous: bool = True, links: bool = False) -> Iterator[World]:
-    """Yield a deployment that is whole. With `links`, each node has a network of its own whose link can go down."""
+def _kept_if_it_fails(folder: Path, kept: Path | None) -> Iterator[None]:
+    """Copy the logs of all programs to `kept` if the block raises."""
+    try:
+        yield
+    except BaseException:
+        if kept:
+            for log in [*folder.glob("*/log"), *folder.glob("*.log")]:
+                target = kept / log.relative_to(folder)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(log, target)
+        raise
+
+
+@contextmanager
+def world(*, synchronous: bool = True, links: bool = False, kept: Path | None = None) -> Iterator[World]:
+    """Yield a deployment that is whole. With `links`, each node has a network of its own whose link can go down.
+
+    If the block raises, the logs of the nodes, HAProxy, pgbouncer and etcd are copied to `kept`.
+    """
     folder = Path(tempfile.mkdtemp(prefix="failover-", dir=os.environ.get(SESSION, "/tmp")))
     folder.chmod(0o711)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(_kept_if_it_fails(folder, kept))
         switch = Switch(folder) if links else None
         if switch:
             stack.callback(switch.close)
         etcd, address = start_etcd(folder, switch.host if switch else "127.0.0.1")
         stack.callback(etcd.close)
-        nodes = Nodes([Node(name, folder / name, address, synchronous, switch) for name in ("db1", "db2", "db3")], etcd)
+        python, names = copy_patroni(folder), ("db1", "db2", "db3")
+        nodes = Nodes([Node(name, folder / name, python, address, synchronous, switch) for name in names], etcd)
         stack.callback(nodes.close)
+        stack.enter_context(keys_noted(address, folder / "keys.log"))
         nodes.start()
         balancer, port = haproxy(folder, [(node.name, node.address, node.ports) for node in nodes.all])
         stack.callback(balancer.close)

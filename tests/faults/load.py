@@ -39,13 +39,14 @@ class Shoppers:
     """Shoppers in several threads. `receipts` holds each receipt's address with the statuses that it has shown.
 
     If `orders_may_vanish`, because a failing leader may still be asked, a shopper whose order is unknown begins again.
-    `paid_at` holds the time of each redirect to a new receipt.
+    `paid_at` holds the time of each redirect to a new receipt, and `tokens` the token of its form.
     """
 
     url: str
     seed: int
     stop: threading.Event = field(default_factory=threading.Event)
     receipts: dict[str, list[str]] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     posts: int = 0
     paid_at: list[float] = field(default_factory=list)
@@ -76,6 +77,7 @@ class Shoppers:
                 self._post_and_hang_up(client, pay.action, pay.fields, rng.random() * 0.1)
             receipt = self._post(client, pay.action, pay.fields).headers["Location"]
             self.paid_at.append(time.monotonic())
+            self.tokens[receipt] = pay.fields["checkout_token"]
             self._note_status(client, receipt)
             if rng.random() < 0.3:
                 again = self._post(client, pay.action, pay.fields).headers["Location"]
