@@ -15,7 +15,7 @@ and schema. In the scenarios with a payment page, the real gateway to the provid
 `stand_ins` and `Storage` list what is replaced: the clock, the deadline of one request, random numbers and generated
 ids, the bank or the provider, the database (SQLite in memory, one whole transaction per step) and logging. Views,
 forms, HTTP, sending e-mails, and the signatures of tokens and webhooks are not part of it. The claim's own deadline
-runs on the real clock, so it never passes here.
+runs on the real clock, so it never passes here. Evidence for people (`evidence.store`) is not written.
 
 So the stage can't show what happens if single statements and locks of PostgreSQL interleave, if a database does not
 answer at all, or if a COMMIT takes effect after its connection was lost. It also shows nothing about more actors than
@@ -38,7 +38,8 @@ from sqlalchemy.exc import OperationalError
 
 import app.database
 import app.leases
-from app.charges import arrivals, outcomes, protocol, recovery, refunds
+from app.charges import arrivals, evidence, outcomes, protocol, recovery, refunds
+from app.gateways import questions
 from app.gateways.stripe import requests
 from app.mail import outbox
 from app.orders import basket
@@ -241,6 +242,8 @@ def stand_ins(stage: Stage) -> Iterator[tuple[object, str, object]]:
     yield app.leases, "time", stage.host_clock
     yield protocol, "Deadline", Deadline
     yield requests, "time", stage.host_clock
+    yield questions, "perf_counter", lambda: 0.0
+    yield evidence, "store", lambda _found: None
     yield basket, "new_uuid", stage.order_random_id
     yield basket, "new_version", stage.order_version
     yield outbox, "uuid4", stage.new_key
