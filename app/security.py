@@ -226,7 +226,8 @@ def init_app(app: Flask, form_targets: Iterable[str]) -> None:
 
     @app.after_request
     def _drain(response: Response) -> Response:
-        left = DRAIN_LIMIT
+        # Some servers do not end the input where the body ends; reading there would wait for the next request.
+        left = DRAIN_LIMIT if request.environ.get("wsgi.input_terminated") else 0
         with suppress(OSError):
             while left > 0 and (part := request.environ["wsgi.input"].read(min(left, BODY_LIMIT))):
                 left -= len(part)
