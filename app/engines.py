@@ -123,7 +123,7 @@ def engine_options(url: str) -> dict[str, Any]:
 class Idle:
     """The connections of a pool that nobody uses. The watchdog's thread closes those that were unused for too long.
 
-    Whoever takes a connection from here, a user or `close_old`, has it alone.
+    Only one taker gets a connection from here: either a user or `close_old`.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class Idle:
                     connection.close()
 
     def clear(self) -> None:
-        """Forget all, because the pool has closed them, or because they belong to the process that we come from."""
+        """Forget all, because the pool has closed them, or because they belong to the process that forked this one."""
         self._since.clear()
 
 
@@ -194,7 +194,7 @@ def reason(error: BaseException | None) -> str:
 
 
 def scarce(connection: Connection, workers: int) -> str | None:
-    """Return one line if so many workers of one host may take all connections that PostgreSQL has, or None."""
+    """Return one line if the workers of one host may take all connections that PostgreSQL has, or None."""
     if connection.dialect.name != "postgresql":
         return None
     names = "current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"

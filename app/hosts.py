@@ -1,7 +1,7 @@
-"""The host names under which the shop answers.
+"""The host names under which the shop can be requested.
 
 A page under another name could send its links and cookies there. Loopback names are for health checks from the same
-machine only: a proxy that does not pass the header Host asks under such a name, and every link would lead nowhere.
+machine only. A proxy that does not pass the header Host requests such a name, and every link would lead nowhere.
 """
 
 from collections.abc import Iterable

@@ -13,8 +13,8 @@ from app.money import format_money
 LANGUAGE = "en"
 
 MOST_LANGUAGES = 10
-"""Languages of Accept-Language that are looked at. Browsers send fewer; each one that is unknown costs several looks
-for files."""
+"""Languages of Accept-Language that are looked at. Browsers send fewer; each unknown one costs several searches for
+files."""
 
 LONGEST_TAG = 35
 """Characters of a language tag that can name a locale."""

@@ -76,7 +76,7 @@ def init_app(app: Flask) -> None:
         cache_logger_on_first_use=True,
     )
 
-    # Flask's own would print the traceback as it is, over many lines.
+    # Flask's own method would print the traceback unredacted, over many lines.
     app.log_exception = _log_exception  # type: ignore[method-assign]
 
     @app.before_request
@@ -98,7 +98,7 @@ def _log_exception(exc_info: Any) -> None:
 
 
 def json_formatter() -> logging.Formatter:
-    """Return a formatter that gives lines of the standard library's loggers the form of ours."""
+    """Return a formatter that writes the standard library's log lines in the same form as ours."""
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)],
         processors=[

@@ -9,8 +9,6 @@ import structlog
 from app.logs import Seldom
 
 log = structlog.get_logger()
-MOST_HOPS = 20
-"""Addresses of X-Forwarded-For that are looked at, from the right. Nobody has more proxies of their own in a row."""
 
 MOST_HOPS = 20
 """Addresses of X-Forwarded-For that are looked at, from the right. Nobody has more proxies of their own in a row."""

@@ -1,33 +1,33 @@
-"""Limits on fruitless tries: a declined card, a payment given up, and "was just this ordered?" asked by a stranger.
+"""Limits on fruitless tries: a declined card, a cancelled payment, or the same order as a stranger's just before.
 
 Card testers find out which stolen cards work by paying with them. They use a new cookie for each try, from one network
 or from many, so neither a cookie nor an address identifies them. Honest shoppers share addresses: an office, a school
 or a mobile network can be one IPv4 address. A limit per address alone would lock all of them out because of one
-tester, and that is what a competitor could want. So buyer and network are weighed together:
+tester, which a competitor could want. So both buyer and network count:
 
-1. A buyer has PER_BUYER. It suffices for honest mistakes, and a tester who keeps a cookie is soon at its end.
-2. A network below PER_NETWORK has no other limit. A number of declines in a short time is normal, for example while
-   a bank is out of order.
-3. Above it the network is *busy*. Its buyers are then let through by what they have done before:
-   - who has paid here before is let through by PER_BUYER alone. Such a cookie costs a tester a working card.
-   - who has tried in vain PER_BUYER_IF_BUSY times must wait for ten minutes.
-   - all others share two allowances for fruitless tries, one for buyers that we knew before the network's present
-     hour of counting began, the other for new ones. A payment that succeeds uses nothing of them.
+1. Each buyer has the limit PER_BUYER. It allows honest mistakes, and soon stops a tester who keeps a cookie.
+2. A network below PER_NETWORK has no other limit. Many declines in a short time can be normal, for example while a
+   bank is out of order.
+3. Above it the network is *busy*. Then it matters what a buyer has done before:
+   - A buyer who has paid here before has only the limit PER_BUYER. Such a cookie costs a tester a working card.
+   - A buyer with PER_BUYER_IF_BUSY fruitless tries must wait for ten minutes.
+   - All others share two allowances for fruitless tries: RETURNING for buyers that we knew before the network's
+     present hour of counting began, NEWCOMERS for new ones. A payment that succeeds uses nothing of them.
 
-So nobody who was here before the tester is hindered by the tester's new cookies. Nor is a new shopper, as long as
-fewer than NEWCOMERS fruitless tries a minute come from the network. If a tester sends more without pause, a new
-shopper can lose to the tester, minute by minute: nothing distinguishes the first visit of one from the next try of
-the other. That is the price of the bound, and it is limited to new shoppers of this one network while that goes on.
+So a tester's new cookies do not hinder shoppers who were here before, nor new shoppers as long as fewer than NEWCOMERS
+fruitless tries a minute come from the network. If a tester sends more without pause, new shoppers may have to wait:
+nothing distinguishes their first visit from the tester's next try. That is the price of the bound. It affects only new
+shoppers of this one network, and only while the tester goes on.
 
-A network can make PER_NETWORK tries and 60 × (NEWCOMERS + RETURNING) in an hour: 650, and what is under way when it
-becomes busy. An allowance is taken before the bank is asked, so many requests at once get no further than one by one.
+A network can make PER_NETWORK tries and 60 × (NEWCOMERS + RETURNING) in an hour, 650 in all, and those that are under
+way when it becomes busy. An allowance is taken before the bank is asked, so simultaneous requests gain nothing.
 With memory:// each worker counts for itself, which multiplies the bound by the number of workers.
 
-A tester with thousands of networks makes one try from each. No count per network can see that, and a limit for the
-whole shop would be a switch with which anybody can turn it off. It is only logged (`fruitless_tries`): a person must
-look, and the gateway's own protection must act. Confirmation at the bank (3-D Secure) is the best one.
+A tester with thousands of networks makes one try from each. No count per network can see that, and with a limit for
+the whole shop anybody could turn the shop off. So it is only logged (`fruitless_tries`): a person must look, and the
+gateway's own protection must act. Confirmation at the bank (3-D Secure) is the best one.
 
-A form that was claimed already leads to its receipt before any of this is looked at.
+A form that was claimed already leads to its receipt before these limits are checked.
 """
 
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ class TooManyTries(Exception):
 
 @dataclass
 class Try:
-    """One try. The view sets its weight if it was in vain."""
+    """One try. The view sets its weight if it took no money."""
 
     weight: int = 0
 
@@ -112,7 +112,7 @@ def _allowance(has_paid: Callable[[], bool]) -> RateLimitItem | None:
 
 
 def count(weight: int) -> None:
-    """Count a try in vain for this browser; if it was fruitless, for its network and the shop too."""
+    """Count a try for this browser; if it was fruitless, also for its network and the shop."""
     limiter.count(PER_BUYER, "tries", buyer_id().hex, weight=weight)
     if weight < FRUITLESS:
         return

@@ -1,4 +1,4 @@
-"""A status in a condition for which another index than that of the status must be used."""
+"""A status in a condition that must not use a partial index of the status."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""What each request leaves as evidence: the form that arrived, and the questions that it made the shop ask a gateway.
+"""Collect the evidence of each request: the form that arrived, and the questions to a gateway that it caused.
 
-It is written after the answer. A server has a thread for that, so that no shopper waits for it, nor for its failure.
+In a server, a thread writes it after the response, so that no shopper waits for it, even if writing fails.
 """
 
 import atexit
@@ -31,10 +31,10 @@ PREFIXES = {4: 24, 6: 48}
 """Bits of an address that are kept."""
 
 PAUSE = 0.1
-"""Seconds for which the thread collects, so that many requests share a transaction."""
+"""Seconds in which the thread collects evidence, so that many requests share one transaction."""
 
 MOST = 5000
-"""Requests whose evidence waits to be written, at most. That of further ones is dropped."""
+"""Requests at most whose evidence waits to be written. The evidence of further requests is dropped."""
 
 SINK = "EVIDENCE_WRITER"
 
@@ -42,9 +42,9 @@ log = structlog.get_logger()
 
 
 def arrived(charge: ChargeSnapshot, key: UUID, *, claimed: bool = False) -> None:
-    """Keep that a form with this token's key arrived for the charge. `claimed`: it made the charge.
+    """Note that a form with this token's key arrived for the charge. `claimed`: this form made the charge.
 
-    As many are kept as are counted, so that a flood costs nothing.
+    Only the first arrivals are kept, as they are counted, so that a flood causes no writes.
     """
     same_form = charge.key == key
     if not claimed and (charge.arrivals if same_form else charge.other_arrivals) >= ARRIVALS_COUNTED:
@@ -61,7 +61,7 @@ def browser_family(user_agent: str) -> str:
 
 
 def shortened(address: str) -> str:
-    """Return the network that the address is in, or an empty text if it is none."""
+    """Return the network of the address, or an empty text if it is not an address."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -70,7 +70,7 @@ def shortened(address: str) -> str:
 
 
 class Writer:
-    """Writes evidence in a thread of this process. It starts with the first one, so after a server has forked."""
+    """Writes evidence in a thread of this process. The first `put` starts it, so that a server has forked before."""
 
     def __init__(self, app: Flask) -> None:
         self._app, self._waiting = app, deque[Evidence]()
@@ -78,7 +78,7 @@ class Writer:
         self._some = threading.Event()
 
     def put(self, found: Evidence) -> None:
-        """Write it soon."""
+        """Let the thread write this evidence soon."""
         if len(self._waiting) >= MOST:
             log.warning("evidence_lost", questions=len(found.questions), arrivals=len(found.arrivals), reason="full")
             return

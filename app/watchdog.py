@@ -33,7 +33,7 @@ class Chore(Protocol):
 
 
 chores: WeakSet[Chore] = WeakSet()
-"""What the thread does besides, at each check."""
+"""What the thread also does at each check."""
 
 
 class Limit:

@@ -1,7 +1,7 @@
 """What a person needs later to see what happened to a payment: arrivals of its forms, and questions to the gateway.
 
-It is written after the answer, and it never fails or delays a payment: what can't be written is dropped with a log
-line. Rows name the charge by its key, without a foreign key: they need no lock, and they stay true after a restore.
+Writing it never fails or delays a payment: what can't be written is dropped with a log line. Rows name
+the charge by its key, without a foreign key: they need no lock, and they stay true after a restore.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,13 +57,13 @@ class Evidence(NamedTuple):
 
 
 def about(charge: ChargeSnapshot) -> AbstractContextManager[None]:
-    """Let log lines, and questions to the gateway, bear the id of the request that claimed the charge."""
+    """Add the id of the request that claimed the charge to log lines and to questions to the gateway."""
     return bound_contextvars(request_id=charge.request_id, receipt=charge.receipt_id)
 
 
 @contextmanager
 def kept(asked_by: str) -> Iterator[None]:
-    """Store the questions that this thread asks inside the block, at its end. If the database is away, drop them."""
+    """Store the questions that this thread asks inside the block when it ends. If the database is away, drop them."""
     with collected() as asked:
         try:
             yield

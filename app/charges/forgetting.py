@@ -1,6 +1,6 @@
 """Forget a browser: its orders and charges get a new random buyer id, which no browser has.
 
-Clearing the cookie alone would leave a key to all of it with anybody who has copied the cookie.
+If only the cookie were cleared, a copy of it would still open all of them.
 """
 
 from uuid import UUID
@@ -42,10 +42,10 @@ class PaymentPending(Exception):
 
 
 def forget(buyer_id: UUID) -> None:
-    """Give the buyer's orders, and their charges, to nobody. Raises PaymentPending.
+    """Give the buyer's orders and their charges a new buyer id, which nobody has. Raises PaymentPending.
 
-    The orders' rows are locked before the charges are judged, so a claim either comes first and is seen here, or
-    finds the order changed. The charges are locked before the orders, as everywhere.
+    The orders' rows are locked before the charges are read, so a claim either comes first and is seen here, or finds
+    the order changed. The charges are locked before the orders, as everywhere.
     """
     nobody = new_uuid()
     with transaction() as tx:

@@ -1,10 +1,10 @@
-"""Goods that unconfirmed payments hold: not for ever if somebody else needs them, and only a share per network.
+"""Goods that unconfirmed payments hold: for a limited time if others need them, and only a share per network.
 
 Anybody can begin payments that wait for a confirmation at the bank, and never confirm them. Two rules keep the goods
 for those who pay:
 
 * A claim that finds too little stock marks the unconfirmed payments that hold it (`want`). Once such a payment's
-  `hold_until` is over, recovery fences it at the gateway, and only then the goods are given back.
+  `hold_until` has passed, recovery fences its key at the gateway, and only then gives the goods back.
 * The unconfirmed payments of one network may hold half of the pieces that are free without them (`check`), so each
   further network of an attacker gets less. A few pieces are always allowed.
 """
@@ -24,7 +24,7 @@ from app.orders.models import ChargeLine, Order, OrderLine, Product
 from app.unindexed import unindexed
 
 SHARE = 2
-"""One network's unconfirmed payments may hold one piece in so many."""
+"""One network's unconfirmed payments may hold one piece in this number of pieces."""
 
 LEAST = 3
 """Pieces of a product that the unconfirmed payments of a network may always hold."""
@@ -105,8 +105,8 @@ MAY_COME_BACK = (
 class NetworkFull(Exception):
     """The network's unconfirmed payments would hold too many pieces of a product. Nothing was charged.
 
-    `name` is the product's, `left` is how many pieces the network can order now, `alone` tells that this order is its
-    only unconfirmed one.
+    `name` is that of the product, `left` the number of pieces that the network can order now. `alone` means that no
+    other unconfirmed payment of the network holds this product.
     """
 
     def __init__(self, name: str, left: int, *, alone: bool) -> None:
@@ -117,8 +117,8 @@ class NetworkFull(Exception):
 def check(connection: Connection, charge_id: int, network: str | None) -> None:
     """Raise NetworkFull if this claim's network would hold too much. `network` is None if it is not known.
 
-    Call it in the claim, after its goods are reserved: this has locked the products' rows, so that of two claims at
-    once the second sees what the first one holds.
+    Call it in the claim, after its goods are reserved. That has locked the products' rows, so of two claims at once the
+    second sees what the first one holds.
     """
     if network is None:
         return

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 def run() -> int:
     """Make one pass. Return the number of orders deleted.
 
-    Lock in one statement and judge in the next: only a new statement sees what a claim has just committed.
+    Lock in one statement and look for charges in the next: only a new statement sees what a claim has just committed.
     """
     with transaction() as tx:
         ids = set(unused.lock(tx, MOST))

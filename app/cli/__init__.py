@@ -75,7 +75,7 @@ def recover_command(watch: bool) -> None:
 
 
 def _noted(name: str, one_pass: Callable[[], int]) -> Callable[[], int]:
-    """Return the pass so that what it does is stored and logged."""
+    """Return a pass that also stores and logs what it did."""
     progressed = progress.Progress(name)
 
     def run() -> int:

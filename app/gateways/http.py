@@ -47,7 +47,7 @@ class Clients:
 
 
 def _name_request(request: httpx.Request) -> None:
-    """Pass on the id that our log lines bear, so that the gateway's log can be searched for it."""
+    """Send the request id of our log lines, so that the gateway's log can be searched for it."""
     if request_id := structlog.contextvars.get_contextvars().get("request_id"):
         request.headers["X-Request-Id"] = str(request_id)
 

@@ -1,4 +1,4 @@
-"""What the gateways were asked and how they answered: measured in the clients, and handed to whoever collects it."""
+"""Questions to the gateways and their answers: measured in the clients, and collected for evidence."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

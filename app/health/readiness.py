@@ -12,7 +12,7 @@ from app import draining, revisions, timeouts
 from app.database import RolledBack, Unreachable, reading, transaction
 
 SECONDS = 2.0
-"""Within this time /readyz gives its answer."""
+"""Within this time /readyz responds."""
 
 
 class _Writable(Exception):

@@ -31,7 +31,7 @@ def readyz() -> Response:
 
 
 FORWARDED = ("X-FORWARDED-", "FORWARDED", "VIA", "X-REAL-IP")
-"""Beginnings of headers that a proxy adds. A request that bears one was not made on this machine."""
+"""Beginnings of the names of headers that a proxy adds. A request with one was not made on this machine."""
 
 
 @blueprint.get("/metrics")

@@ -1,4 +1,4 @@
-"""How many receipt e-mails one person can get: whoever pays may name a stranger's address.
+"""How many receipt e-mails one person can get: a shopper can enter a stranger's address.
 
 E-mails beyond the limits are sent later, not dropped: they are receipts of money that was taken.
 """
@@ -14,7 +14,7 @@ from limits.strategies import RateLimiter
 from app.mail.outbox import Postponed
 
 LIMITS = (parse("5 per hour"), parse("20 per day"))
-"""E-mails to one person. A shopper seldom pays more often; a stranger can bear that many."""
+"""E-mails to one person. Shoppers seldom pay more often, and so many do not flood a stranger."""
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from app.orders.models import OPEN, Order, OrderLine
 
 DAY = 86_400
 PURGED_AFTER = 30 * DAY
-"""Seconds in which a form that was shown can be paid for certain. After that its order may have been deleted."""
+"""Seconds in which a form that was shown can certainly be paid. After that, its order may have been deleted."""
 
 orders, lines = table(Order), table(OrderLine)
 

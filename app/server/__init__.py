@@ -1,1 +1,1 @@
-"""What gunicorn runs of ours: a worker that waits for whole requests, and how a host stops."""
+"""Our parts of gunicorn: a worker that waits for whole requests, log lines, and how a host starts and stops."""

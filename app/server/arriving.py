@@ -40,7 +40,7 @@ class State(Enum):
 
 
 class Arriving(SocketUnreader):
-    """The bytes that a client has sent and nobody has processed. gunicorn's parser reads from here."""
+    """The bytes that a client has sent and that are not processed yet. gunicorn's parser reads from here."""
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(connection)
@@ -107,7 +107,7 @@ class Arriving(SocketUnreader):
         return body.endswith(b"\r\n\r\n") and bool(LAST_CHUNK.search(body))
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Return more bytes for the parser, which are seldom needed, or none if the deadline is over.
+        """Return more bytes for the parser, which seldom needs them, or none if the deadline is over.
 
         gunicorn itself sets a time-out on the socket while it drops the rest of a body. The shorter of the two counts.
         """

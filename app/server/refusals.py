@@ -1,4 +1,4 @@
-"""What a client receives whose request never reaches the program."""
+"""The response to a request that never reaches the program."""
 
 import socket
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Warnings at the start about what is valid, but does not fit the number of workers, or is not safe."""
+"""Warnings at the start about settings that are valid, but do not fit the number of workers or are not safe."""
 
 import os
 
@@ -20,7 +20,7 @@ def warn(app: Flask, workers: int) -> None:
         log.warning("runs_as_root")
     with app.app_context():
         if workers > 1 and current.settings().limits_storage_url.startswith("memory"):
-            # Each limit is then as many times as high.
+            # Each limit is then multiplied by the number of workers.
             log.warning("limits_per_worker", workers=workers, setting="LIMITS_STORAGE_URL")
         if reason := _scarce_connections(workers):
             log.warning("database_connections_scarce", reason=reason)

@@ -1,4 +1,4 @@
-"""gunicorn's worker with threads, made safe against clients that send slowly, or what can't be parsed.
+"""gunicorn's worker with threads, made safe against slow clients, and against requests that can't be parsed.
 
 gunicorn's own worker gives a thread to each connection on which one byte has arrived, and that thread waits for the
 rest without any limit: as many slow connections as there are threads stop the shop. This one reads in its main loop
@@ -80,8 +80,8 @@ class Worker(ThreadWorker):
     def set_accept_enabled(self, enabled: bool) -> None:
         """Begin or cease to accept. A worker that stops first accepts what waits, then closes its listeners at once.
 
-        gunicorn closes them when the last request has ended. Connections that arrive until then are accepted by the
-        kernel, and reset in the end, after a proxy has sent a POST on them.
+        gunicorn itself closes them when the last request has ended. Until then the kernel accepts connections, which it
+        resets in the end, after a proxy may have sent a POST on them.
         """
         super().set_accept_enabled(enabled)
         if not self.alive:
@@ -180,7 +180,7 @@ class Worker(ThreadWorker):
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
         """Refuse what can't be parsed. gunicorn would log and return its bytes, which may hold card numbers."""
-        structlog.contextvars.clear_contextvars()  # They belong to the request before, on this thread.
+        structlog.contextvars.clear_contextvars()  # They belong to the previous request on this thread.
         status = refusals.status_of(exc)
         if status == 500:
             where = "".join(traceback.format_tb(exc.__traceback__))

@@ -19,7 +19,7 @@ from app.shop.pages import Page, open_order, to_receipt
 blueprint = Blueprint("basket", __name__)
 
 NEW_BASKETS = parse("120 per minute")
-"""Per network. More shoppers than that do not begin a basket at one address, but a program begins 190 a second."""
+"""Per network. Shoppers at one address do not begin more baskets than that; a program can begin 190 a second."""
 
 
 @blueprint.get("/basket")
@@ -57,7 +57,7 @@ def change() -> Page:
 def _begins_too_many(live: ChargeSnapshot | None) -> bool:
     """Count the order if this request begins one. Return whether its network has begun too many.
 
-    This machine's own address is not counted: it is a proxy that is not listed, so it is every shopper's.
+    Loopback is not counted: it is the address of a proxy that TRUSTED_PROXIES lacks, so all shoppers have it.
     """
     if limiter.network() in security.LOOPBACK_ADDRESSES:
         return False

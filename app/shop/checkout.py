@@ -112,7 +112,7 @@ def _pay_with(token: Token, form: CheckoutForm) -> Page:
 
 
 def _counted(purchase: Purchase) -> ChargeSnapshot:
-    """Pay. If that was in vain, count it against card testing and against asking what others have ordered."""
+    """Pay. Count a fruitless try, against card testing and against finding out what others have ordered."""
     with tries.admitted(lambda: receipts.has_paid(buyer_id())) as this_try:
         try:
             with current.places().take():
@@ -149,7 +149,7 @@ def _again(
 
 
 def _later(page: Page, seconds: int) -> Page:
-    """Return the page, and if it refuses the form for the moment, say when to send it again."""
+    """Return the page. If it refuses the form for the moment, add after how many seconds to send it again."""
     response = make_response(page)
     if response.status_code == 503:
         response.headers["Retry-After"] = str(seconds)
@@ -163,7 +163,7 @@ def _order_of(token: Token) -> Order | None:
 
 
 def _changed(token: Token, form: CheckoutForm) -> Page:
-    """The order is not what the form showed: say so, and show the present order with a new token."""
+    """The order is not what the form showed: say what has changed, and show the present order with a new token."""
     if charge := _repeated(token):
         return to_receipt(charge.receipt_id)
     if token.order_random_id and _buyer_now(token) != token.buyer_id:

@@ -32,7 +32,7 @@ def index() -> Page:
 
 @blueprint.post("/receipts/forget")
 def forget() -> Page:
-    """POST /receipts/forget: nobody has this browser's orders any more. Refused while a payment of it is pending."""
+    """POST /receipts/forget: no cookie opens this browser's orders any more. 409 while a payment is pending."""
     if not CancelForm().validate():
         abort(400)
     if buyer_id := known_buyer_id():
