@@ -1,4 +1,4 @@
-"""Whether this host is about to stop. The master process says so, and its workers read it for /readyz."""
+"""Note that this host is about to stop. The master process writes it, and its workers read it for /readyz."""
 
 import mmap
 

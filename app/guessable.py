@@ -1,4 +1,4 @@
-"""Whether a secret is easy to guess: a long text is not enough."""
+"""Find out whether a secret is easy to guess, because a long one may still be."""
 
 import re
 

@@ -26,7 +26,7 @@ REDIS_TIMEOUT = 0.5
 """Seconds in which Redis must accept a connection, and then respond. Longer waits would delay every checkout."""
 
 IPV6_NETWORK = 64
-"""Bits of an IPv6 address that stay the same: a household or server has a whole /64, one address per request."""
+"""Bits of an IPv6 address that count: a household or server has a whole /64, and can change within it per request."""
 
 PSEUDONYM_LENGTH = 16
 
@@ -76,7 +76,7 @@ def count(rate: RateLimitItem, *name: str, weight: int = 1) -> bool:
 
 
 def take(rate: RateLimitItem, *name: str) -> bool:
-    """Count 1 if the rate allows it. Return whether it did. Of requests at once, no more pass than are allowed."""
+    """Count 1 if the rate allows it, and return whether it did. This also holds for simultaneous requests."""
     allowed = count(rate, *name)
     if not allowed:
         give_back(rate, *name)

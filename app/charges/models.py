@@ -100,7 +100,7 @@ class Charge(Base):
     """How often another form for the same order arrived."""
 
     request_id: Mapped[str | None] = mapped_column(String(36))
-    """The id in the logs of the request that claimed. Recovery's log lines about the charge bear it too."""
+    """The id in the logs of the request that claimed. Recovery's log lines about the charge have it, too."""
 
     gateway: Mapped[str] = mapped_column(String(20))
     account: Mapped[str] = mapped_column(String(100))
@@ -276,7 +276,7 @@ class AuditRun(Base):
 
 
 class RecoveryCount(Base):
-    """What all recovery workers have done since the installation, because nobody scrapes them.
+    """What all recovery workers have done since the installation. It is stored, because nobody scrapes them.
 
     `result` is "processed", or an outcome that was recorded.
     """

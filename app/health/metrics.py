@@ -17,7 +17,7 @@ from app.database import Unreachable, db
 
 
 class Stored(Collector):
-    """What the database knows. If it can't be reached, only that is shown: a missing figure beats a wrong one."""
+    """Figures from the database. If it can't be reached, only that is shown: no figure is better than a wrong one."""
 
     def collect(self) -> Iterator[Metric]:
         """Read everything. Partial indexes contain only the rows that are counted."""

@@ -1,4 +1,4 @@
-"""Why this process can't take payments now. A check has a deadline, whatever the database does."""
+"""Find out why this process can't take payments now. Each check has a deadline, also if the database is silent."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
