@@ -83,7 +83,7 @@ class Charge(Base):
     """Made by the request that claims: it identifies the owner of the row and is the receipt's unguessable address."""
     order_id: Mapped[int] = mapped_column(ForeignKey("orders.id"))
     buyer_id: Mapped[UUID] = mapped_column(Uuid)
-    """The buyer that the token was made for, and the order's buyer at the claim."""
+    """The order's buyer. At the claim, that is the buyer that the token was made for."""
     status: Mapped[Status] = mapped_column(StatusType, default=Status.PROCESSING)
     amount: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(3))
