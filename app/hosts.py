@@ -5,11 +5,12 @@ machine only. A proxy that does not pass the header Host requests such a name, a
 """
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 
 import structlog
 from flask import Flask, request
 from werkzeug.exceptions import SecurityError
+
+from app import networks
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -31,7 +32,7 @@ def init_app(app: Flask, hosts: Iterable[str]) -> None:
 
 
 def _is_health_check() -> bool:
-    return request.path in HEALTH_PATHS and ip_address(request.remote_addr or "::").is_loopback
+    return request.path in HEALTH_PATHS and networks.is_loopback(request.remote_addr)
 
 
 def log_refusal() -> None:

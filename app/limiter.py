@@ -6,7 +6,6 @@ If the storage fails, everything is allowed: the shop must continue to sell.
 import hmac
 from collections.abc import Callable
 from hashlib import sha256
-from ipaddress import IPv6Address, ip_address
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -16,7 +15,7 @@ from limits.errors import ConfigurationError, StorageError
 from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
-from app import current
+from app import current, networks
 from app.settings import SettingsError
 
 Result = TypeVar("Result")
@@ -25,8 +24,8 @@ LIMITER_STORAGES = ("memory", "redis", "rediss", "redis+unix")
 REDIS_TIMEOUT = 0.5
 """Seconds in which Redis must accept a connection, and then respond. Longer waits would delay every checkout."""
 
-IPV6_NETWORK = 64
-"""Bits of an IPv6 address that count: a household or server has a whole /64, and can change within it per request."""
+NETWORK_BITS = {4: 32, 6: 64}
+"""Bits of an address that count, by IP version: a household or server can use all addresses of an IPv6 /64."""
 
 PSEUDONYM_LENGTH = 16
 
@@ -42,16 +41,7 @@ class Window(NamedTuple):
 
 def network() -> str:
     """Return the network that the client is counted by: its IPv4 address, or the /64 of its IPv6 address."""
-    try:
-        address = ip_address(str(request.remote_addr))
-    except ValueError:
-        return str(request.remote_addr)
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
-    others = 128 - IPV6_NETWORK
-    return str(IPv6Address(int(address) >> others << others))
+    return networks.shortened(request.remote_addr, NETWORK_BITS) or str(request.remote_addr)
 
 
 def network_pseudonym() -> str:

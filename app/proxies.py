@@ -1,11 +1,12 @@
 """Trusted proxies: whose X-Forwarded-* headers the program believes."""
 
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 import structlog
 
+from app import networks
 from app.logs import Seldom
 
 log = structlog.get_logger()
@@ -41,8 +42,5 @@ class TrustedProxies:
         return str(environ["REMOTE_ADDR"])
 
     def _trusts(self, address: str) -> bool:
-        try:
-            parsed = ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self.networks)
+        found = networks.parsed(address)
+        return found is not None and any(found in network for network in self.networks)

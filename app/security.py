@@ -33,9 +33,6 @@ FORM_TYPES = {URLENCODED, "multipart/form-data"}
 WEBHOOKS = "/webhooks/"
 """Requests under this path are signed events, not forms."""
 
-LOOPBACK_ADDRESSES = ("127.0.0.1", "::")
-"""This machine, as `limiter.network` writes it."""
-
 PRIVATE_PATHS = ("/basket", "/checkout", "/receipts", "/merchant")
 """Pages under these paths are about one person, so browsers and proxies must not store them."""
 

@@ -9,14 +9,13 @@ import threading
 from collections import deque
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from ipaddress import ip_address, ip_network
 from time import sleep
 from uuid import UUID
 
 import structlog
 from flask import Flask, Response, g, request
 
-from app import logs
+from app import logs, networks
 from app.charges import evidence
 from app.charges.evidence import Arrival, Evidence
 from app.charges.models import ARRIVALS_COUNTED
@@ -28,7 +27,7 @@ FAMILIES = {"Edg": "Edge", "OPR": "Opera", "Firefox": "Firefox", "FxiOS": "Firef
 """A word of the header → the browser's family. The order matters: Edge also names Chrome, and Chrome names Safari."""
 
 PREFIXES = {4: 24, 6: 48}
-"""Bits of an address that are kept."""
+"""Bits of an address that are kept, by IP version."""
 
 PAUSE = 0.1
 """Seconds in which the thread collects evidence, so that many requests share one transaction."""
@@ -51,22 +50,13 @@ def arrived(charge: ChargeSnapshot, key: UUID, *, claimed: bool = False) -> None
         return
     answer = str(charge.status) if claimed else "repeat" if same_form else "other_form"
     family = browser_family(request.headers.get("User-Agent", ""))
-    network = shortened(request.remote_addr or "")
+    network = networks.shortened(request.remote_addr, PREFIXES)
     g.arrivals.append(Arrival(charge.key, g.arrived_at, logs.request_id(), family, network, answer))
 
 
 def browser_family(user_agent: str) -> str:
     """Return the browser's family, or "other"."""
     return next((family for word, family in FAMILIES.items() if f"{word}/" in user_agent), "other")
-
-
-def shortened(address: str) -> str:
-    """Return the network of the address, or an empty text if it is not an address."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return ""
-    return str(ip_network((parsed, PREFIXES[parsed.version]), strict=False))
 
 
 class Writer:

@@ -2,14 +2,13 @@
 
 import os
 from hmac import compare_digest
-from ipaddress import ip_address
 
 import structlog
 from flask import Blueprint, Response, abort, request
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from app import current
+from app import current, networks
 from app.health import readiness
 from app.health.metrics import Stored
 
@@ -72,10 +71,7 @@ def _has_token() -> bool:
 
 def _is_local() -> bool:
     """Return whether the request comes from this machine and went through no proxy."""
-    try:
-        local = ip_address(request.remote_addr or "").is_loopback
-    except ValueError:
-        return False
+    local = networks.is_loopback(request.remote_addr)
     return local and not [name for name, _ in request.headers if name.upper().startswith(FORWARDED)]
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from app.charges.evidence import KEPT
 from app.charges.models import ARRIVALS_COUNTED
-from app.visits import browser_family, shortened
+from app.networks import shortened
+from app.visits import PREFIXES, browser_family
 from tests.factories import DECLINES, ready_to_pay
 from tests.recovery import recover
 from tests.shops import Shop
@@ -129,7 +130,7 @@ def test_the_story_is_found_by_every_name_of_the_payment(shop: Shop) -> None:
     [("192.0.2.77", "192.0.2.0/24"), ("2001:db8:1:2:3::4", "2001:db8:1::/48"), ("", ""), ("unix:", "")],
 )
 def test_addresses_are_shortened(address: str, network: str) -> None:
-    assert shortened(address) == network
+    assert shortened(address, PREFIXES) == network
 
 
 def test_of_the_browser_only_the_family_is_kept() -> None:

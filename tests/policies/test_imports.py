@@ -6,7 +6,10 @@ import pytest
 
 from tests.policies.sources import PACKAGES, ROOT, imports, modules, package_of, tree
 
-FOUNDATIONS = {"database", "engines", "identifiers", "instance", "leases", "money", "settings", "timeouts", "unindexed"}
+FOUNDATIONS = {
+    "database", "engines", "identifiers", "instance", "leases", "money", "networks", "settings", "timeouts",
+    "unindexed",
+}  # fmt: skip
 ENTRY_POINTS = {"shop", "health", "webhooks", "cli"}
 IN_FRONT_OF_VIEWS = {
     "current",
@@ -37,20 +40,21 @@ MAY_IMPORT = {
     "revisions": set(),
     "identifiers": set(),
     "instance": set(),
+    "networks": set(),
     "guessable": set(),
     "checks": {"guessable", "money"},
     "unindexed": set(),
     "settings": {"checks", "instance"},
     "logs": {"charges"},
     "measures": {"counting"},
-    "visits": {"charges", "gateways", "logs"},
+    "visits": {"charges", "gateways", "logs", "networks"},
     "assets": set(),
     "current": {"charges", "gateways", "places", "settings"},
     "places": {"measures"},
-    "proxies": {"logs"},
-    "hosts": set(),
+    "proxies": {"logs", "networks"},
+    "hosts": {"networks"},
     "security": {"identifiers"},
-    "limiter": {"current", "settings"},
+    "limiter": {"current", "networks", "settings"},
     "tries": {"limiter", "logs", "security"},
     "locale": {"money"},
     "errors": {"charges", "database", "hosts", "logs"},
@@ -63,7 +67,7 @@ MAY_IMPORT = {
         "unindexed",
     },
     "shop": {"charges", "orders", "gateways"} | FOUNDATIONS | IN_FRONT_OF_VIEWS,
-    "health": {"charges", "gateways", "database", "timeouts", "draining", "revisions"} | IN_FRONT_OF_VIEWS,
+    "health": {"charges", "gateways", "database", "timeouts", "draining", "revisions", "networks"} | IN_FRONT_OF_VIEWS,
     "webhooks": {"charges", "gateways", "database"} | IN_FRONT_OF_VIEWS,
     "cli": {"charges", "orders", "gateways", "mail", "ledger", "current"} | FOUNDATIONS,
     # The bank is a separate application. It uses the foundations, and shares the list of test cards with its client.

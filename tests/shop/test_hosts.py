@@ -98,3 +98,14 @@ def test_without_a_canonical_address_links_have_that_of_the_request(shop: Shop) 
 def _bank_rows(shop: Shop, sql: str) -> list[Any]:
     with shop.bank.config["BOOKS"].connect() as connection:
         return list(connection.exec_driver_sql(sql).all())
+
+
+@pytest.mark.parametrize("client", ["unknown", "_hidden", "203.0.113.9:1234", "::ffff:127.0.0.1.", ""])
+def test_a_client_address_that_is_none_gets_no_more_than_a_stranger(public: Shop, client: str) -> None:
+    """A trusted proxy may write anything into X-Forwarded-For, or pass it on."""
+    forwarded = {"X-Forwarded-For": client}
+    http = public.shopper().client
+    assert http.get("/", headers={"Host": "shop.example", **forwarded}).status_code == 200
+    if client:
+        assert http.get("/readyz", headers={"Host": "127.0.0.1", **forwarded}).status_code == 400
+        assert http.get("/metrics", headers={"Host": "shop.example", **forwarded}).status_code == 404
