@@ -110,7 +110,7 @@ forwarded_allow_ips = ",".join(_own.trusted_proxies)
 forwarder_headers = ""
 # Connections per worker, of which most may wait for the rest of a request. Fewer than the 1024 files that a process may
 # usually open.
-worker_connections = 800
+worker_connections = 600
 
 # gunicorn's access log would contain complete addresses, also those that hold secrets. The program logs requests
 # itself, structured and redacted. The error log contains only starts, stops and crashes of workers.

@@ -99,5 +99,5 @@ def _insert(connection: Connection, asked: list[dict[str, Any]], arrived: list[d
 
 def _question(asked: Question, by: str) -> dict[str, Any]:
     request_id, note = asked.provider_request_id, asked.note
-    short = {"provider_request_id": request_id and request_id[:100], "note": note and note[:200]}
+    short = {"provider_request_id": request_id and request_id[:100], "note": note and note[:200].replace("\x00", "")}
     return asked._asdict() | short | {"asked_by": by}

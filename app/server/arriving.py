@@ -24,7 +24,7 @@ TRAILERS = 8 * 1024
 
 LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?$", re.I | re.M)
 CHUNKED = re.compile(rb"^transfer-encoding[ \t]*:", re.I | re.M)
-LAST_CHUNK = re.compile(rb"\r\n0+[ \t]*(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n\Z")
+LAST_CHUNK = re.compile(rb"0+[ \t]*(?:;[^\r\n]*)?")
 CONTINUE = re.compile(rb"^expect[ \t]*:[ \t]*100-continue", re.I | re.M)
 
 
@@ -103,8 +103,15 @@ class Arriving(SocketUnreader):
                 self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n", socket.MSG_DONTWAIT)
 
     def _has_last_chunk(self) -> bool:
-        body = self.bytes[max(self.head_end + 2, len(self.bytes) - TRAILERS) :]
-        return body.endswith(b"\r\n\r\n") and bool(LAST_CHUNK.search(body))
+        """Return whether the body ends with the chunk of length 0, trailers and an empty line. Reads from its end."""
+        start, end = max(self.head_end + 2, len(self.bytes) - TRAILERS), len(self.bytes) - len(HEAD_END)
+        if not self.bytes.endswith(HEAD_END):
+            return False
+        while (before := self.bytes.rfind(b"\r\n", start, end)) >= 0 and before + 2 < end:
+            if LAST_CHUNK.fullmatch(self.bytes, before + 2, end):
+                return True
+            end = before
+        return False
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Return more bytes for the parser, which seldom needs them, or none if the deadline is over.

@@ -20,6 +20,7 @@ import structlog
 from gunicorn import http
 from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker
 
+from app.logs import Seldom
 from app.server import refusals
 from app.server.arriving import Arriving, State
 
@@ -66,11 +67,17 @@ class Worker(ThreadWorker):
         """Connections whose request has not arrived completely."""
         self.lingering: dict[socket.socket, float] = {}
         """Sockets that are closed at these times at the latest."""
+        self._may_log = Seldom()
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a connection, and begin to read from it."""
-        with suppress(BlockingIOError, ConnectionAbortedError):
+        try:
             self._accept(listener)
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+        except OSError as error:  # No file is left, for example. The main loop must go on.
+            if self._may_log():
+                log.error("connection_not_accepted", reason=str(error.strerror))
 
     def _accept(self, listener: socket.socket) -> None:
         client, address = listener.accept()
@@ -156,12 +163,15 @@ class Worker(ThreadWorker):
             self._end(client)
 
     def _drop(self, client: socket.socket) -> None:
-        with suppress(BlockingIOError):
-            try:
-                if client.recv(64 * 1024):
-                    return
-            except ConnectionError:
-                pass
+        if client not in self.lingering:
+            return  # Another event of the same round has closed it.
+        try:
+            data = client.recv(64 * 1024)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
             self._end(client)
 
     def _end(self, client: socket.socket) -> None:

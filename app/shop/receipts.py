@@ -10,7 +10,7 @@ from app.charges import forgetting, receipts, recovery
 from app.charges.forgetting import PaymentPending
 from app.charges.receipts import Receipt
 from app.charges.rows import ChargeSnapshot
-from app.charges.states import IN_DOUBT, PROCESSING, REQUIRES_ACTION
+from app.charges.states import CANCELED, IN_DOUBT, PROCESSING, REQUIRES_ACTION
 from app.database import Unreachable
 from app.errors import PAYMENTS_UNREADABLE, RECEIPT_UNREADABLE, log_unreachable, refusal_page, unavailable
 from app.places import NoPlace
@@ -89,7 +89,8 @@ def cancel(receipt_id: str) -> Page:
     if charge is None or charge.status is not REQUIRES_ACTION:
         return to_receipt(receipt_id)
     if _cancel(charge):
-        tries.count(tries.FRUITLESS)
+        if _find(receipt_id).status is CANCELED:  # Else it was paid before.
+            tries.count(tries.FRUITLESS)
         return to_receipt(receipt_id)
     return _page(_find(receipt_id), 503, cancel_failed=True)
 
