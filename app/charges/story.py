@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.charges.models import ArrivalRow, Charge, Dispute, QuestionRow, Refund
 from app.charges.states import PENDING
-from app.charges.tokens import reference
+from app.charges.tokens import REFERENCE_LENGTH, reference
 from app.database import UtcDateTime, objects, reading
 from app.mail.models import OutboxEmail
 from app.money import format_money
@@ -37,7 +37,7 @@ class Story(NamedTuple):
 
 
 def tell(name: str) -> Story | None:
-    """Return the story of the charge with this receipt id, or with this key, or with a refund under this key."""
+    """Return the story of the charge with this receipt id, reference or key, or with a refund under this key."""
     with reading(together=True) as tx:
         session = objects(tx)
         charge: Charge | None = session.scalar(_find(name))
@@ -68,6 +68,10 @@ def as_text(story: Story) -> str:
 
 
 def _find(name: str) -> Select[Charge]:
+    if len(name) == REFERENCE_LENGTH and name.isalnum():
+        # Earlier ids begin with their reference. No index knows the end of an id, so this reads the whole table.
+        ends = or_(Charge.receipt_id.endswith(name), Charge.receipt_id.startswith(f"{name}-"))
+        return select(Charge).where(ends).order_by(Charge.id.desc()).limit(1)
     try:
         key = UUID(name)
     except ValueError:

@@ -57,9 +57,12 @@ def new_receipt_id() -> str:
     return b32hexencode(timed_bytes(16)).decode().rstrip("=").lower()
 
 
+REFERENCE_LENGTH = 8
+
+
 def reference(receipt_id: str) -> str:
     """Return eight random characters of a receipt id. A person can say them on the telephone, and logs show them."""
-    return (receipt_id[:8] if "-" in receipt_id else receipt_id[-8:]).upper()
+    return (receipt_id[:REFERENCE_LENGTH] if "-" in receipt_id else receipt_id[-REFERENCE_LENGTH:]).upper()
 
 
 class Tokens:

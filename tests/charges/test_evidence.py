@@ -10,6 +10,7 @@ import pytest
 
 from app.charges.evidence import KEPT
 from app.charges.models import ARRIVALS_COUNTED
+from app.charges.tokens import reference
 from app.networks import shortened
 from app.visits import PREFIXES, browser_family
 from tests.factories import DECLINES, ready_to_pay
@@ -118,7 +119,8 @@ def test_the_story_puts_everything_on_one_timeline(shop: Shop) -> None:
 def test_the_story_is_found_by_every_name_of_the_payment(shop: Shop) -> None:
     page = ready_to_pay(shop.shopper(), card_number=DECLINES).submit()
     key = str(UUID(str(shop.value('SELECT "key" FROM charge'))))
-    for name in (page.path.rpartition("/")[2], key):
+    receipt_id = page.path.rpartition("/")[2]
+    for name in (receipt_id, reference(receipt_id), key):
         told = json.loads(tell(shop, name, "--json")[1])
         assert (told["key"], told["status"]) == (key, "declined")
         assert {"claimed", "form arrived", "ask charge", "declined"} <= {moment["what"] for moment in told["moments"]}
