@@ -68,7 +68,10 @@ LEASE_WITHOUT_LOCK = (
     )
     .values(ask_at=from_now(bindparam("lease")), times_asked=charges.c.times_asked + 1)
     .returning(
-        *rows.COLUMNS, charges.c.times_asked, (charges.c.created_at < from_now(bindparam("window"))).label("expired")
+        *rows.COLUMNS,
+        charges.c.times_asked,
+        holds.IS_WANTED.label("wanted"),
+        (charges.c.created_at < from_now(bindparam("window"))).label("expired"),
     )
 )
 
