@@ -60,6 +60,8 @@ class Question(NamedTuple):
     key: str
     amount: int = 0
     card: str = ""
+    payment: str = ""
+    """The key of the payment, if this is a refund."""
 
 
 @dataclass
@@ -145,7 +147,8 @@ class Bank:
 
     def statement(self) -> Iterator[StatementEntry]:
         for question in self.moved:
-            yield StatementEntry(question.key, question.verb, question.amount, "EUR", datetime.now(UTC))
+            payment = question.payment or question.key
+            yield StatementEntry(question.key, question.verb, question.amount, "EUR", datetime.now(UTC), None, payment)
 
     def state(self) -> object:
         """Return everything that decides the bank's future answers, and what it did."""
@@ -169,7 +172,9 @@ class SimulatedGateway:
         return self._ask(Question("cancel", payment.key))
 
     def refund(self, refund_request: RefundRequest, timeout: float) -> Answer:
-        return self._ask(Question("refund", refund_request.key, refund_request.amount))
+        return self._ask(
+            Question("refund", refund_request.key, refund_request.amount, payment=refund_request.payment.key)
+        )
 
     def lookup(self, payment: Payment, timeout: float) -> Answer | None:
         return self._look(payment.key)

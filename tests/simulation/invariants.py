@@ -267,6 +267,10 @@ def check_after_recovery(stage: "Stage") -> Records:
         if doubtful := [row for row in after.charges.values() if row.status in PENDING]:
             raise Broken(f"the outcome is still unknown: {doubtful}")
         _audit(stage)
+        if lost.is_possible(stage.scenario, stage.storage):
+            lost.adopt(stage)
+            _recover(stage)
+            _audit(stage, adopted=True)
         return after
     finally:
         stage.restore(saved)
@@ -288,10 +292,11 @@ def _recover(stage: "Stage") -> None:
     raise Broken("recovery does not finish")
 
 
-def _audit(stage: "Stage") -> None:
+def _audit(stage: "Stage", *, adopted: bool = False) -> None:
     stage.storage.clock += 1
     report = audit.audit(stage.bank.statement(), overdue=GATEWAY_DEADLINE + GRACE)
-    lost.check_listed(stage, report)
+    if not adopted:
+        lost.check_listed(stage, report)
     if report.broken or report.open or report.foreign:
         raise Broken(f"audit: {report}")
     if report.stray and stage.scenario.truthful and not lost.is_possible(stage.scenario, stage.storage):

@@ -4,9 +4,11 @@ Two things can't be prevented then. A payment can be missing in the books. And i
 refuses that connection, the books say that nothing was sent, which is true only of the second request.
 """
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from app.charges import reconcile
 from app.charges.audit import Report
 from lab.stage.scenario import Loses, Scenario
 from lab.stage.steps import Broken
@@ -49,6 +51,17 @@ def check_listed(stage: "Stage", report: Report) -> None:
     lines = [line for line in report.broken.pop(MONEY_IN_BOOKS, []) if not any(key in line for key in missing)]
     report.broken |= {MONEY_IN_BOOKS: lines} if lines else {}
     _check_not_sent(stage, report)
+
+
+def adopt(stage: "Stage") -> None:
+    """Take over everything that the audit lists, as `reconcile --adopt` does. Money of the payments comes first."""
+    known = {key for (key,) in stage.storage.rows(KEYS)}
+    missing = {UUID(entry.key) for entry in stage.bank.statement() if UUID(entry.key).hex.upper() not in known}
+    taken = stage.bank.taken()
+    not_sent = {UUID(key) for _, key in stage.storage.rows(NOT_SENT) if taken[str(UUID(key))]}
+    bank: Any = SimpleNamespace(name=stage.gateway.name, account=stage.gateway.account, statement=stage.bank.statement)
+    for entry in reconcile.entries(bank, "", missing | not_sent):
+        reconcile.adopt(entry, bank)
 
 
 def _check_not_sent(stage: "Stage", report: Report) -> None:
