@@ -38,7 +38,7 @@ def create_app(settings: Settings | None = None, gateways: Gateways | None = Non
     security.init_app(app, origins)
     hosts.init_app(app, settings.all_hosts)
     assets.init_app(app, ROOT / "static", security.FILE_HEADERS)
-    # The innermost first. What is outside of the static files' middleware works for them as well.
+    # The last one is called first. Both wrap the middleware of the static files, so they work for those as well.
     strict = security.StrictTransport(app.wsgi_app, settings.hsts_subdomains)
     app.wsgi_app = TrustedProxies(strict, settings.trusted_proxies)  # type: ignore[method-assign]
     errors.init_app(app)

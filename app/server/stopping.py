@@ -13,7 +13,7 @@ AT_ONCE = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 def drain_before_stopping(server: Any, seconds: float) -> None:
-    """Make SIGTERM drain this master for so many seconds before it stops. A second signal stops it at once.
+    """Make SIGTERM drain this master for `seconds` before it stops. A second signal stops it at once.
 
     It does not drain while another master serves the same sockets, during an upgrade by SIGUSR2: the host stays ready.
     """

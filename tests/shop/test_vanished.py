@@ -1,7 +1,7 @@
 """Rows vanish between two transactions of a payment, as when a standby that lags behind takes over.
 
-They vanish at each point of the payment and of its repetition: orders, products, charges or guards. Whatever is
-missing, the shopper gets a page with true words about money, never an error of ours.
+They vanish at each point of the payment and of its repetition: orders, products, charges or guards. In each
+case the shopper gets a page with true words about money, never an error of ours.
 """
 
 import json

@@ -251,10 +251,9 @@ def check_now(stage: "Stage") -> Records:
 def check_after_recovery(stage: "Stage") -> Records:
     """Check what remains if no actor continues, for example after a power cut.
 
-    The bank answers, recovery runs, the network delivers the held questions, recovery runs again, and every shopper
-    pays who still can. Then each outcome must be known, ended charges must be unchanged, and the books must agree with
-    the bank's statement. So an ended charge can't be paid later. Return the records after that. The stage itself is not
-    changed. Raises Broken.
+    Recovery runs, the network delivers the held questions, recovery runs again, and every shopper pays who still can.
+    Then outcomes must be known, ended charges unchanged, and the books must agree with the bank's statement, after
+    lost payments were adopted. Return the records before that. The stage is not changed. Raises Broken.
     """
     saved, before = stage.save(), check_now(stage)
     try:
@@ -270,7 +269,7 @@ def check_after_recovery(stage: "Stage") -> Records:
         if lost.is_possible(stage.scenario, stage.storage):
             lost.adopt(stage)
             _recover(stage)
-            _audit(stage, adopted=True)
+            _audit(stage, all_is_adopted=True)
         return after
     finally:
         stage.restore(saved)
@@ -292,10 +291,10 @@ def _recover(stage: "Stage") -> None:
     raise Broken("recovery does not finish")
 
 
-def _audit(stage: "Stage", *, adopted: bool = False) -> None:
+def _audit(stage: "Stage", *, all_is_adopted: bool = False) -> None:
     stage.storage.clock += 1
     report = audit.audit(stage.bank.statement(), overdue=GATEWAY_DEADLINE + GRACE)
-    if not adopted:
+    if not all_is_adopted:
         lost.check_listed(stage, report)
     if report.broken or report.open or report.foreign:
         raise Broken(f"audit: {report}")
